@@ -1,0 +1,41 @@
+"""Names of topics, databases and tables, stated once.
+
+Keep: a topic or table name appears as a literal only here, in `ingest/ddl/*.sql` and in `dbt/`; contract tests hold them together.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Kafka topics
+TOPIC_USER_EVENTS: Final = "user-events"
+TOPIC_ITEM_CATALOGUE: Final = "item-catalogue"
+CDC_PREFIX: Final = "shop"  # Debezium's topic.prefix: topics are shop.public.<table>
+TOPIC_CDC_USERS: Final = "shop.public.users"
+TOPIC_CDC_ITEMS: Final = "shop.public.items"
+
+# Partitions: fixed once created, since the CDC version packs (topic epoch, offset) within a key's partition.
+PARTITIONS: Final = {TOPIC_USER_EVENTS: 12, TOPIC_ITEM_CATALOGUE: 3, TOPIC_CDC_USERS: 3, TOPIC_CDC_ITEMS: 3}
+
+# Consumer group of the ingest workers
+INGEST_GROUP: Final = "weir-ingest"
+
+# ClickHouse databases: landing is written by ingest, staging and marts by dbt, otel by the OTLP receiver, ops by our rooms.
+DB_LANDING: Final = "landing"
+DB_STAGING: Final = "staging"
+DB_MARTS: Final = "marts"
+DB_OTEL: Final = "otel"
+DB_OPS: Final = "ops"
+
+LANDING_EVENTS: Final = "landing.user_events"
+LANDING_CDC: Final = "landing.cdc_changes"
+LANDING_CATALOGUE: Final = "landing.catalogue_items"
+LANDING_PROFILE_EXPORTS: Final = "landing.user_profile_exports"
+QUARANTINE: Final = "landing.quarantine"
+LEDGER: Final = "landing.ingest_ledger"
+
+# Databases that dbt-clickhouse needs to be Atomic (refreshable views do not work in the engine's `default`).
+DATABASES: Final = (DB_LANDING, DB_STAGING, DB_MARTS, DB_OTEL, DB_OPS)
+
+# Above every bulk-load version (milliseconds since the epoch, below 2^41): see docs/decisions/0003-cdc-version.md
+CDC_VERSION_EPOCH_SHIFT: Final = 48
