@@ -1,1 +1,1 @@
-"""Room `stack`."""
+"""The local stack: every service under one supervisor, started by readiness, watched, restarted, and ended whole."""

@@ -1,0 +1,148 @@
+"""The services of the stack: what each runs, what it waits for, how its readiness is seen.
+
+In: `StackSettings`. Out: `ServiceSpec`s in start order. Keep: pure; nothing is started here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from weir.connect import kafka, postgres, redis, worker
+from weir.connect.command import Command
+from weir.stack.settings import StackSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """One service: `command` to run, `needs` (names that must be ready first), `probe` URL (http://… or tcp://host:port).
+
+    `stop_signal`: what asks it to end; `stop_wait_s`: how long it may take; `slow_s`: how long it may take to become ready.
+    """
+
+    name: str
+    command: Command
+    needs: tuple[str, ...]
+    probe: str
+    endpoint: str
+    stop_signal: str = "TERM"
+    stop_wait_s: int = 15
+    slow_s: int = 60
+    prepare: Callable[[], None] | None = None
+
+
+# Start order, as the issue names them. `watch` and `cost` are the platform's own and come last.
+ORDER = ("postgres", "kafka", "connect", "clickhouse", "redis", "otlp", "ingest", "features", "catalogue", "api", "dashboard")
+
+NO_PHONE_HOME = {
+    "DO_NOT_TRACK": "1",
+    "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "FEAST_USAGE": "False",
+    "SCARF_NO_ANALYTICS": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def environment(settings: StackSettings) -> dict[str, str]:
+    """Return the variables that every service and `weir run` get."""
+    return {
+        **settings.endpoints.environment(),
+        **NO_PHONE_HOME,
+        "WEIR_HOME": str(settings.home),
+        "WEIR_ROOT": str(settings.root),
+        "WEIR_DATASET_DIR": str(settings.dataset_dir),
+        "WEIR_PORT_BASE": str(settings.port_base),
+        "PYTHONPATH": str(settings.root / "src"),
+        "DBT_PROJECT_DIR": str(settings.root / "dbt"),
+        "DBT_PROFILES_DIR": str(settings.root / "dbt"),
+        "FEAST_FS_YAML_FILE_PATH": str(settings.root / "feature_repo" / "feature_store.yaml"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{settings.home}/mlflow/mlflow.db",
+        "TZ": "UTC",
+        "PYTHONUNBUFFERED": "1",
+        "MALLOC_ARENA_MAX": "2",  # keeps the many-threaded services' resident memory down
+    }
+
+
+def _port(url: str) -> str:
+    return str(urlsplit(url if "//" in url else f"//{url}").port)
+
+
+def _tcp(url: str) -> str:
+    parts = urlsplit(url if "//" in url else f"//{url}")
+    return f"tcp://{parts.hostname}:{parts.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    settings: StackSettings
+    specs: list[ServiceSpec] = field(default_factory=list)
+
+    def python(self, *arguments: str) -> Command:
+        return Command((sys.executable, *arguments), environment(self.settings), self.settings.root, None)
+
+    def add(self, spec: ServiceSpec) -> None:
+        if spec.name not in self.settings.external:
+            present = {s.name for s in self.specs}
+            needs = tuple(n for n in spec.needs if n in present)
+            self.specs.append(ServiceSpec(**{k: getattr(spec, k) for k in spec.__slots__} | {"needs": needs}))
+
+
+def build(settings: StackSettings) -> list[ServiceSpec]:
+    """Return every local service in start order; services that the settings point elsewhere are left out."""
+    e, home = settings.endpoints, settings.home
+    b = _Builder(settings)
+
+    def prepared(module: object) -> Callable[[], None]:
+        return lambda: module.prepare(home, e)  # type: ignore[attr-defined]  # (mod) each connect module has prepare()
+
+    b.add(ServiceSpec("postgres", postgres.command(home, e), (), _tcp(e.postgres_dsn), e.postgres_dsn, "INT", prepare=prepared(postgres)))
+    b.add(ServiceSpec("kafka", kafka.command(home, e), (), _tcp(e.kafka_bootstrap), e.kafka_bootstrap, stop_wait_s=20, prepare=prepared(kafka)))
+    b.add(
+        ServiceSpec(
+            "clickhouse",
+            b.python("-m", "weir.gateway", "--path", str(home / "clickhouse"), "--port", _port(e.clickhouse_url)),
+            (),
+            f"{_http(e.clickhouse_url)}/ping",
+            e.clickhouse_url,
+            stop_wait_s=20,
+        )
+    )
+    b.add(ServiceSpec("redis", redis.command(home, e), (), _tcp(e.redis_url), e.redis_url, prepare=prepared(redis)))
+    b.add(ServiceSpec("otlp", b.python("-m", "weir.telemetry.receiver"), ("clickhouse",), f"{e.otlp_url}/health", e.otlp_url))
+    b.add(ServiceSpec("connect", worker.command(home, e), ("kafka", "postgres"), f"{e.connect_url}/connectors", e.connect_url, prepare=prepared(worker)))
+    b.add(ServiceSpec("ingest", b.python("-m", "weir.ingest"), ("kafka", "clickhouse"), f"{e.ingest_url}/health", e.ingest_url))
+    b.add(ServiceSpec("features", b.python("-m", "weir.features"), ("clickhouse", "redis", "ingest"), f"{e.features_url}/health", e.features_url))
+    b.add(ServiceSpec("catalogue", b.python("-m", "weir.catalogue"), (), f"{e.catalogue_url}/health", e.catalogue_url))
+    b.add(ServiceSpec("api", b.python("-m", "weir.serving"), ("redis",), f"{e.api_url}/health", e.api_url))
+    b.add(
+        ServiceSpec(
+            "dashboard",
+            b.python("-m", "streamlit", "run", "dashboards/home.py", "--server.port", _port(e.dashboard_url), "--server.address", "127.0.0.1",
+                     "--server.headless", "true", "--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none"),
+            ("clickhouse",),
+            f"{e.dashboard_url}/_stcore/health",
+            e.dashboard_url,
+            slow_s=90,
+        )
+    )
+    return b.specs
+
+
+def watcher(settings: StackSettings) -> Command:
+    """Return the command of the health watcher, which runs beside the services under the same supervisor."""
+    return Command((sys.executable, "-m", "weir.stack.watch"), environment(settings), settings.root, None)
+
+
+def _http(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}:{parts.port}"
+
+
+def log_path(home: Path, name: str) -> Path:
+    """Return where a service's log is."""
+    return home / "logs" / f"{name}.log"

@@ -1,0 +1,128 @@
+"""The health watcher: probes each service, restarts one that hangs, tries a failed one again, and writes what it sees.
+
+In: the settings. Out: WEIR_HOME/run/services.json, rewritten each round. Keep: a service is restarted only after it was ready once and
+then missed `MISSES` probes in a row, since a slow start is not a hang.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from weir.errors import WeirError
+from weir.stack import probe, services, settings, supervision
+
+ROUND_S = 2.0
+MISSES = 15  # times 2 s, and each probe waits 2 s: 30 to 60 s of silence; a paused ClickHouse must not be restarted under an experiment
+FATAL_RETRY_S = 30.0
+
+log = logging.getLogger("weir.watch")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """One row of services.json. `state`: ready, starting, unhealthy, failed, stopped or external."""
+
+    name: str
+    state: str
+    pid: int
+    endpoint: str
+
+
+def judge(process: supervision.ProcessState | None, *, answers: bool) -> str:
+    """Return the state's word from Supervisor's view and the probe. Pure."""
+    if process is None or process.state in {"STOPPED", "EXITED", "STOPPING"}:
+        return "stopped"
+    if process.state == "FATAL":
+        return "failed"
+    if answers and process.state in {"RUNNING", "STARTING"}:
+        return "ready"
+    return "starting" if process.state in {"STARTING", "BACKOFF"} else "unhealthy"
+
+
+def observe(specs: Sequence[services.ServiceSpec], home: Path) -> list[ServiceState]:
+    """Return the state of every local service now; all are stopped when no supervisor answers."""
+    try:
+        states = supervision.Control(home).states()
+    except WeirError:
+        states = {}
+    with ThreadPoolExecutor(max_workers=12) as pool:
+        answers = list(pool.map(lambda s: s.name in states and probe.ready(s.probe), specs))
+    rows = []
+    for spec, answer in zip(specs, answers, strict=True):
+        process = states.get(spec.name)
+        rows.append(ServiceState(spec.name, judge(process, answers=answer), process.pid if process else 0, spec.endpoint))
+    return rows
+
+
+def write(rows: Sequence[ServiceState], home: Path) -> None:
+    """Write services.json atomically. Endpoints' passwords are left out: the file is for showing."""
+    path = home / "run" / "services.json"
+    document = [asdict(r) | {"endpoint": _masked(r.endpoint)} for r in rows]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"written_at_ms": int(time.time() * 1000), "services": document}))
+    temporary.replace(path)
+
+
+def _masked(endpoint: str) -> str:
+    head, at, tail = endpoint.rpartition("@")
+    return f"{head.split('//')[0]}//{tail}" if at else endpoint
+
+
+class Watcher:
+    """Counts misses per service and decides restarts. Clock is an argument."""
+
+    def __init__(self) -> None:
+        self._misses: dict[str, int] = {}
+        self._was_ready: set[str] = set()
+        self._tried_s: dict[str, float] = {}
+
+    def due(self, rows: Sequence[ServiceState], now_s: float) -> list[tuple[str, str]]:
+        """Return (name, 'restart' or 'start') for the services to act on at `now_s`."""
+        actions = []
+        for row in rows:
+            if row.state == "ready":
+                self._misses[row.name] = 0
+                self._was_ready.add(row.name)
+            elif row.state == "unhealthy" and row.name in self._was_ready:
+                self._misses[row.name] = self._misses.get(row.name, 0) + 1
+                if self._misses[row.name] >= MISSES:
+                    self._misses[row.name] = 0
+                    actions.append((row.name, "restart"))
+            elif row.state == "failed" and now_s - self._tried_s.get(row.name, 0.0) >= FATAL_RETRY_S:
+                self._tried_s[row.name] = now_s
+                actions.append((row.name, "start"))
+        return actions
+
+
+def main() -> None:
+    """Watch until SIGTERM."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    configured = settings.load()
+    specs = services.build(configured)
+    control = supervision.Control(configured.home)
+    watcher = Watcher()
+    while not ended.wait(ROUND_S):
+        rows = observe(specs, configured.home)
+        write(rows, configured.home)
+        for name, action in watcher.due(rows, time.monotonic()):
+            log.warning("%s: %s", name, "silent, restarting it" if action == "restart" else "failed before, starting it again")
+            try:
+                if action == "restart":
+                    control.stop(name)
+                control.start(name)
+            except WeirError:
+                log.exception("could not %s %s", action, name)
+
+
+if __name__ == "__main__":
+    main()
