@@ -253,3 +253,34 @@ def run_app(command: Callable[[], None]) -> int:
 def main() -> None:
     """Entry point."""
     raise SystemExit(run_app(app))
+
+
+chaos_app = typer.Typer(no_args_is_help=True, help="Chaos experiments against the running stack.")
+app.add_typer(chaos_app, name="chaos")
+
+
+@chaos_app.command("list")
+def chaos_list() -> None:
+    """Name the experiments."""
+    from weir.chaos import runner
+
+    for name in runner.available(_settings().root):
+        out.print(name)
+
+
+@chaos_app.command("run")
+def chaos_run(name: str, *, as_json: Json = False) -> None:
+    """Run one experiment; exits 0 only for the verdict yes."""
+    from weir.chaos import runner
+    from weir.stack import services
+
+    settings = _settings()
+    os.environ.update(services.environment(settings))
+    evidence = runner.run(settings.root, settings.home, name)
+    if as_json:
+        _print_json(evidence)
+    else:
+        for row in evidence["observations"]:
+            err.print(f"  {row}", markup=False)
+        err.print(f"{name}: {evidence['verdict']} in {evidence['seconds']} s")
+    raise typer.Exit(0 if evidence["verdict"] == "yes" else 1)

@@ -1,0 +1,87 @@
+"""A bounded stream of events with a journal, produced while something is being broken.
+
+In: the broker. Out: events on the topic; a journal of what the broker acknowledged. Keep: only acknowledged events are owed; event ids
+carry the run's id, so that an oracle finds exactly this run's rows.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+
+from weir.contracts import names
+from weir.contracts.events import EVENT_SCHEMA_VERSION
+
+
+@dataclass
+class Journal:
+    """What one run produced: `acknowledged` event ids, and `unknown`: sent, but the broker's answer never came."""
+
+    run_id: str
+    acknowledged: set[str] = field(default_factory=set)
+    unknown: set[str] = field(default_factory=set)
+
+
+def event(run_id: str, number: int, now_ms: int) -> tuple[str, bytes]:
+    """Return (event id, JSON bytes) of the run's event `number`. Pure."""
+    event_id = f"{run_id}-{number:08d}"
+    body = {
+        "schema_version": EVENT_SCHEMA_VERSION,
+        "event_id": event_id,
+        "user_id": 1 + number % 900,
+        "item_id": 1 + number * 7 % 1600,
+        "event_type": "view",
+        "session_id": f"{run_id}-{number % 900}",
+        "country": "DE",
+        "occurred_at": now_ms,
+    }
+    return event_id, json.dumps(body).encode()
+
+
+class Load:
+    """Produces `rate` events a second in the background until stopped, at most `limit`."""
+
+    def __init__(self, bootstrap: str, *, rate: int = 500, limit: int = 100_000) -> None:
+        self.journal = Journal(f"chaos-{uuid.uuid4().hex[:12]}")
+        self._bootstrap, self._rate, self._limit = bootstrap, rate, limit
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Begin producing."""
+        self._thread.start()
+
+    def stop(self) -> Journal:
+        """End producing, wait for the last acknowledgements, and return the journal."""
+        self._ended.set()
+        self._thread.join(timeout=120)
+        return self.journal
+
+    def _run(self) -> None:
+        from confluent_kafka import Producer
+
+        producer = Producer({
+            "bootstrap.servers": self._bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": 5, "delivery.timeout.ms": 90_000,
+        })
+        journal = self.journal
+
+        def told(event_id: str, error: object) -> None:
+            journal.unknown.discard(event_id)
+            (journal.unknown if error else journal.acknowledged).add(event_id)
+
+        sent, began = 0, time.monotonic()
+        while not self._ended.is_set() and sent < self._limit:
+            due = min(self._limit, int((time.monotonic() - began) * self._rate))
+            for number in range(sent, due):
+                event_id, body = event(journal.run_id, number, int(time.time() * 1000))
+                journal.unknown.add(event_id)
+                producer.produce(
+                    names.TOPIC_USER_EVENTS, body, key=str(1 + number % 900),
+                    on_delivery=lambda error, _message, event_id=event_id: told(event_id, error),
+                )
+            sent = due
+            producer.poll(0.02)
+        producer.flush(100)

@@ -1,0 +1,67 @@
+"""The experiments' oracle catches what is planted, and never takes unknown for a pass."""
+import json
+from pathlib import Path
+
+import pytest
+
+from weir.chaos import runner
+from weir.chaos.load import Journal, event
+from weir.chaos.oracle import Verdict, compare
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def _journal(*acknowledged, unknown=()):
+    return Journal("r", set(acknowledged), set(unknown))
+
+
+def test_every_acknowledged_event_found_once_is_a_yes():
+    assert compare("t", _journal("a", "b"), {"a": 1, "b": 1}).verdict is Verdict.YES
+
+
+def test_a_planted_loss_a_planted_duplicate_and_a_foreign_row_are_a_no():
+    assert compare("t", _journal("a", "b"), {"a": 1}).lost == ("b",)
+    assert compare("t", _journal("a", "b"), {"a": 1}).verdict is Verdict.NO
+    assert compare("t", _journal("a"), {"a": 2}).doubled == ("a",)
+    assert compare("t", _journal("a"), {"a": 2}).verdict is Verdict.NO
+    assert compare("t", _journal("a"), {"a": 1, "z": 1}).verdict is Verdict.NO
+
+
+def test_an_event_without_an_answer_may_be_there_or_not_but_never_twice():
+    journal = _journal("a", unknown=["u"])
+    assert compare("t", journal, {"a": 1}).verdict is Verdict.YES
+    assert compare("t", journal, {"a": 1, "u": 1}).verdict is Verdict.YES
+    assert compare("t", journal, {"a": 1, "u": 2}).verdict is Verdict.NO
+
+
+def test_nothing_produced_is_unknown_not_a_pass():
+    assert compare("t", _journal(), {}).verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("journal", "expected"),
+    [
+        ({"status": "completed", "deviated": False, "steady_states": {"after": {"probes": [{"status": "succeeded"}]}}, "run": []}, "yes"),
+        ({"status": "completed", "deviated": True}, "no"),
+        ({"status": "completed", "steady_states": {"after": None}, "run": []}, "unknown"),
+        ({"status": "completed", "steady_states": {"after": {"probes": [{"status": "failed"}]}}, "run": []}, "unknown"),
+        ({"status": "aborted", "steady_states": {"after": {"probes": [{"status": "succeeded"}]}}, "run": []}, "unknown"),
+    ],
+)
+def test_the_verdict_is_yes_only_when_every_check_ran(journal, expected):
+    assert runner.verdict(journal) == expected
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "chaos").glob("*.json")), ids=lambda p: p.stem)
+def test_each_experiment_is_valid_and_counts_against_the_journal(path):
+    from chaoslib.experiment import ensure_experiment_is_valid
+
+    experiment = json.loads(path.read_text())
+    ensure_experiment_is_valid(experiment)
+    functions = [p["provider"]["func"] for p in experiment["steady-state-hypothesis"]["probes"]]
+    assert "journal_matches_tables" in functions
+
+
+def test_events_of_a_run_are_valid_user_events_and_carry_its_id():
+    event_id, body = event("run", 7, 1)
+    assert json.loads(body)["event_id"] == event_id == "run-00000007"
