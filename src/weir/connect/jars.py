@@ -1,0 +1,168 @@
+"""The Java side's jars: locked by coordinate and SHA-256, fetched in parallel, verified, kept.
+
+In: `connect/jars.lock`, lines of `folder group:artifact:version[:classifier] sha256`. Out: WEIR_HOME/jars/<folder>/*.jar. Keep: a jar whose
+sum differs is never used; what is there already is not fetched again. The repository is Maven Central by its default in jgo;
+WEIR_MAVEN_URL names a mirror. Layout: https://maven.apache.org/repository/layout.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from weir.errors import ContractViolation, SettingsError, Unavailable
+
+FETCHERS = 8
+TIMEOUT_S = 60
+
+# What the lock is made from. The transitive set lacks an slf4j binding, hence log4j's. Agents have no dependencies.
+ROOTS = {
+    "kafka": (
+        "org.apache.kafka:kafka_2.13:4.3.1",
+        "org.apache.kafka:connect-runtime:4.3.1",
+        "org.apache.kafka:kafka-clients:4.3.1",  # said outright: mediation otherwise picks 3.9.1, which the broker cannot run on
+        "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4",
+    ),
+    "debezium": ("io.debezium:debezium-connector-postgres:3.7.0.Final",),
+    "agents": ("io.opentelemetry.javaagent:opentelemetry-javaagent:2.33.1",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Jar:
+    """One locked jar."""
+
+    folder: str
+    group: str
+    artifact: str
+    version: str
+    classifier: str
+    sha256: str
+
+    @property
+    def filename(self) -> str:
+        """Return the file's name in a Maven repository."""
+        tail = f"-{self.classifier}" if self.classifier else ""
+        return f"{self.artifact}-{self.version}{tail}.jar"
+
+    @property
+    def repository_path(self) -> str:
+        """Return the path below the repository's URL."""
+        return f"{self.group.replace('.', '/')}/{self.artifact}/{self.version}/{self.filename}"
+
+    def line(self) -> str:
+        """Return the lock's line."""
+        coordinate = ":".join(p for p in (self.group, self.artifact, self.version, self.classifier) if p)
+        return f"{self.folder} {coordinate} {self.sha256}"
+
+
+def parse(text: str) -> list[Jar]:
+    """Read the lock.
+
+    Raises:
+        SettingsError: a line is not of the form; names it.
+    """
+    jars = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        words = line.split()
+        parts = words[1].split(":") if len(words) == 3 else []  # noqa: PLR2004 - folder, coordinate, sum
+        if len(parts) not in {3, 4} or len(words[2]) != 64:  # noqa: PLR2004 - hex of SHA-256
+            raise SettingsError(f"connect/jars.lock line {number} is not 'folder group:artifact:version sha256'", hint="make the lock anew")
+        jars.append(Jar(words[0], parts[0], parts[1], parts[2], parts[3] if len(parts) == 4 else "", words[2]))  # noqa: PLR2004
+    return jars
+
+
+def lock_path() -> Path:
+    """Return where the lock is."""
+    return Path(__file__).resolve().parents[3] / "connect" / "jars.lock"
+
+
+def _repository() -> str:
+    from jgo.constants import MAVEN_CENTRAL_URL
+
+    return os.environ.get("WEIR_MAVEN_URL", MAVEN_CENTRAL_URL).rstrip("/")
+
+
+def _fetch_one(jar: Jar, target: Path) -> None:
+    import httpx
+
+    url = f"{_repository()}/{jar.repository_path}"
+    temporary = target.with_suffix(".part")
+    digest = hashlib.sha256()
+    try:
+        with httpx.stream("GET", url, timeout=TIMEOUT_S, follow_redirects=True) as answer, temporary.open("wb") as file:
+            answer.raise_for_status()
+            for chunk in answer.iter_bytes(1 << 16):
+                digest.update(chunk)
+                file.write(chunk)
+    except httpx.HTTPError as error:
+        temporary.unlink(missing_ok=True)
+        raise Unavailable(
+            f"{jar.filename} could not be fetched: {error}", hint="the first run needs a network; WEIR_MAVEN_URL names a mirror"
+        ) from error
+    if digest.hexdigest() != jar.sha256:
+        temporary.unlink(missing_ok=True)
+        raise ContractViolation(f"{jar.filename} has another SHA-256 than connect/jars.lock", hint="do not use it; ask the mirror's owner")
+    temporary.replace(target)
+
+
+def fetch(home: Path, progress: Callable[[int, int], None] = lambda _done, _all: None) -> Path:
+    """Fetch every locked jar that is not there yet; return the jars' folder.
+
+    Args:
+        home: WEIR_HOME.
+        progress: called with (jars there, jars in all).
+
+    Raises:
+        Unavailable: the repository could not be reached. ContractViolation: a sum differs.
+    """
+    jars = parse(lock_path().read_text())
+    folder = home / "jars"
+    missing = []
+    for jar in jars:
+        target = folder / jar.folder / jar.filename
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            missing.append((jar, target))
+    there = len(jars) - len(missing)
+    if missing:
+        with ThreadPoolExecutor(max_workers=FETCHERS) as pool:
+            for number, _ in enumerate(pool.map(lambda jt: _fetch_one(*jt), missing), there + 1):
+                progress(number, len(jars))
+    wanted = {(j.folder, j.filename) for j in jars}
+    for path in folder.glob("*/*.jar"):  # a jar of an older lock must not stay on the class path
+        if (path.parent.name, path.name) not in wanted:
+            path.unlink()
+    return folder
+
+
+def class_path(home: Path, folder: str) -> str:
+    """Return the explicit, sorted class path of one folder (sorted, so that a class-data archive stays valid)."""
+    return os.pathsep.join(str(p) for p in sorted((home / "jars" / folder).glob("*.jar")))
+
+
+def resolve() -> Iterable[Jar]:
+    """Resolve ROOTS to locked jars; needs a network. Yields them sorted by folder and coordinate."""
+    import jgo
+
+    for folder, roots in ROOTS.items():
+        found = {}
+        for artifact in jgo.resolve("+".join(roots)):
+            found[artifact.groupId, artifact.artifactId, artifact.classifier or ""] = artifact
+        for (group, name, classifier), artifact in sorted(found.items()):
+            if folder == "debezium" and group == "org.apache.kafka":
+                continue  # the worker brings these; a plugin must not bring its own
+            digest = hashlib.sha256(artifact.resolve().read_bytes()).hexdigest()
+            yield Jar(folder, group, name, artifact.version, classifier, digest)
+
+
+if __name__ == "__main__":
+    sys.stdout.write("# Made by: ./weir run python -m weir.connect.jars > connect/jars.lock\n")
+    sys.stdout.writelines(jar.line() + "\n" for jar in resolve())

@@ -1,0 +1,138 @@
+"""What must exist before data can flow: topics, the shop's schema, the connector.
+
+In: running services. Out: topics, tables, publication, a connector whose task runs. Keep: everything may be run again; a FAILED task is
+seen although its connector says RUNNING.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from string import Template
+from typing import Any
+from urllib.parse import urlsplit
+
+from weir.connect.postgres import read_or_create_secret
+from weir.connect.worker import secrets_file
+from weir.contracts import names
+from weir.contracts.endpoints import Endpoints
+from weir.errors import ServiceFailed, Unavailable
+
+_ROOT = Path(__file__).resolve().parents[3] / "connect"
+CONNECTOR = "shop"
+WEEK_MS = 7 * 86_400_000
+CONNECTOR_WAIT_S = 60
+
+
+def ensure_topics(endpoints: Endpoints) -> None:
+    """Create the topics that are missing, with their partitions (fixed: see names.PARTITIONS) and a week's retention.
+
+    Raises:
+        Unavailable: the broker did not answer in time.
+    """
+    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    admin = AdminClient({"bootstrap.servers": endpoints.kafka_bootstrap})
+    wanted = [
+        NewTopic(topic, num_partitions=count, replication_factor=1, config={"retention.ms": str(WEEK_MS), "max.message.bytes": "1048576"})
+        for topic, count in names.PARTITIONS.items()
+    ]
+    for topic, future in admin.create_topics(wanted, request_timeout=20).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise Unavailable(f"topic {topic} could not be created: {error}", hint="is Kafka ready? ./weir logs kafka") from error
+
+
+def ensure_database(endpoints: Endpoints) -> None:
+    """Create the database, the shop's tables, the publication and the replication role; harmless when they are there.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer.
+    """
+    import os
+
+    import psycopg
+    from psycopg import sql
+
+    parts = urlsplit(endpoints.postgres_dsn)
+    database = parts.path.lstrip("/")
+    maintenance = parts._replace(path="/postgres").geturl()
+    home = Path(os.environ.get("WEIR_HOME") or Path(__file__).resolve().parents[3] / ".weir")
+    password = read_or_create_secret(home, "cdc")
+    try:
+        with psycopg.connect(maintenance, autocommit=True, connect_timeout=10) as admin:
+            if not admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone():
+                admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+            verb = "ALTER" if admin.execute("SELECT 1 FROM pg_roles WHERE rolname = 'weir_cdc'").fetchone() else "CREATE"
+            admin.execute(sql.SQL(verb + " ROLE weir_cdc WITH REPLICATION LOGIN PASSWORD {}").format(sql.Literal(password)))
+        with psycopg.connect(endpoints.postgres_dsn, connect_timeout=10) as shop:
+            shop.execute((_ROOT / "sql" / "shop.sql").read_bytes())
+            tables = "public.users, public.items, public.weir_signal, public.weir_heartbeat"
+            shop.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO weir_cdc")
+            shop.execute("GRANT INSERT, UPDATE ON public.weir_signal, public.weir_heartbeat TO weir_cdc")
+            if not shop.execute("SELECT 1 FROM pg_publication WHERE pubname = 'weir'").fetchone():
+                shop.execute(f"CREATE PUBLICATION weir FOR TABLE {tables}".encode())
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"PostgreSQL does not answer: {error}", hint="./weir logs postgres shows why") from error
+
+
+def configuration(endpoints: Endpoints, home: Path) -> dict[str, str]:
+    """Return the connector's configuration, filled in. Pure but for reading `connect/connectors/shop.json`."""
+    parts = urlsplit(endpoints.postgres_dsn)
+    text = Template((_ROOT / "connectors" / "shop.json").read_text()).safe_substitute(
+        HOST=parts.hostname or "127.0.0.1", PORT=str(parts.port or 5432), DATABASE=parts.path.lstrip("/"), SECRETS_FILE=str(secrets_file(home))
+    )
+    return {str(k): str(v) for k, v in json.loads(text).items()}
+
+
+def state(status: dict[str, Any]) -> tuple[str, str]:
+    """Return (RUNNING, STARTING or FAILED, first line of the trace) from Connect's status document. Pure.
+
+    A connector counts as RUNNING only when its task does.
+    """
+    parts = [status.get("connector", {}), *status.get("tasks", [])]
+    for part in parts:
+        if part.get("state") == "FAILED":
+            return "FAILED", str(part.get("trace", "")).split("\n", 1)[0]
+    running = len(parts) > 1 and all(p.get("state") == "RUNNING" for p in parts)
+    return ("RUNNING", "") if running else ("STARTING", "")
+
+
+def ensure_connector(endpoints: Endpoints, home: Path) -> None:
+    """Put the connector's configuration where it differs, and wait until its task runs.
+
+    Raises:
+        ServiceFailed: the task failed or did not run in time; carries the first line of its trace.
+    """
+    import httpx
+
+    wanted = configuration(endpoints, home)
+    deadline = time.monotonic() + CONNECTOR_WAIT_S
+    put, restarted, why = False, False, "no answer"
+    with httpx.Client(base_url=endpoints.connect_url, timeout=20) as client:
+        while time.monotonic() < deadline:
+            try:
+                if not put:
+                    now = client.get(f"/connectors/{CONNECTOR}/config")
+                    same = now.status_code == httpx.codes.OK and {k: v for k, v in now.json().items() if k != "name"} == wanted
+                    answer = now if same else client.put(f"/connectors/{CONNECTOR}/config", json=wanted)
+                    put, why = answer.is_success, answer.text[:300]
+                status = client.get(f"/connectors/{CONNECTOR}/status")  # 404 for a moment after a change
+                found, trace = state(status.json()) if status.is_success else ("STARTING", "")
+            except httpx.HTTPError as error:
+                found, trace, why = "STARTING", "", str(error)
+            if put and found == "RUNNING":
+                return
+            if found == "FAILED":
+                why = trace
+                if restarted and "retri" not in trace.lower():
+                    break
+                client.post(f"/connectors/{CONNECTOR}/restart?includeTasks=true&onlyFailed=true")
+                restarted = True
+                time.sleep(2)
+            time.sleep(0.1)
+    raise ServiceFailed(f"connector {CONNECTOR} does not run: {why}", hint="./weir logs connect shows more", service="connect")
