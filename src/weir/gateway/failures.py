@@ -1,0 +1,46 @@
+"""The engine's exceptions as the server's HTTP answers: code, name, status.
+
+Source of the mapping: ClickHouse, src/Server/HTTP/exceptionCodeToHTTPStatus.cpp (as documented under interfaces/http).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_CODE = re.compile(r"Code:\s*(\d+)")
+
+_STATUS = {
+    **dict.fromkeys((194, 192, 193, 516, 4, 497), 401),  # authentication
+    164: 403,  # READONLY
+    **dict.fromkeys((62, 6, 26, 27, 41, 38, 53, 70, 72, 43, 42, 47, 36, 50, 63, 46, 456, 457, 128, 130), 400),
+    **dict.fromkeys((60, 81, 16, 46), 404),
+    159: 408,
+    117: 400,
+    202: 503,
+    209: 504,
+    48: 501,
+}
+UNKNOWN_EXCEPTION = 1002
+
+
+@dataclass(frozen=True, slots=True)
+class Failure(Exception):
+    """An answer that is an exception: ClickHouse's `code`, HTTP `status`, and the text as the server words it."""
+
+    code: int
+    status: int
+    text: str
+
+
+def failure(code: int, name: str, message: str, status: int | None = None) -> Failure:
+    """Return a failure of our own in the engine's words."""
+    return Failure(code, status or _STATUS.get(code, 500), f"Code: {code}. DB::Exception: {message}. ({name}) (version 26.9.2.1 (official build))")
+
+
+def from_engine(text: str) -> Failure:
+    """Read the engine's message; without a code it is UNKNOWN_EXCEPTION."""
+    match = _CODE.search(text)
+    code = int(match.group(1)) if match else UNKNOWN_EXCEPTION
+    body = text[match.start() :] if match else f"Code: {code}. DB::Exception: {text}"
+    return Failure(code, _STATUS.get(code, 500), body.rstrip() + " (version 26.9.2.1 (official build))")

@@ -1,0 +1,143 @@
+"""Reads just enough of a statement to route it: its kind, its FORMAT, and where an INSERT's data begins.
+
+In: a statement as bytes (an INSERT's binary data may follow it). Out: `Statement`. Keep: pure; quotes, comments and heredocs hide keywords.
+Grammar: ClickHouse's lexer (strings '…' with \\ and doubled quotes; "…" and `…`; -- and # and /* */ comments; $tag$…$tag$).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+READING = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "USE", "("})
+
+_TOKEN = re.compile(
+    rb"""(?P<space>\s+|--[^\n]*|\#[!\ ][^\n]*|/\*.*?(?:\*/|\Z))
+       |(?P<heredoc>\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
+       |(?P<text>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|`(?:[^`\\]|\\.|``)*`)
+       |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
+       |(?P<other>.)""",
+    re.DOTALL | re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token that is not space: `kind` is word, text, heredoc or other."""
+
+    kind: str
+    value: bytes
+    start: int
+    end: int
+
+
+def tokens(sql: bytes) -> Iterator[Token]:
+    """Yield the tokens of `sql`, spaces and comments left out. Never raises: an open quote yields single characters."""
+    for match in _TOKEN.finditer(sql):
+        kind = match.lastgroup or "other"
+        if kind == "tag":
+            kind = "heredoc"
+        if kind != "space":
+            yield Token(kind, match.group(), match.start(), match.end())
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What routing needs.
+
+    `kind`: first word, upper case. `format`: name after the last top-level FORMAT, or empty. `insert_data_at`: for an INSERT that takes data,
+    where its data begins in the bytes, else -1. `clause_at`: where FROM INFILE belongs (before SETTINGS, FORMAT or VALUES), else -1.
+    `has_values`: an INSERT … VALUES with the values in the statement itself.
+    """
+
+    kind: str
+    format: str
+    insert_data_at: int
+    clause_at: int
+    has_values: bool
+
+
+def _word(token: Token) -> str:
+    return token.value.decode("ascii").upper() if token.kind == "word" else ""
+
+
+def _data_start(sql: bytes, end: int) -> int:
+    """Return where data begins after the format's name: past blanks and one line end, as the server does."""
+    while end < len(sql) and sql[end : end + 1] in {b" ", b"\t", b"\r"}:
+        end += 1
+    if sql[end : end + 1] == b";":
+        end += 1
+    return end + 1 if sql[end : end + 1] == b"\n" else end
+
+
+def read(sql: bytes) -> Statement:
+    """Return what routing needs to know of `sql`; for an INSERT reads no further than its FORMAT, so that data stays unread."""
+    stream = tokens(sql)
+    first = next(stream, None)
+    if first is None:
+        return Statement("", "", -1, -1, has_values=False)
+    kind = _word(first) or first.value.decode("latin-1")
+    if kind == "INSERT":
+        return _read_insert(sql, stream)
+    depth, name, expecting = 0, "", False
+    for token in stream:
+        if token.value in {b"(", b"["}:
+            depth += 1
+        elif token.value in {b")", b"]"}:
+            depth -= 1
+        word = _word(token)
+        if expecting and word:
+            name, expecting = token.value.decode(), False
+        elif word == "FORMAT" and depth == 0:
+            expecting = True
+        else:
+            expecting = False
+    return Statement(kind, name, -1, -1, has_values=False)
+
+
+def _read_insert(sql: bytes, stream: Iterator[Token]) -> Statement:
+    depth, clause_at, expecting = 0, -1, False
+    for token in stream:
+        if token.value in {b"(", b"["}:
+            depth += 1
+            continue
+        if token.value in {b")", b"]"}:
+            depth -= 1
+            continue
+        if depth:
+            continue
+        word = _word(token)
+        if expecting:
+            if word:
+                return Statement("INSERT", token.value.decode(), _data_start(sql, token.end), clause_at, has_values=False)
+            expecting = False
+        if word in {"SELECT", "WITH", "WATCH", "FROM"}:
+            return Statement("INSERT", "", -1, -1, has_values=False)
+        if word == "SETTINGS" and clause_at < 0:
+            clause_at = token.start
+        elif word == "FORMAT":
+            clause_at = token.start if clause_at < 0 else clause_at
+            expecting = True
+        elif word == "VALUES":
+            start = token.end
+            values_inside = bool(sql[start:].strip(b"; \t\r\n"))
+            return Statement("INSERT", "Values", start, token.start if clause_at < 0 else clause_at, has_values=values_inside)
+    return Statement("INSERT", "", -1, len(sql) if clause_at < 0 else clause_at, has_values=False)
+
+
+def from_file(sql: bytes, statement: Statement, path: str) -> bytes:
+    """Return the INSERT with its data taken from the file at `path` (an own, quote-free name)."""
+    head, tail = sql[: statement.clause_at], sql[statement.clause_at : statement.insert_data_at if statement.insert_data_at >= 0 else None]
+    clause = f" FROM INFILE '{path}' COMPRESSION 'none' ".encode()
+    if statement.format == "Values":
+        tail = re.sub(rb"\bVALUES\b\s*$", b"FORMAT Values", tail, flags=re.IGNORECASE)
+    return head.rstrip() + clause + tail
+
+
+_KILL = re.compile(rb"\bquery_id\b(?=\s*(=|IN\b|LIKE\b))", re.IGNORECASE)
+
+
+def rewrite_kill(sql: bytes) -> bytes:
+    """Return a KILL QUERY whose query_id condition looks at log_comment, where this server keeps the client's query id."""
+    return _KILL.sub(b"Settings['log_comment']", sql)
