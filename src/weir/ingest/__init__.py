@@ -1,1 +1,4 @@
-"""Room `ingest`."""
+"""Topics into landing tables, each accepted record once, whatever is killed.
+
+In: Kafka topics of `ingest/routes.yaml`. Out: landing tables, the quarantine, the ledger. Keep: docs/decisions/0001-exactly-once-ingest.md.
+"""

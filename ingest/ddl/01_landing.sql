@@ -1,0 +1,124 @@
+-- Landing tables. One insert of a batch is one block in one ClickHouse partition: the day of the record's Kafka timestamp, a function of the
+-- record. The window makes a repeated token count once; it must be on every view's target too.
+CREATE TABLE IF NOT EXISTS landing.user_events
+(
+    topic LowCardinality(String),
+    partition UInt16,
+    offset UInt64,
+    batch String,
+    produced_at DateTime64(3, 'UTC'),
+    event_id String,
+    user_id Int64,
+    item_id Int64,
+    event_type LowCardinality(String),
+    rating Nullable(Float32),
+    session_id String,
+    country LowCardinality(String),
+    occurred_at DateTime64(3, 'UTC'),
+    schema_version UInt8,
+    traceparent String,
+    reject_reason LowCardinality(String) COMMENT 'empty: accepted; else why it is in the quarantine, and the event columns are zero values',
+    raw String COMMENT 'empty when accepted'
+)
+ENGINE = MergeTree
+PARTITION BY toDate(produced_at)
+ORDER BY (topic, partition, offset)
+SETTINGS non_replicated_deduplication_window = 10000;
+
+CREATE TABLE IF NOT EXISTS landing.cdc_changes
+(
+    topic LowCardinality(String),
+    partition UInt16,
+    offset UInt64,
+    batch String,
+    produced_at DateTime64(3, 'UTC'),
+    op LowCardinality(String),
+    key String,
+    before String,
+    after String,
+    source_lsn Nullable(UInt64),
+    source_at Nullable(DateTime64(3, 'UTC')),
+    tx_id Nullable(UInt64),
+    snapshot LowCardinality(String),
+    version UInt64 COMMENT 'orders every change of a key: topic epoch << 48 | offset in the key''s partition; above any bulk load',
+    is_deleted UInt8,
+    traceparent String,
+    reject_reason LowCardinality(String),
+    raw String
+)
+ENGINE = MergeTree
+PARTITION BY toDate(produced_at)
+ORDER BY (topic, partition, offset)
+SETTINGS non_replicated_deduplication_window = 10000;
+
+CREATE TABLE IF NOT EXISTS landing.catalogue_items
+(
+    topic LowCardinality(String),
+    partition UInt16,
+    offset UInt64,
+    batch String,
+    produced_at DateTime64(3, 'UTC'),
+    item_id Int64,
+    title String,
+    genres Array(String),
+    release_year Int32,
+    is_active UInt8,
+    catalogue_version UInt64,
+    updated_at DateTime64(3, 'UTC'),
+    version UInt64,
+    traceparent String,
+    reject_reason LowCardinality(String),
+    raw String
+)
+ENGINE = MergeTree
+PARTITION BY toDate(produced_at)
+ORDER BY (topic, partition, offset)
+SETTINGS non_replicated_deduplication_window = 10000;
+
+CREATE TABLE IF NOT EXISTS landing.user_profile_exports
+(
+    export_id String,
+    as_of DateTime64(3, 'UTC'),
+    user_id Int64,
+    age Int32,
+    gender String,
+    occupation String,
+    zip_code String,
+    country String,
+    preferred_genre String,
+    version UInt64 COMMENT 'as_of in ms: below every CDC version, so a CDC change wins'
+)
+ENGINE = MergeTree
+ORDER BY (export_id, user_id)
+SETTINGS non_replicated_deduplication_window = 10000;
+
+CREATE TABLE IF NOT EXISTS landing.quarantine
+(
+    topic LowCardinality(String),
+    partition UInt16,
+    offset UInt64,
+    batch String,
+    produced_at DateTime64(3, 'UTC'),
+    reject_reason LowCardinality(String),
+    raw String,
+    traceparent String
+)
+ENGINE = MergeTree
+PARTITION BY toDate(produced_at)
+ORDER BY (topic, partition, offset)
+SETTINGS non_replicated_deduplication_window = 10000;
+
+CREATE TABLE IF NOT EXISTS landing.ingest_ledger
+(
+    topic LowCardinality(String),
+    partition UInt16,
+    batch String,
+    first_offset UInt64,
+    last_offset UInt64,
+    rows UInt64,
+    rejected UInt64,
+    max_produced_at DateTime64(3, 'UTC')
+)
+ENGINE = MergeTree
+ORDER BY (topic, partition, last_offset)
+SETTINGS non_replicated_deduplication_window = 10000;

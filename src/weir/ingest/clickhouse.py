@@ -1,0 +1,88 @@
+"""ClickHouse over HTTP, as ingest needs it: statements, and inserts of exact bytes under a token.
+
+Keep: every setting that the exactly-once claim rests on goes with each insert, and is asked of the server before the first.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from weir.errors import ContractViolation, Terminal, Transient, Unavailable
+
+# docs/decisions/0001: one block under one token; in every view too; synchronous; one thread.
+INSERT_SETTINGS: Final = {
+    "async_insert": "0",
+    "insert_deduplicate": "1",
+    "deduplicate_blocks_in_dependent_materialized_views": "1",
+    "max_insert_threads": "1",
+    "input_format_parallel_parsing": "0",
+    "max_insert_block_size": "1048449",
+    "min_insert_block_size_rows": "0",
+    "min_insert_block_size_bytes": "0",
+    "materialized_views_ignore_errors": "0",
+}
+INSERT_TIMEOUT_S: Final = 30.0
+
+# Codes that a later try of the same bytes may not meet: memory, too many parts or queries, time-outs, shutdown, disk.
+_TRANSIENT_CODES: Final = frozenset({"159", "202", "209", "210", "236", "241", "242", "243", "252", "319", "394", "439", "735"})
+
+
+class ClickHouse:
+    """A client of one server. Not shared between threads."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        auth = (parts.username, parts.password or "") if parts.username else None
+        self._client = httpx.Client(
+            base_url=f"{parts.scheme}://{parts.hostname}:{parts.port or 8123}", auth=auth, timeout=httpx.Timeout(INSERT_TIMEOUT_S, connect=3.0)
+        )
+
+    def execute(self, sql: str, **parameters: str | int) -> str:
+        """Run one statement; return its answer as TabSeparated text."""
+        return self._post(sql.encode(), {f"param_{k}": str(v) for k, v in parameters.items()})
+
+    def insert(self, table: str, columns: list[str], arrow_stream: bytes, token: str, query_id: str) -> None:
+        """Insert one Arrow stream under `token`. Returning means that table and views have it; an exception means repeat or stop.
+
+        Raises:
+            Transient: the same bytes may be sent again. Terminal: they will not be accepted.
+        """
+        names = ", ".join(columns)
+        query = f"INSERT INTO {table} ({names}) FORMAT ArrowStream"
+        self._post(arrow_stream, {"query": query, "insert_deduplication_token": token, "query_id": query_id, **INSERT_SETTINGS})
+
+    def _post(self, body: bytes, query: dict[str, str]) -> str:
+        try:
+            answer = self._client.post("/", params=query, content=body)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"ClickHouse does not answer: {error!r}", hint="./weir logs clickhouse shows why") from error
+        if answer.is_success:
+            return answer.text
+        code = answer.headers.get("X-ClickHouse-Exception-Code", "")
+        kind: type[Transient | Terminal] = Transient if code in _TRANSIENT_CODES or answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else Terminal
+        raise kind(f"ClickHouse refused: {answer.text.strip()[:500]}", code=code)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+def check(client: ClickHouse, tables: list[str]) -> None:
+    """Ask the server for what the claim rests on: a deduplication window on each table and on every view's target.
+
+    Raises:
+        ContractViolation: one is off; names it.
+    """
+    for table in tables:
+        ddl = client.execute(f"SHOW CREATE TABLE {table} FORMAT TabSeparatedRaw")
+        if "non_replicated_deduplication_window" not in ddl and "Replicated" not in ddl:
+            raise ContractViolation(
+                f"{table} has no deduplication window, so a repeated batch would be counted twice",
+                hint=f"ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = 10000", table=table,
+            )
+    setting = client.execute("SELECT value FROM system.settings WHERE name = 'async_insert'").strip()
+    if setting not in {"0", "1"}:
+        raise ContractViolation("the server does not tell its setting async_insert", hint="grant SELECT on system.settings")

@@ -1,0 +1,199 @@
+"""Decoders: records of a topic to the columns of its landing table; a bad record becomes a reason, never an exception.
+
+In: records. Out: an Arrow table, one row a record, in the records' order. Keep: pure functions of the records and their Kafka timestamps, so
+that a replay by another worker makes the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import msgspec
+import pyarrow as pa
+from google.protobuf.message import DecodeError
+
+from weir.contracts.catalogue import ItemCatalogueEntry
+from weir.contracts.events import EVENT_SCHEMA_VERSION, EventType, RejectReason
+from weir.contracts.names import CDC_VERSION_EPOCH_SHIFT
+from weir.ingest.record import TIMESTAMP, Record, envelope, reason_of_size
+
+AHEAD_MS = 5 * 60_000  # a producer's clock may run ahead this much of the broker's
+BEHIND_MS = 400 * 86_400_000  # loads of history; older than this is a wrong unit, not a late event
+RATING_MIN, RATING_MAX = 0.5, 5.0
+ID_CHARACTERS = 64
+TOPIC_EPOCH = 1  # raised by hand when a CDC topic is made anew (docs/decisions/0003)
+
+_COUNTRY = re.compile(r"[A-Z]{2}\Z")
+_TYPES = frozenset(EventType)
+_INT64_MAX = (1 << 63) - 1
+
+Decoder = Callable[[Sequence[Record], str], pa.Table]
+
+
+class _Event(msgspec.Struct):
+    schema_version: int
+    event_id: str
+    user_id: int
+    item_id: int
+    event_type: str
+    session_id: str
+    country: str
+    occurred_at: int
+    rating: float | None = None
+
+
+_EVENT = msgspec.json.Decoder(_Event)
+_NO_EVENT = _Event(0, "", 0, 0, "", "", "", 0)
+
+
+def judge_event(event: _Event, timestamp_ms: int) -> RejectReason | None:
+    """Return why an event that decoded is not acceptable, or None. The clock bound compares with the record's Kafka timestamp."""
+    if event.schema_version != EVENT_SCHEMA_VERSION:
+        return RejectReason.UNKNOWN_VERSION
+    if event.event_type not in _TYPES:
+        return RejectReason.UNKNOWN_TYPE
+    ids = 0 < event.user_id <= _INT64_MAX and 0 < event.item_id <= _INT64_MAX
+    texts = 0 < len(event.event_id) <= ID_CHARACTERS and 0 < len(event.session_id) <= ID_CHARACTERS and _COUNTRY.match(event.country)
+    rated = event.rating is None or RATING_MIN <= event.rating <= RATING_MAX
+    if not (ids and texts and rated):
+        return RejectReason.OUT_OF_RANGE
+    if not timestamp_ms - BEHIND_MS <= event.occurred_at <= timestamp_ms + AHEAD_MS:
+        return RejectReason.CLOCK
+    return None
+
+
+def _one_event(record: Record) -> tuple[_Event, str]:
+    reason = reason_of_size(record)
+    if reason is None and record.value is not None:
+        try:
+            event = _EVENT.decode(record.value)
+        except msgspec.ValidationError as error:
+            reason = RejectReason.MISSING_FIELD if "missing required" in str(error) else RejectReason.MALFORMED
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            reason = RejectReason.MALFORMED
+        else:
+            reason = judge_event(event, record.timestamp_ms)
+            if reason is None:
+                return event, ""
+    return _NO_EVENT, str(reason)
+
+
+def user_events(records: Sequence[Record], batch: str) -> pa.Table:
+    """Decode user events (`ingest/contracts/user_event.schema.json`)."""
+    rows = [_one_event(r) for r in records]
+    events = [event for event, _ in rows]
+    columns = envelope(records, batch, [reason for _, reason in rows])
+    columns |= {
+        "event_id": pa.array([e.event_id for e in events], pa.string()),
+        "user_id": pa.array([e.user_id for e in events], pa.int64()),
+        "item_id": pa.array([e.item_id for e in events], pa.int64()),
+        "event_type": pa.array([e.event_type for e in events], pa.string()),
+        "rating": pa.array([e.rating for e in events], pa.float32()),
+        "session_id": pa.array([e.session_id for e in events], pa.string()),
+        "country": pa.array([e.country for e in events], pa.string()),
+        "occurred_at": pa.array([e.occurred_at for e in events], pa.int64()).cast(TIMESTAMP),
+        "schema_version": pa.array([e.schema_version for e in events], pa.uint8()),
+    }
+    return pa.table(columns)
+
+
+class _Source(msgspec.Struct):
+    lsn: int | None = None
+    ts_ms: int | None = None
+    txId: int | None = None  # noqa: N815 - Debezium's own name
+    snapshot: str | bool | None = None
+
+
+class _Change(msgspec.Struct):
+    op: str
+    before: msgspec.Raw = msgspec.Raw(b"null")
+    after: msgspec.Raw = msgspec.Raw(b"null")
+    source: _Source | None = None
+
+
+_CHANGE = msgspec.json.Decoder(_Change)
+_OPS = frozenset("crudt")
+
+
+def _one_change(record: Record) -> tuple[_Change, str]:
+    if record.value is None:  # a tombstone after a delete: for compaction only, nothing new
+        return _Change("tombstone", source=_Source()), ""
+    try:
+        change = _CHANGE.decode(record.value)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _Change(""), str(RejectReason.MALFORMED)
+    return (change, "") if change.op in _OPS else (_Change(""), str(RejectReason.UNKNOWN_TYPE))
+
+
+def _json_text(raw: msgspec.Raw) -> str:
+    text = bytes(raw).decode()
+    return "" if text == "null" else text
+
+
+def debezium(records: Sequence[Record], batch: str) -> pa.Table:
+    """Decode Debezium's JSON envelope. `version` orders the changes of a key (docs/decisions/0003): LSNs are missing on some rows."""
+    rows = [_one_change(r) for r in records]
+    changes = [change for change, _ in rows]
+    sources = [c.source or _Source() for c in changes]
+    columns = envelope(records, batch, [reason for _, reason in rows])
+    columns |= {
+        "op": pa.array([c.op for c in changes], pa.string()),
+        "key": pa.array([(r.key or b"").decode("utf-8", "replace") for r in records], pa.string()),
+        "before": pa.array([_json_text(c.before) for c in changes], pa.string()),
+        "after": pa.array([_json_text(c.after) for c in changes], pa.string()),
+        "source_lsn": pa.array([s.lsn for s in sources], pa.uint64()),
+        "source_at": pa.array([s.ts_ms for s in sources], pa.int64()).cast(TIMESTAMP),
+        "tx_id": pa.array([s.txId for s in sources], pa.uint64()),
+        "snapshot": pa.array([str(s.snapshot).lower() if s.snapshot is not None else "" for s in sources], pa.string()),
+        "version": pa.array([TOPIC_EPOCH << CDC_VERSION_EPOCH_SHIFT | r.offset for r in records], pa.uint64()),
+        "is_deleted": pa.array([int(c.op == "d") for c in changes], pa.uint8()),
+    }
+    return pa.table(columns)
+
+
+def _one_item(record: Record) -> tuple[object, str]:
+    reason = reason_of_size(record)
+    if reason is None and record.value is not None:
+        try:
+            entry = ItemCatalogueEntry.FromString(record.value)
+        except DecodeError:
+            reason = RejectReason.MALFORMED
+        else:
+            if entry.item_id > 0 and entry.title:
+                return entry, ""
+            reason = RejectReason.MISSING_FIELD
+    return ItemCatalogueEntry(), str(reason)
+
+
+def catalogue_items(records: Sequence[Record], batch: str) -> pa.Table:
+    """Decode catalogue entries (`ingest/contracts/item.proto`)."""
+    rows = [_one_item(r) for r in records]
+    entries = [entry for entry, _ in rows]
+    columns = envelope(records, batch, [reason for _, reason in rows])
+
+    def column(name: str, kind: pa.DataType) -> pa.Array:
+        return pa.array([getattr(e, name) for e in entries], kind)
+
+    columns |= {
+        "item_id": column("item_id", pa.int64()),
+        "title": column("title", pa.string()),
+        "genres": pa.array([list(e.genres) for e in entries], pa.list_(pa.string())),  # type: ignore[attr-defined]  # (dyn) built by descriptor
+        "release_year": column("release_year", pa.int32()),
+        "is_active": column("is_active", pa.uint8()) if not entries else pa.array([int(e.is_active) for e in entries], pa.uint8()),  # type: ignore[attr-defined]  # (dyn)
+        "catalogue_version": column("catalogue_version", pa.uint64()),
+        "updated_at": column("updated_at_ms", pa.int64()).cast(TIMESTAMP),
+        "version": pa.array([TOPIC_EPOCH << CDC_VERSION_EPOCH_SHIFT | r.offset for r in records], pa.uint64()),
+    }
+    return pa.table(columns)
+
+
+DECODERS: dict[str, Decoder] = {"user_event": user_events, "debezium": debezium, "catalogue_item": catalogue_items}
+
+
+def arrow_stream(table: pa.Table) -> bytes:
+    """Return the table as one Arrow IPC stream of one record batch: one block, so one token."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks(), max_chunksize=max(1, table.num_rows))
+    return bytes(sink.getvalue())

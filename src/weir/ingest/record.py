@@ -1,0 +1,47 @@
+"""A Kafka record as the decoders see it, and the columns every landing table begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from weir.contracts.events import MAX_EVENT_BYTES, RejectReason
+
+TIMESTAMP = pa.timestamp("ms", "UTC")
+RAW_KEPT_BYTES = 4096  # of a rejected record; enough to see what it was, bounded for the quarantine's size
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record. `timestamp_ms`: Kafka's; `traceparent`: the W3C header or empty."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    traceparent: str
+
+
+def reason_of_size(record: Record) -> RejectReason | None:
+    """Return the reason when the record is empty or past the size limit."""
+    if record.value is None:
+        return RejectReason.MALFORMED
+    return RejectReason.OVERSIZED if len(record.value) > MAX_EVENT_BYTES else None
+
+
+def envelope(records: Sequence[Record], batch: str, reasons: Sequence[str]) -> dict[str, pa.Array]:
+    """Return the columns that every landing table has, `reasons` being empty for accepted records."""
+    return {
+        "topic": pa.array([r.topic for r in records], pa.string()),
+        "partition": pa.array([r.partition for r in records], pa.uint16()),
+        "offset": pa.array([r.offset for r in records], pa.uint64()),
+        "batch": pa.array([batch] * len(records), pa.string()),
+        "produced_at": pa.array([r.timestamp_ms for r in records], pa.int64()).cast(TIMESTAMP),
+        "traceparent": pa.array([r.traceparent for r in records], pa.string()),
+        "reject_reason": pa.array(list(reasons), pa.string()),
+        "raw": pa.array([(r.value or b"")[:RAW_KEPT_BYTES] if reason else b"" for r, reason in zip(records, reasons, strict=True)], pa.binary()),
+    }
