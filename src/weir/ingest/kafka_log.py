@@ -1,0 +1,165 @@
+"""Kafka as a lane's log: one consumer in a group, commits with metadata, exact ranges by a second consumer without a group.
+
+Keep: read committed; a commit that was refused, or whose answer did not come, ends the membership before anything else is inserted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
+
+from weir.errors import ContractViolation, Fenced, Unavailable
+from weir.ingest.intent import Range
+from weir.ingest.lane import Entry, Partition
+from weir.ingest.record import Record
+
+SESSION_MS = 10_000  # a killed worker's partitions are free after this long
+POLL_INTERVAL_MS = 300_000
+COMMIT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 30.0
+
+
+def _traceparent(message: Any) -> str:  # noqa: ANN401 - confluent-kafka's message
+    for name, value in message.headers() or ():
+        if name == "traceparent":
+            return bytes(value or b"").decode("ascii", "replace")
+    return ""
+
+
+def to_record(message: Any) -> Record:  # noqa: ANN401 - confluent-kafka's message
+    """Return the message as a record."""
+    return Record(message.topic(), message.partition(), message.offset(), message.timestamp()[1], message.key(), message.value(), _traceparent(message))
+
+
+class KafkaLog:
+    """One member of the group. `on_assign` returns where to read on; `on_revoke` is called while the generation still holds."""
+
+    def __init__(self, bootstrap: str, group: str, topics: Sequence[str]) -> None:
+        self._bootstrap, self._group, self._topics = bootstrap, group, list(topics)
+        self._lost = False
+        self.failure: Exception | None = None
+        self._consumer = Consumer({
+            "bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed", "session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": 1000, "max.poll.interval.ms": POLL_INTERVAL_MS,
+            "partition.assignment.strategy": "range", "fetch.wait.max.ms": 50, "fetch.min.bytes": 1, "queued.max.messages.kbytes": 65536,
+            "topic.metadata.refresh.interval.ms": 10_000,
+        })
+
+    def join(self, on_assign: Callable[[Iterable[Partition]], dict[Partition, int]], on_revoke: Callable[[], None]) -> None:
+        """Subscribe. Callbacks run inside `fetch`, in the caller's thread."""
+
+        def assigned(consumer: Any, partitions: list[TopicPartition]) -> None:  # noqa: ANN401 - confluent-kafka's consumer
+            try:
+                start = on_assign([(p.topic, p.partition) for p in partitions])
+                consumer.assign([TopicPartition(t, p, offset) for (t, p), offset in start.items()])
+            except Exception as error:  # noqa: BLE001 - an exception in a callback is lost; fetch() raises it again
+                self.failure = error
+
+        def revoked(_consumer: Any, _partitions: list[TopicPartition]) -> None:  # noqa: ANN401 - confluent-kafka's consumer
+            try:
+                on_revoke()
+            except Exception as error:  # noqa: BLE001 - as above
+                self.failure = error
+
+        def lost(_consumer: Any, _partitions: list[TopicPartition]) -> None:  # noqa: ANN401 - confluent-kafka's consumer
+            self._lost = True
+
+        self._consumer.subscribe(self._topics, on_assign=assigned, on_revoke=revoked, on_lost=lost)
+
+    def fetch(self, limit: int, timeout_s: float) -> list[Record]:
+        """Return what has arrived, waiting at most `timeout_s` for the first record.
+
+        Raises:
+            Fenced: the membership is over. Whatever a rebalance callback raised.
+        """
+        messages = self._consumer.consume(limit, timeout_s)
+        self._raise_pending()
+        records = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                records.append(to_record(message))
+            elif error.code() == KafkaError._MAX_POLL_EXCEEDED:  # noqa: SLF001 - librdkafka's own name
+                raise Fenced("the worker was silent for longer than max.poll.interval.ms")
+        return records
+
+    def _raise_pending(self) -> None:
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        if self._lost:
+            raise Fenced("the group gave this worker's partitions away")
+
+    def stay(self) -> None:
+        """Keep the membership alive while an insert is being repeated: nothing is read.
+
+        Raises:
+            Fenced: it is over.
+        """
+        assignment = self._consumer.assignment()
+        if assignment:
+            self._consumer.pause(assignment)
+        message = self._consumer.poll(0)
+        if message is not None and message.error() is None:  # it was read before the pause took hold: must not be skipped
+            self._consumer.seek(TopicPartition(message.topic(), message.partition(), message.offset()))
+        self._raise_pending()
+        if assignment:
+            self._consumer.resume(assignment)
+
+    def commit(self, entries: Mapping[Partition, Entry]) -> None:
+        """Commit; see `Log.commit`."""
+        offsets = [TopicPartition(t, p, offset, metadata) for (t, p), (offset, metadata) in entries.items()]
+        if not offsets:
+            return
+        try:
+            results = self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            raise Fenced(f"the group refused the commit: {error}") from error
+        for result in results or []:
+            if result.error is not None:
+                raise Fenced(f"the group refused the commit of {result.topic}/{result.partition}: {result.error}")
+
+    def committed(self, partitions: Iterable[Partition]) -> dict[Partition, Entry]:
+        """Return what stands committed; see `Log.committed`."""
+        found: dict[Partition, Entry] = {}
+        try:
+            for p in self._consumer.committed([TopicPartition(t, n) for t, n in partitions], timeout=COMMIT_TIMEOUT_S):
+                low, _ = (0, 0) if p.offset >= 0 else self._consumer.get_watermark_offsets(TopicPartition(p.topic, p.partition), timeout=COMMIT_TIMEOUT_S)
+                offset = low if p.offset in {OFFSET_INVALID, -1} or p.offset < 0 else p.offset
+                found[p.topic, p.partition] = (offset, p.metadata or "")
+        except KafkaException as error:
+            raise Fenced(f"the group's offsets could not be read: {error}") from error
+        return found
+
+    def read(self, ranges: Sequence[Range]) -> list[Record]:
+        """Read exactly these ranges; see `Log.read`."""
+        consumer = Consumer({"bootstrap.servers": self._bootstrap, "group.id": f"{self._group}-replay", "enable.auto.commit": False,
+                             "isolation.level": "read_committed", "auto.offset.reset": "error"})
+        left = {(r.topic, r.partition): r for r in ranges}
+        owed = {key: r.count for key, r in left.items()}
+        records: list[Record] = []
+        try:
+            consumer.assign([TopicPartition(r.topic, r.partition, r.first) for r in ranges])
+            deadline = time.monotonic() + READ_TIMEOUT_S
+            while any(owed.values()):
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"{sum(owed.values())} records of an open batch could not be read again", hint="is Kafka up? was its retention too short?")
+                for message in consumer.consume(5000, 0.2):
+                    if message.error() is not None:
+                        if message.error().code() in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:  # noqa: SLF001 - librdkafka's own name
+                            raise ContractViolation("the records of an open batch are no longer in Kafka", hint="keep retention above the longest outage")
+                        continue
+                    key = message.topic(), message.partition()
+                    if message.offset() <= left[key].last and owed[key]:
+                        records.append(to_record(message))
+                        owed[key] -= 1
+        finally:
+            consumer.close()
+        return records
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()

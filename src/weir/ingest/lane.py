@@ -1,0 +1,221 @@
+"""One landing table's loop: form a batch, declare it, insert it, go on. The protocol of docs/decisions/0001, without network in it.
+
+In: a `Log` (Kafka) and a `Sink` (ClickHouse). Out: inserted batches, commits. Keep, for every partition: offsets below the committed one are applied
+once; offsets in the declared intent zero or one time, all or nothing; offsets after it, never.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from weir.errors import ContractViolation, Fenced, Transient
+from weir.ingest.decode import Decoder, arrow_stream
+from weir.ingest.intent import Intent, Range, decode, of, ordered
+from weir.ingest.record import Record
+
+Partition = tuple[str, int]
+Entry = tuple[int, str]  # committed offset, metadata
+DAY_MS = 86_400_000
+
+
+class Log(Protocol):
+    """The topics of one lane, as one member of its group."""
+
+    def commit(self, entries: Mapping[Partition, Entry]) -> None:
+        """Commit offsets and metadata in one request; raises Fenced when it was refused or its answer did not come."""
+
+    def committed(self, partitions: Iterable[Partition]) -> dict[Partition, Entry]:
+        """Return what stands committed; a partition without a commit has its lowest offset and no metadata."""
+
+    def read(self, ranges: Sequence[Range]) -> list[Record]:
+        """Read exactly these ranges, whoever owns them; raises ContractViolation when they are gone."""
+
+
+class Sink(Protocol):
+    """The landing table."""
+
+    def insert(self, table: str, columns: list[str], arrow_stream: bytes, token: str, query_id: str) -> None:
+        """Insert one block under a token; raises Transient or Terminal."""
+
+    def execute(self, sql: str, **parameters: str | int) -> str:
+        """Run a statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a batch is due. Rows keep it one block (limit 1,048,449) and the replay short; age is the freshness that the worker costs."""
+
+    rows: int = 50_000
+    size_bytes: int = 32 << 20
+    age_s: float = 0.12
+    insert_s: float = 240.0  # below max.poll.interval.ms (300 s): then somebody else has the partitions
+
+
+@dataclass
+class Stats:
+    """What the lane did, for health and telemetry."""
+
+    batches: int = 0
+    rows: int = 0
+    rejected: int = 0
+    replays: int = 0
+    rejoins: int = 0
+    last_batch_at_s: float = 0.0
+    last_age_ms: float = 0.0
+    state: str = "starting"
+
+
+def cut(buffer: Sequence[Record], rows: int) -> int:
+    """Return how many of the first records make a batch: at most `rows`, all of one day of Kafka's timestamp (one ClickHouse partition)."""
+    day = buffer[0].timestamp_ms // DAY_MS
+    for index, record in enumerate(buffer[:rows]):
+        if record.timestamp_ms // DAY_MS != day:
+            return index
+    return min(rows, len(buffer))
+
+
+@dataclass
+class Lane:
+    """The loop's state. `reach(point)` is called at every named point, so that a test or an experiment can end the process there."""
+
+    table: str
+    decoder: Decoder
+    log: Log
+    sink: Sink
+    limits: Limits = field(default_factory=Limits)
+    stats: Stats = field(default_factory=Stats)
+    reach: Callable[[str], None] = lambda _point: None
+    wait: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    between_tries: Callable[[], None] = lambda: None  # keeps the group membership alive; raises Fenced when it is over
+    told: Callable[[Intent, int, float], None] = lambda _intent, _rejected, _seconds: None
+    _position: dict[Partition, int] = field(default_factory=dict)
+    _applied: Intent | None = None
+    _buffer: list[Record] = field(default_factory=list)
+    _size: int = 0
+    _since: float = 0.0
+
+    # -- assignment
+
+    def assigned(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """Take over partitions: replay what their commits declare, and return where to read on."""
+        found = self.log.committed(partitions)
+        self._forget()
+        by_token: dict[str, tuple[Intent, list[Partition]]] = {}
+        for partition, (offset, metadata) in found.items():
+            self._position[partition] = offset
+            intent = decode(metadata)
+            if intent is not None:
+                by_token.setdefault(intent.token, (intent, []))[1].append(partition)
+        for intent, mine in by_token.values():
+            self._replay(intent, mine)
+        return dict(self._position)
+
+    def revoked(self) -> None:
+        """Give partitions back: finish the last batch while the generation still holds, drop what was only read."""
+        try:
+            self.finish()
+        finally:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._position, self._applied, self._buffer, self._size = {}, None, [], 0
+
+    def _replay(self, intent: Intent, mine: Sequence[Partition]) -> None:
+        self.reach("before_replay")
+        records = ordered(self.log.read(intent.ranges))
+        if of(records) != intent:
+            raise ContractViolation(
+                f"the records of the open batch {intent.token} in {self.table} have changed since it was declared",
+                hint="was the topic made anew? ./weir verify and docs/decisions/0001 say how to go on", token=intent.token,
+            )
+        self._insert(intent, self.decoder(records, intent.token), "replay")
+        landed = int(self.sink.execute(f"SELECT count() FROM {self.table} WHERE batch = {{batch:String}}", batch=intent.token))
+        if landed != len(records):
+            raise ContractViolation(
+                f"{self.table} holds {landed} of the {len(records)} rows of batch {intent.token} after its replay: its token outlived its part",
+                hint="ClickHouse lost an acknowledged part; see docs/decisions/0001, 'after an unclean stop'", token=intent.token,
+            )
+        self.reach("after_replay")
+        ends = {(r.topic, r.partition): r.last + 1 for r in intent.ranges}
+        for partition in mine:
+            self._position[partition] = ends[partition]
+        self.log.commit({p: (self._position[p], "") for p in mine})
+        self.stats.replays += 1
+
+    # -- the loop
+
+    def take(self, records: Sequence[Record]) -> None:
+        """Add what was read, and process a batch when one is due."""
+        if records and not self._buffer:
+            self._since = self.clock()
+        self._buffer.extend(records)
+        self._size += sum(len(r.value or b"") for r in records)
+        full = len(self._buffer) >= self.limits.rows or self._size >= self.limits.size_bytes
+        if self._buffer and (full or self.clock() - self._since >= self.limits.age_s):
+            self._process()
+        elif not self._buffer:
+            self.finish()
+
+    def _process(self) -> None:
+        count = cut(self._buffer, self.limits.rows)
+        batch, self._buffer = ordered(self._buffer[:count]), self._buffer[count:]
+        self._size = sum(len(r.value or b"") for r in self._buffer)
+        intent = of(batch)
+        table = self.decoder(batch, intent.token)
+        self.reach("before_declare")
+        entries: dict[Partition, Entry] = {}
+        if self._applied is not None:
+            entries = {(r.topic, r.partition): (self._position[r.topic, r.partition], "") for r in self._applied.ranges}
+        text = intent.encode()
+        for r in intent.ranges:
+            entries[r.topic, r.partition] = (self._position[r.topic, r.partition], text)
+        self.log.commit(entries)  # finishes the last batch and declares this one
+        self._applied = None
+        self.reach("after_declare")
+        began = self.clock()
+        self._insert(intent, table, "insert")
+        self.reach("after_insert")
+        for r in intent.ranges:
+            self._position[r.topic, r.partition] = r.last + 1
+        self._applied = intent
+        self._count(intent, batch, table, self.clock() - began)
+
+    def _count(self, intent: Intent, batch: Sequence[Record], table: object, seconds: float) -> None:
+        column = table.column("reject_reason")  # type: ignore[attr-defined]  # (dyn) pyarrow has no types
+        rejected = sum(1 for reason in column.to_pylist() if reason)
+        self.stats.batches += 1
+        self.stats.rows += len(batch)
+        self.stats.rejected += rejected
+        self.stats.last_batch_at_s = time.time()
+        self.stats.last_age_ms = max(0.0, time.time() * 1000 - min(r.timestamp_ms for r in batch))
+        self.told(intent, rejected, seconds)
+
+    def _insert(self, intent: Intent, table: object, why: str) -> None:
+        body = arrow_stream(table)
+        columns = list(table.column_names)  # type: ignore[attr-defined]  # (dyn) pyarrow has no types
+        deadline, pause, attempt = self.clock() + self.limits.insert_s, 0.05, 0
+        while True:
+            attempt += 1
+            try:
+                self.sink.insert(self.table, columns, body, intent.token, f"ingest-{intent.token}-{why}-{attempt}")
+            except Transient as error:
+                if self.clock() > deadline:
+                    raise Fenced(f"batch {intent.token} was not acknowledged in {self.limits.insert_s:.0f} s", hint="the group gives it to a new member") from error
+                self.stats.state = f"waiting: {error.message[:120]}"
+                self.wait(pause)
+                pause = min(2.0, pause * 2)
+                self.between_tries()
+            else:
+                self.stats.state = "running"
+                return
+
+    def finish(self) -> None:
+        """Commit the end of the last batch, with nothing declared."""
+        if self._applied is not None:
+            self.log.commit({(r.topic, r.partition): (self._position[r.topic, r.partition], "") for r in self._applied.ranges})
+            self._applied = None
+            self.reach("after_finish")

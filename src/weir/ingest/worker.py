@@ -1,0 +1,130 @@
+"""The worker: one lane a landing table, each in its thread with its own group membership; health over HTTP.
+
+In: `ingest/routes.yaml`, endpoints. Out: running lanes. Keep: a fenced lane drops everything and comes back as a new member; a lane that met a
+contract violation stops loudly while the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from weir.contracts import names
+from weir.errors import Fenced, Terminal, WeirError
+from weir.ingest.clickhouse import ClickHouse, check
+from weir.ingest.decode import DECODERS
+from weir.ingest.intent import Intent
+from weir.ingest.kafka_log import KafkaLog
+from weir.ingest.lane import Lane, Stats
+from weir.telemetry import Telemetry
+
+ROUTES = Path(__file__).resolve().parents[3] / "ingest" / "routes.yaml"
+FETCH_S = 0.05
+REJOIN_S = 0.5
+
+log = logging.getLogger("weir.ingest")
+
+
+def routes() -> dict[str, tuple[str, list[str]]]:
+    """Return landing table to (decoder, topics)."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for topic, route in yaml.safe_load(ROUTES.read_text()).items():
+        decoder, topics = found.setdefault(route["table"], (route["decoder"], []))
+        if decoder != route["decoder"]:
+            raise Terminal(f"{route['table']} has two decoders in ingest/routes.yaml", hint="one table, one decoder")
+        topics.append(topic)
+    return found
+
+
+def group(table: str) -> str:
+    """Return the consumer group of a landing table's lane."""
+    return f"{names.INGEST_GROUP}.{table.split('.')[1]}"
+
+
+def crash_points(setting: str) -> Callable[[str], None]:
+    """Return what to do at a named point: end the process at the n-th pass of WEIR_INGEST_CRASH_AT=point[:n]. For experiments."""
+    point, _, times = setting.partition(":")
+    left = {point: int(times or 1)}
+
+    def reach(name: str) -> None:
+        if name in left:
+            left[name] -= 1
+            if left[name] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return reach if setting else lambda _name: None
+
+
+class LaneThread(threading.Thread):
+    """Runs one lane until `ended` is set."""
+
+    def __init__(self, table: str, decoder: str, topics: list[str], bootstrap: str, clickhouse_url: str, telemetry: Telemetry) -> None:
+        super().__init__(name=table, daemon=True)
+        self.table, self._decoder, self._topics = table, decoder, topics
+        self._bootstrap, self._url, self._telemetry = bootstrap, clickhouse_url, telemetry
+        self.stats = Stats()
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        """Join, work, and join again after being fenced."""
+        while not self.ended.is_set():
+            try:
+                self._membership()
+            except Terminal as error:
+                if not isinstance(error, Fenced):
+                    self.stats.state = f"stopped: {error}"
+                    log.error("%s stopped: %s", self.table, error)  # noqa: TRY400 - the message is whole; a trace adds nothing
+                    self.ended.wait(10)
+                    continue
+                self._rejoin(error)
+            except WeirError as error:
+                self._rejoin(error)
+            except Exception as error:
+                log.exception("%s: unexpected", self.table)
+                self._rejoin(error)
+
+    def _rejoin(self, error: Exception) -> None:
+        self.stats.rejoins += 1
+        self.stats.state = f"rejoining: {str(error)[:120]}"
+        log.warning("%s rejoins: %s", self.table, error)
+        self._telemetry.count("weir.ingest.rejoins", 1, {"table": self.table})
+        self.ended.wait(REJOIN_S)
+
+    def _membership(self) -> None:
+        sink = ClickHouse(self._url)
+        kafka = KafkaLog(self._bootstrap, group(self.table), self._topics)
+        lane = Lane(self.table, DECODERS[self._decoder], kafka, sink, stats=self.stats, between_tries=kafka.stay, told=self._told,
+                    reach=crash_points(os.environ.get("WEIR_INGEST_CRASH_AT", "")))
+        try:
+            check(sink, [self.table, names.QUARANTINE, names.LEDGER])
+            kafka.join(lane.assigned, lane.revoked)
+            self.stats.state = "running"
+            while not self.ended.is_set():
+                lane.take(kafka.fetch(lane.limits.rows, FETCH_S))
+            lane.finish()
+        finally:
+            kafka.close()
+            sink.close()
+
+    def _told(self, intent: Intent, rejected: int, seconds: float) -> None:
+        rows = sum(r.count for r in intent.ranges)
+        labels = {"table": self.table}
+        self._telemetry.count("weir.ingest.rows", rows, labels)
+        if rejected:
+            self._telemetry.count("weir.ingest.rejected", rejected, labels)
+            log.warning("%s: %d of %d records of batch %s are in the quarantine", self.table, rejected, rows, intent.token)
+        self._telemetry.record("weir.ingest.insert_s", seconds, labels)
+        self._telemetry.gauge("weir.ingest.age_ms", self.stats.last_age_ms, labels)
+
+    def document(self) -> dict[str, Any]:
+        """Return the lane's state for /health."""
+        s = self.stats
+        return {"table": self.table, "state": s.state, "batches": s.batches, "rows": s.rows, "rejected": s.rejected, "replays": s.replays,
+                "rejoins": s.rejoins, "last_batch_at_ms": int(s.last_batch_at_s * 1000), "last_age_ms": round(s.last_age_ms)}
