@@ -10,28 +10,16 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from weir.errors import ContractViolation, SettingsError, Unavailable
 
 FETCHERS = 8
 TIMEOUT_S = 60
-
-# What the lock is made from. The transitive set lacks an slf4j binding, hence log4j's. Agents have no dependencies.
-ROOTS = {
-    "kafka": (
-        "org.apache.kafka:kafka_2.13:4.3.1",
-        "org.apache.kafka:connect-runtime:4.3.1",
-        "org.apache.kafka:kafka-clients:4.3.1",  # said outright: mediation otherwise picks 3.9.1, which the broker cannot run on
-        "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4",
-    ),
-    "debezium": ("io.debezium:debezium-connector-postgres:3.7.0.Final",),
-    "agents": ("io.opentelemetry.javaagent:opentelemetry-javaagent:2.33.1",),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Jar:
@@ -90,11 +78,11 @@ def _repository() -> str:
     return os.environ.get("WEIR_MAVEN_URL", MAVEN_CENTRAL_URL).rstrip("/")
 
 
-def _fetch_one(jar: Jar, target: Path) -> None:
+def _download(jar: Jar, temporary: Path) -> str:
+    """Download to `temporary` and return the SHA-256."""
     import httpx
 
     url = f"{_repository()}/{jar.repository_path}"
-    temporary = target.with_suffix(".part")
     digest = hashlib.sha256()
     try:
         with httpx.stream("GET", url, timeout=TIMEOUT_S, follow_redirects=True) as answer, temporary.open("wb") as file:
@@ -107,7 +95,12 @@ def _fetch_one(jar: Jar, target: Path) -> None:
         raise Unavailable(
             f"{jar.filename} could not be fetched: {error}", hint="the first run needs a network; WEIR_MAVEN_URL names a mirror"
         ) from error
-    if digest.hexdigest() != jar.sha256:
+    return digest.hexdigest()
+
+
+def _fetch_one(jar: Jar, target: Path) -> None:
+    temporary = target.with_suffix(".part")
+    if _download(jar, temporary) != jar.sha256:
         temporary.unlink(missing_ok=True)
         raise ContractViolation(f"{jar.filename} has another SHA-256 than connect/jars.lock", hint="do not use it; ask the mirror's owner")
     temporary.replace(target)
@@ -148,21 +141,16 @@ def class_path(home: Path, folder: str) -> str:
     return os.pathsep.join(str(p) for p in sorted((home / "jars" / folder).glob("*.jar")))
 
 
-def resolve() -> Iterable[Jar]:
-    """Resolve ROOTS to locked jars; needs a network. Yields them sorted by folder and coordinate."""
-    import jgo
-
-    for folder, roots in ROOTS.items():
-        found = {}
-        for artifact in jgo.resolve("+".join(roots)):
-            found[artifact.groupId, artifact.artifactId, artifact.classifier or ""] = artifact
-        for (group, name, classifier), artifact in sorted(found.items()):
-            if folder == "debezium" and group == "org.apache.kafka":
-                continue  # the worker brings these; a plugin must not bring its own
-            digest = hashlib.sha256(artifact.resolve().read_bytes()).hexdigest()
-            yield Jar(folder, group, name, artifact.version, classifier, digest)
+def resolve(home: Path) -> Iterable[Jar]:
+    """Fetch every jar of `connect/jars.in` (folder and coordinate a line) into `home` and yield it with its sum; needs a network."""
+    for line in (lock_path().with_name("jars.in")).read_text().splitlines():
+        if line.strip() and not line.startswith("#"):
+            jar = parse(f"{line} {'0' * 64}")[0]
+            target = home / jar.filename
+            yield replace(jar, sha256=_download(jar, target))
 
 
 if __name__ == "__main__":
     sys.stdout.write("# Made by: ./weir run python -m weir.connect.jars > connect/jars.lock\n")
-    sys.stdout.writelines(jar.line() + "\n" for jar in resolve())
+    with tempfile.TemporaryDirectory() as folder:
+        sys.stdout.writelines(jar.line() + "\n" for jar in resolve(Path(folder)))

@@ -68,7 +68,7 @@ class LaneThread(threading.Thread):
     def __init__(self, table: str, decoder: str, topics: list[str], bootstrap: str, clickhouse_url: str, telemetry: Telemetry) -> None:
         super().__init__(name=table, daemon=True)
         self.table, self._decoder, self._topics = table, decoder, topics
-        self._bootstrap, self._url, self._telemetry = bootstrap, clickhouse_url, telemetry
+        self._brokers, self._url, self._telemetry = bootstrap, clickhouse_url, telemetry
         self.stats = Stats()
         self.ended = threading.Event()
 
@@ -99,7 +99,7 @@ class LaneThread(threading.Thread):
 
     def _membership(self) -> None:
         sink = ClickHouse(self._url)
-        kafka = KafkaLog(self._bootstrap, group(self.table), self._topics)
+        kafka = KafkaLog(self._brokers, group(self.table), self._topics)
         lane = Lane(self.table, DECODERS[self._decoder], kafka, sink, stats=self.stats, between_tries=kafka.stay, told=self._told,
                     reach=crash_points(os.environ.get("WEIR_INGEST_CRASH_AT", "")))
         try:

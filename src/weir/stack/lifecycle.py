@@ -120,6 +120,7 @@ def up(settings: StackSettings, report: Report) -> list[ServiceSpec]:
         for spec in specs:
             if spec.prepare is not None:
                 spec.prepare()
+        specs = services.build(settings)  # again: a class path is known only once its jars are there
         text = supervision.configuration(specs, services.watcher(settings), settings.home)
         supervision.spawn(settings.home, text, {**os.environ, **services.environment(settings)})
     _Bringing(settings, specs, report).run()
