@@ -35,7 +35,7 @@ def read(file: Path) -> list[Any]:
     updated_at_ms = int(file.stat().st_mtime * 1000)
     entries = []
     for line in file.read_text(encoding="utf-8").splitlines()[1:]:
-        item_id, title, year, genres = (line.split("\t") + ["", "", ""])[:4]
+        item_id, title, year, genres = [*line.split("\t"), "", "", ""][:4]
         entries.append(
             ItemCatalogueEntry(
                 item_id=int(item_id), title=title or f"item {item_id}", genres=genres.split(), release_year=int(year) if year.isdigit() else 0,

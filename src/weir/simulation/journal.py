@@ -7,7 +7,6 @@ interrupted load goes on with the same events.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -37,7 +36,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_suffix(".new")
         new.write_text(json.dumps(asdict(self)))
-        os.replace(new, path)
+        new.replace(path)
 
 
 # The same sum asked of the landing table; compare with `Journal.id_sum`.
