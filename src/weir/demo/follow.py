@@ -105,7 +105,7 @@ class _Landing(threading.Thread):
             client.close()
 
 
-def click(endpoints: Endpoints, api: Api, user_id: int, item_id: int, country: str, telemetry: Telemetry) -> tuple[float, Hops]:
+def click(endpoints: Endpoints, api: Api, user_id: int, item_id: int, *, country: str, telemetry: Telemetry) -> tuple[float, Hops]:
     """Produce one click; return the ms from before producing until the API serves it, and its hops."""
     now_ms = int(time.time() * 1000)
     event = Event(str(uuid.uuid4()), user_id, item_id, EventType.CLICK, None, f"demo-{user_id}-{now_ms}", country, now_ms)

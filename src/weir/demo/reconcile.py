@@ -93,7 +93,7 @@ def check_journal(client: ClickHouse, journal: Journal) -> None:
     rows, id_sum = (int(x) for x in client.execute(f"SELECT count(), {ID_SUM_SQL} FROM {names.LANDING_EVENTS} WHERE {where}").split("\t"))
     if (rows, id_sum) != (journal.produced, journal.id_sum):
         raise ContractViolation(
-            f"the landing table holds {rows} of the load's events, the producer's journal {journal.produced}",
+            f"the landing table holds {rows} of the load's events with id sum {id_sum}, the producer's journal {journal.produced} with {journal.id_sum}",
             hint="./weir logs ingest shows why; ./weir clean starts afresh",
         )
 

@@ -123,7 +123,7 @@ def _follow(stage: _Stage, api: follow.Api, began_s: float) -> DemoResult:
         genre, cdc_ms = follow.profile_change(stage.endpoints.postgres_dsn, api, user_id)
         say(f"  preferred genre becomes {genre} in PostgreSQL: served {cdc_ms:.0f} ms after the commit")
         clicked = before[0]
-        event_ms, hops = follow.click(stage.endpoints, api, user_id, clicked, country, telemetry)
+        event_ms, hops = follow.click(stage.endpoints, api, user_id, clicked, country=country, telemetry=telemetry)
         say(
             f"  a click on item {clicked}: served {event_ms:.0f} ms after producing "
             f"(landed {hops.produced_to_landed_ms:.0f} ms, feature {hops.landed_to_feature_ms:.0f} ms later)"

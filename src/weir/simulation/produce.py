@@ -101,7 +101,7 @@ def events(
             journal.bad += 1
 
     for number, event in enumerate(stream):
-        record = {"key": str(event.user_id), "value": encoder.encode(event.body())}
+        record: dict[str, Any] = {"key": str(event.user_id), "value": encoder.encode(event.body())}
         record["on_delivery"] = lambda error, _message, event_id=event.event_id: told(event_id, error)
         if number % SAMPLE_EVERY == 0:
             with telemetry.span("weir.simulation.produce", kind=SpanKind.PRODUCER, attributes={"messaging.destination.name": names.TOPIC_USER_EVENTS}):
