@@ -1,0 +1,48 @@
+"""The producer's journal of one load: what the broker acknowledged, in a form that an oracle can compare without order.
+
+In: acknowledged ids. Out: a small JSON file, replaced atomically. Keep: `now_ms` and `seed` are written before the first record, so that an
+interrupted load goes on with the same events.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+_MODULUS: Final = 1 << 64
+
+
+@dataclass
+class Journal:
+    """`produced`: acknowledged good events; `bad`: acknowledged bad ones; `id_sum`: see `note`; `failed`: refused by the broker."""
+
+    seed: int
+    now_ms: int
+    produced: int = 0
+    bad: int = 0
+    failed: int = 0
+    id_sum: int = 0
+    complete: bool = False
+
+    def note(self, event_id: str) -> None:
+        """Count an acknowledged event. `id_sum` adds the first 64 bits of the UUIDs modulo 2^64, as ClickHouse's sum over UInt64 does."""
+        self.produced += 1
+        self.id_sum = (self.id_sum + int(event_id[:8] + event_id[9:13] + event_id[14:18], 16)) % _MODULUS
+
+    def save(self, path: Path) -> None:
+        """Write the journal; a reader sees the old or the new file, never a part."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(asdict(self)))
+        new.replace(path)
+
+
+# The same sum asked of the landing table; compare with `Journal.id_sum`.
+ID_SUM_SQL: Final = "sum(reinterpretAsUInt64(reverse(unhex(substring(replaceAll(event_id, '-', ''), 1, 16)))))"
+
+
+def load(path: Path) -> Journal | None:
+    """Return the journal at `path`, or None when there is none."""
+    return Journal(**json.loads(path.read_text())) if path.exists() else None
