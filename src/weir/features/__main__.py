@@ -85,11 +85,11 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(body)
 
-        def do_GET(self) -> None:  # noqa: N802 - http.server's own name
+        def do_GET(self) -> None:
             m = service.materializer
             self._answer(200 if m is not None else 503, m.freshness.document() if m is not None else {"state": "starting", "error": service.error})
 
-        def do_POST(self) -> None:  # noqa: N802 - http.server's own name
+        def do_POST(self) -> None:
             if self.path != "/refresh":
                 self._answer(404, {"error": "POST /refresh reads every view whole"})
                 return

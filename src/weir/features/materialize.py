@@ -60,7 +60,7 @@ def literal(key: Key) -> str:
     return str(key) if isinstance(key, int) else "'" + key.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def to_value(kind: ValueType, raw: Any) -> Value:  # noqa: ANN401 - what the driver gives
+def to_value(kind: ValueType, raw: Any) -> Value:
     """Return the driver's value as a feature value."""
     if raw is None:
         return None

@@ -82,7 +82,7 @@ class Telemetry:
         for provider in self._shutdown:
             try:
                 provider.shutdown()
-            except Exception:  # noqa: BLE001 - telemetry never fails its caller
+            except Exception:
                 logging.getLogger(__name__).debug("telemetry shutdown failed", exc_info=True)
 
 
