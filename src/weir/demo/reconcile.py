@@ -1,0 +1,103 @@
+"""Count source against sink: PostgreSQL against the staging tables, the topic's offsets against landing and quarantine.
+
+In: endpoints. Out: `Counts`. Keep: the source is counted by itself (PostgreSQL, the broker), never by what ClickHouse says of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from weir.contracts import names
+from weir.contracts.endpoints import Endpoints
+from weir.demo.result import Counts
+from weir.errors import ContractViolation, Unavailable
+from weir.ingest.clickhouse import ClickHouse
+from weir.simulation.derive import SESSION_PREFIX
+from weir.simulation.journal import ID_SUM_SQL, Journal
+
+_CDC_FLOOR: Final = 1 << names.CDC_VERSION_EPOCH_SHIFT  # versions from here on come by CDC: a row of the bulk load alone does not count
+_STAGED: Final = {"users": "staging.stg_users", "items": "staging.stg_items"}
+_WAIT_S: Final = 90.0
+
+
+def topic_records(bootstrap: str, topic: str) -> int:
+    """Return how many records a topic has ever taken: the sum of its end offsets.
+
+    Raises:
+        Unavailable: Kafka does not answer.
+    """
+    from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+    consumer: Any = Consumer({"bootstrap.servers": bootstrap, "group.id": "weir-demo-count", "enable.auto.commit": False})
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        return sum(int(consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1]) for p in partitions)
+    except KafkaException as error:
+        raise Unavailable("Kafka does not tell the topic's offsets", hint="./weir logs kafka shows why") from error
+    finally:
+        consumer.close()
+
+
+def source_rows(dsn: str) -> dict[str, int]:
+    """Return PostgreSQL's rows by table."""
+    import psycopg
+
+    with psycopg.connect(dsn, connect_timeout=5) as connection:
+        return {table: int((connection.execute(f"SELECT count(*) FROM public.{table}").fetchone() or (0,))[0]) for table in _STAGED}
+
+
+def count(endpoints: Endpoints, client: ClickHouse, *, staged: bool = True) -> Counts:
+    """Count everything once; without `staged`, events only (before dbt has made the staging tables)."""
+    source = source_rows(endpoints.postgres_dsn) if staged else {}
+    sink = {
+        table: int(client.execute(f"SELECT count() FROM {name} FINAL WHERE version >= {_CDC_FLOOR}"))
+        for table, name in _STAGED.items() if staged
+    }
+    row = client.execute(
+        f"SELECT countIf(reject_reason = ''), dateDiff('millisecond', max(produced_at), now64(3)) FROM {names.LANDING_EVENTS}"
+    ).split("\t")
+    quarantined = int(client.execute(f"SELECT count() FROM {names.QUARANTINE} WHERE topic = '{names.TOPIC_USER_EVENTS}'"))
+    events_in = topic_records(endpoints.kafka_bootstrap, names.TOPIC_USER_EVENTS)
+    return Counts(source, sink, events_in, int(row[0]), quarantined, max(0, int(row[1])) if int(row[0]) else 0)
+
+
+def wait(endpoints: Endpoints, client: ClickHouse, report: Callable[[Counts], None], *, staged: bool = True, wait_s: float = _WAIT_S) -> Counts:
+    """Count until source and sink agree; return the counts.
+
+    Raises:
+        ContractViolation: they do not agree in time; says which.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        found = count(endpoints, client, staged=staged)
+        report(found)
+        if found.reconciled():
+            return found
+        if time.monotonic() > deadline:
+            raise ContractViolation(
+                f"source and sink differ after {wait_s:.0f} s: rows {found.source_rows} against {found.sink_rows}, {found.lag()} events apart",
+                hint="./weir logs ingest and ./weir logs connect show why",
+            )
+        time.sleep(0.25)
+
+
+def check_journal(client: ClickHouse, journal: Journal) -> None:
+    """Hold the producer's journal against the landing table: same count, same sum of ids.
+
+    Raises:
+        ContractViolation: they differ.
+    """
+    where = f"reject_reason = '' AND startsWith(session_id, '{SESSION_PREFIX}')"
+    rows, id_sum = (int(x) for x in client.execute(f"SELECT count(), {ID_SUM_SQL} FROM {names.LANDING_EVENTS} WHERE {where}").split("\t"))
+    if (rows, id_sum) != (journal.produced, journal.id_sum):
+        raise ContractViolation(
+            f"the landing table holds {rows} of the load's events, the producer's journal {journal.produced}",
+            hint="./weir logs ingest shows why; ./weir clean starts afresh",
+        )
+
+
+def landed_ids(client: ClickHouse) -> set[str]:
+    """Return the ids of the load's events that have landed (about 305,000 at most)."""
+    return set(client.execute(f"SELECT event_id FROM {names.LANDING_EVENTS} WHERE startsWith(session_id, '{SESSION_PREFIX}')").split())

@@ -1,0 +1,158 @@
+"""The story, step by step, on a stack that is up.
+
+In: endpoints, WEIR_HOME, a console. Out: `DemoResult`. Keep: views stand before events flow; batch marts are built after; every step says
+how long it took.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+from weir.contracts.endpoints import Endpoints
+from weir.demo import follow, loading, reconcile
+from weir.demo.result import Counts, DemoResult, others_changed
+from weir.errors import Terminal, Unavailable
+from weir.ingest.clickhouse import ClickHouse
+from weir.simulation import dataset, derive, journal, source
+from weir.simulation.produce import Progress
+from weir.telemetry import setup
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+
+@dataclass
+class _Stage:
+    """What the steps share."""
+
+    endpoints: Endpoints
+    home: Path
+    console: Console
+    environment: dict[str, str]
+    client: ClickHouse
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Status]:
+        """Show a step while it runs and its seconds when it is done."""
+        began = time.monotonic()
+        with self.console.status(f"{name} …") as status:
+            yield status
+        self.seconds[name] = time.monotonic() - began
+        self.console.print(f"  {name:<28} {self.seconds[name]:6.1f} s")
+
+
+def line_of_progress(p: Progress) -> str:
+    """Return one line: how many, how fast, how long to go. Pure."""
+    return f"events produced {p.done:,} of about {p.total:,} · {p.rate:,.0f}/s · {p.eta_s:.0f} s to go"
+
+
+def line_of_counts(c: Counts) -> str:
+    """Return one line: lag, freshness, source against sink. Pure."""
+    rows = " ".join(f"{t} {n:,}/{c.sink_rows.get(t, 0):,}" for t, n in c.source_rows.items())
+    return f"lag {c.lag():,} · newest landed {c.freshness_ms / 1000:.1f} s old · landed {c.events_in_clickhouse:,} · {rows}"
+
+
+def _refresh(url: str) -> None:
+    try:
+        httpx.post(f"{url}/refresh", timeout=120).raise_for_status()
+    except httpx.HTTPError as error:
+        raise Unavailable(f"the materializer did not refresh: {error!r}", hint="./weir logs features shows why") from error
+
+
+def _load(stage: _Stage) -> tuple[journal.Journal, Counts]:
+    from weir import catalogue
+
+    e = stage.endpoints
+    with stage.step("PostgreSQL rows"):
+        source.seed_postgres(e.postgres_dsn)
+    with stage.step("dbt run (views stand)"):
+        loading.command("dbt-run", ["dbt", "run"], stage.environment, stage.home)
+    with stage.step("catalogue (Protobuf)"):
+        catalogue.publish(e.catalogue_url, e.kafka_bootstrap)
+    with stage.step("profiles (Parquet)"):
+        loading.profiles(e, stage.home)
+    with stage.step("events produced") as status:
+        found, _ = loading.events(
+            e, stage.client, stage.home, lambda p: status.update(line_of_progress(p)), lambda c: status.update(line_of_counts(c))
+        )
+    with stage.step("source against sink") as status:
+        counts = reconcile.wait(e, stage.client, lambda c: status.update(line_of_counts(c)))
+        reconcile.check_journal(stage.client, found)
+    stage.console.print(f"    {line_of_counts(counts)}")
+    return found, counts
+
+
+def _build(stage: _Stage, api: follow.Api) -> None:
+    root = stage.environment.get("WEIR_ROOT", ".")
+    with stage.step("dbt build (models, tests)"):
+        loading.command("dbt-build", ["dbt", "build"], stage.environment, stage.home)
+    with stage.step("feast apply"):
+        loading.command("feast-apply", ["feast", "--chdir", f"{root}/feature_repo", "apply"], stage.environment, stage.home)
+    with stage.step("materialize"):
+        _refresh(stage.endpoints.features_url)
+    with stage.step("train and register"):
+        loading.command("train", [sys.executable, "-m", "weir.training"], stage.environment, stage.home)
+    api.reload()
+
+
+def _hero() -> tuple[int, str]:
+    """Return the user whom the story follows, and the country: who rated last, so the one with the liveliest session."""
+    data = dataset.read(dataset.directory())
+    user_id = data.ratings[-1].user_id
+    return user_id, next(u.country for u in derive.users(data) if u.user_id == user_id)
+
+
+def _follow(stage: _Stage, api: follow.Api, began_s: float) -> DemoResult:
+    user_id, country = _hero()
+    say, telemetry = stage.console.print, setup("weir-demo")
+    try:
+        with stage.step("first recommendation"):
+            follow.until(lambda: len(api.recommendations(user_id)) > 0, "a recommendation")
+        ready_s, before = time.time() - began_s, api.recommendations(user_id)
+        say(f"\nuser {user_id} is recommended {before}")
+        genre, cdc_ms = follow.profile_change(stage.endpoints.postgres_dsn, api, user_id)
+        say(f"  preferred genre becomes {genre} in PostgreSQL: served {cdc_ms:.0f} ms after the commit")
+        clicked = before[0]
+        event_ms, hops = follow.click(stage.endpoints, api, user_id, clicked, country, telemetry)
+        say(
+            f"  a click on item {clicked}: served {event_ms:.0f} ms after producing "
+            f"(landed {hops.produced_to_landed_ms:.0f} ms, feature {hops.landed_to_feature_ms:.0f} ms later)"
+        )
+        found = follow.after(api, user_id, before, clicked)
+    finally:
+        telemetry.shutdown()
+    if not others_changed(before, found, clicked):
+        raise Terminal("the recommendations did not change beyond the clicked item", hint="./weir logs api and ./weir logs features show why")
+    say(f"user {user_id} is recommended {found}")
+    counts = reconcile.wait(stage.endpoints, stage.client, lambda _: None)
+    return DemoResult(user_id, clicked, before, found, event_ms, cdc_ms, counts, hops, ready_s, stage.seconds)
+
+
+def run(endpoints: Endpoints, home: Path, console: Console, *, began_s: float) -> DemoResult:
+    """Run the story on a running stack; `began_s`: when the command began, seconds since the epoch.
+
+    Raises:
+        WeirError: a step failed; the message says which and what to do.
+    """
+    from weir.stack import services, settings
+
+    environment = {**services.environment(settings.load()), **endpoints.environment(), "WEIR_HOME": str(home)}
+    client, api = ClickHouse(endpoints.clickhouse_url), follow.Api(endpoints.api_url)
+    try:
+        stage = _Stage(endpoints, home, console, environment, client)
+        _load(stage)
+        _build(stage, api)
+        return _follow(stage, api, began_s)
+    finally:
+        client.close()
+        api.close()
