@@ -87,11 +87,11 @@ def fit(data: Interactions, settings: Settings) -> Factors:
     matrix = csr_matrix((data.weights.astype(np.float32), (rows, columns)), shape=(len(user_ids), len(item_ids)))
     matrix.sum_duplicates()
     matrix.sort_indices()
-    als = AlternatingLeastSquares(
-        factors=settings.factors, iterations=settings.iterations, regularization=settings.regularization, alpha=settings.alpha,
-        random_state=settings.seed, num_threads=settings.threads, use_gpu=False,
-    )
     with threadpool_limits(limits=settings.threads):  # BLAS takes every core of a shared machine otherwise
+        als = AlternatingLeastSquares(
+            factors=settings.factors, iterations=settings.iterations, regularization=settings.regularization, alpha=settings.alpha,
+            random_state=settings.seed, num_threads=settings.threads, use_gpu=False,
+        )
         als.fit(matrix, show_progress=False)
     return Factors(
         user_ids.astype(np.int64), item_ids.astype(np.int64), np.asarray(als.user_factors, np.float32),
@@ -137,9 +137,15 @@ def judge(train_rows: Interactions, test_rows: Interactions, settings: Settings)
     return model, evaluate(lambda user, k: most_popular(order, seen[user], k), held_out, settings.k)
 
 
-def train(data: Interactions, settings: Settings) -> Trained:
-    """Judge the settings on the time split, then fit all rows."""
+def train(data: Interactions, settings: Settings, whole: Interactions | None = None) -> Trained:
+    """Judge the settings on the time split of `data`, then fit `whole` (the interaction matrix), or `data` when there is none.
+
+    Raises:
+        Undecided: there are no rows, or none on both sides of the split.
+    """
     if len(data.users) == 0:
         raise Undecided("there are no interactions to train on", hint="load events, then run dbt build")
     model, popularity = judge(*split_by_time(data, settings.train_share), settings)
-    return Trained(fit(data, settings), model, popularity, len(data.users), int(data.at_ms.max()))
+    final = whole if whole is not None and len(whole.users) else data
+    newest = max(int(data.at_ms.max()), int(final.at_ms.max()))
+    return Trained(fit(final, settings), model, popularity, len(data.users), newest)
