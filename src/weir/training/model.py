@@ -22,12 +22,17 @@ SEED: Final = 20_261_124
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Of one training. `train_share`: the first part of time that is fitted; the rest is held out."""
+    """Of one training. `train_share`: the first part of time that is fitted; the rest is held out.
 
-    factors: int = 32
-    iterations: int = 12
-    regularization: float = 0.05
-    alpha: float = 4.0  # confidence = 1 + alpha * weight (Hu, Koren and Volinsky, 2008)
+    Factors, regularization and alpha were chosen on MovieLens 100k by NDCG on the last fifth of the *training* part, never on the held-out
+    part: 0.196 against popularity's 0.142 there, then 0.199 against 0.146 on the held-out part. With regularization 0.05, alpha 4 and
+    32 factors popularity won.
+    """
+
+    factors: int = 16
+    iterations: int = 10
+    regularization: float = 10.0
+    alpha: float = 1.0  # confidence = 1 + alpha * weight (Hu, Koren and Volinsky, 2008)
     train_share: float = 0.8
     k: int = 10
     seed: int = SEED
