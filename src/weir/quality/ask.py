@@ -171,7 +171,7 @@ def kafka(bootstrap: str) -> dict[tuple[str, int], Offsets] | None:
     quiet.setLevel(logging.CRITICAL)
     try:
         admin = AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 3000, "log_level": 0}, logger=quiet)
-        topics = admin.list_topics(timeout=TIMEOUT_S).topics
+        topics = admin.list_topics(timeout=2.0).topics
         partitions = [TopicPartition(t, p) for t in names.PARTITIONS if t in topics for p in topics[t].partitions]
         if not partitions:
             return {}
