@@ -14,7 +14,7 @@ from weir.quality.judge import Verdict
 UNKNOWN = "unknown"
 FACE = {Verdict.YES: ("Correct", "green", ":material/check_circle:"), Verdict.NO: ("Not correct", "red", ":material/error:"),
         Verdict.UNKNOWN: ("Unknown", "orange", ":material/help:")}
-MARK = {"ready": "🟢", "external": "🔵", "starting": "🟡", "unhealthy": "🔴", "failed": "🔴", "stopped": "⚪"}
+COLOUR = {"ready": "#1a7f4b", "external": "#0f6e84", "starting": "#b7791f", "unhealthy": "#c0392b", "failed": "#c0392b"}  # others are grey
 
 
 def age(ms: float | None) -> str:
@@ -70,9 +70,11 @@ def services_table(b: board.Board) -> None:
     if not b.services:
         st.info("unknown: no supervisor has written the services' states", icon=":material/help:")
         return
-    frame = pd.DataFrame([{"service": s["name"], "state": f"{MARK.get(str(s.get('state')), '⚪')} {s.get('state', UNKNOWN)}", "pid": str(s.get("pid") or "–")}
-                          for s in b.services])
-    st.dataframe(frame, hide_index=True)
+    frame = pd.DataFrame(
+        [{"service": s["name"], "state": f"● {s.get('state', UNKNOWN)}", "pid": str(s.get("pid") or "–"), "endpoint": str(s.get("endpoint") or "–")}
+         for s in b.services])
+    st.dataframe(frame.style.map(lambda v: f"color: {COLOUR.get(v[2:], '#8a979b')}", subset=["state"]), hide_index=True, height=36 * (len(frame) + 1))
+
 
 
 def quarantine_table(b: board.Board) -> None:
@@ -104,15 +106,15 @@ def cost_chart(b: board.Board) -> None:
     st.altair_chart(chart.properties(height=max(120, 26 * len(parts))), use_container_width=True)
 
 
-@st.cache_data(ttl=2, max_entries=1, show_spinner=False)
-def gathered() -> board.Board:
-    """One asking for all open pages."""
-    return board.gather()
+@st.cache_resource(show_spinner="asking every part")
+def latest() -> board.Latest:
+    """One asker for all open pages."""
+    return board.Latest()
 
 
 @st.fragment(run_every="2s")
 def page() -> None:
-    b = gathered()
+    b = latest().look()
     verdict_row(b)
     path_table(b)
     left, middle, right = st.columns([4, 3, 5])
@@ -125,5 +127,6 @@ def page() -> None:
     st.caption(f"asked at {clock(b.report.checked_at_ms)}, every two seconds")
 
 
+st.html("<style>.block-container{padding-top:2.2rem}[data-stale=true]{opacity:1!important}</style>")
 st.title("Weir")
 page()

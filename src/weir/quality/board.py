@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,3 +114,36 @@ def gather(environment: Mapping[str, str] | None = None) -> Board:
         endpoints = Endpoints.local()
     url = endpoints.clickhouse_url
     return Board(verdict(endpoints), services(Path(env.get("WEIR_HOME", ".weir"))), cost(url), api_p99_ms(url))
+
+
+class Latest:
+    """The newest board, asked for in the background so that a page never waits or greys out while a part is away.
+
+    Asking stops when nobody has looked for IDLE_S, and goes on with the next look.
+    """
+
+    IDLE_S: Final = 30.0
+    EVERY_S: Final = 2.0
+
+    def __init__(self) -> None:
+        self._board: Board | None = None
+        self._looked_at = 0.0
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def look(self) -> Board:
+        """Return the newest board; only the first look, or one after a pause, waits for the asking."""
+        resumed = time.monotonic() - self._looked_at > self.IDLE_S
+        self._looked_at = time.monotonic()
+        if self._board is None or resumed:
+            self._board = gather()
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="board", daemon=True)
+                self._thread.start()
+        return self._board
+
+    def _run(self) -> None:
+        while time.monotonic() - self._looked_at < self.IDLE_S:
+            self._board = gather()
+            time.sleep(self.EVERY_S)
