@@ -24,7 +24,7 @@ def verdict(endpoints: Endpoints, *, now_ms: int | None = None) -> Report:
     with ThreadPoolExecutor(max_workers=2) as pool:
         offsets_asked, rows_asked = pool.submit(ask.kafka, endpoints.kafka_bootstrap), pool.submit(ask.postgres, endpoints.postgres_dsn)
         offsets, source = offsets_asked.result(), rows_asked.result()
-    facts = ask.clickhouse(endpoints.clickhouse_url)
+    facts = ask.clickhouse(endpoints.clickhouse_url, offsets)
     now = int(time.time() * 1000) if now_ms is None else now_ms
     tables = [TableCount(t, source.get(t), facts.staging.get(t)) for t in ask.CDC_TABLES]
     partitions = partition_counts(offsets, facts)
@@ -52,8 +52,8 @@ def partition_counts(offsets: dict[tuple[str, int], ask.Offsets] | None, facts: 
                 ledger_rows=None if facts.ledger is None else facts.ledger.get((topic, partition), 0),
                 landed_rows=landed.rows if landed else None,
                 landed_distinct=landed.distinct if landed else None,
-                landed_min=landed.min if landed and landed.rows else None,
-                landed_max=landed.max if landed and landed.rows else None,
+                landed_owed=landed.owed if landed else None,
+                landed_max=landed.max if landed and landed.newest_at_ms else None,
             )
         )
     return found

@@ -31,11 +31,11 @@ LANDINGS: Final = (names.LANDING_EVENTS, names.LANDING_CDC, names.LANDING_CATALO
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """Rows of one topic partition in its landing table."""
+    """Rows of one topic partition in its landing table; all but `max` and `newest_at_ms` below the committed offset."""
 
     rows: int
     distinct: int
-    min: int
+    owed: int  # distinct offsets from the topic's begin to the commit
     max: int
     newest_at_ms: int
 
@@ -84,21 +84,47 @@ def _one(url: str, sql: str) -> int | None:
     return None if value is None else int(value)
 
 
-def _landed(url: str) -> dict[tuple[str, int], Landed] | None:
+def group(table: str) -> str:
+    """Return the consumer group of a landing table's lane (weir.ingest.worker names it so)."""
+    return f"{names.INGEST_GROUP}.{table.split('.')[1]}"
+
+
+def landing_of(topic: str) -> str:
+    """Return the landing table of a topic."""
+    return {names.TOPIC_USER_EVENTS: names.LANDING_EVENTS, names.TOPIC_ITEM_CATALOGUE: names.LANDING_CATALOGUE}.get(topic, names.LANDING_CDC)
+
+
+def bound(offsets: Mapping[tuple[str, int], Offsets] | None, *, begin: bool = False) -> str:
+    """Return an SQL expression: the committed (or begin) offset of the row's topic partition. Pure.
+
+    Rows past the commit belong to a batch in flight, whose row in the ledger may be a moment behind. Kafka away: no bound.
+    """
+    if offsets is None:
+        return "toUInt64(0)" if begin else "toUInt64(9223372036854775807)"
+    if not offsets:
+        return "toUInt64(0)"
+    keys = ", ".join(f"'{t}/{p}'" for t, p in offsets)
+    values = ", ".join(f"toUInt64({o.begin if begin else o.committed or 0})" for o in offsets.values())
+    return f"transform(concat(toString(topic), '/', toString(partition)), [{keys}], [{values}], toUInt64(0))"
+
+
+def _landed(url: str, offsets: Mapping[tuple[str, int], Offsets] | None) -> dict[tuple[str, int], Landed] | None:
     found: dict[tuple[str, int], Landed] = {}
+    below = f"offset < {bound(offsets)}"
     for table in LANDINGS:
         rows = query(
             url,
-            f"SELECT topic, partition, count() AS rows, uniqExact(offset) AS distinct, min(offset) AS lowest, max(offset) AS highest,"
+            f"SELECT topic, partition, countIf({below}) AS n, uniqExactIf(offset, {below}) AS uniques,"
+            f" uniqExactIf(offset, {below} AND offset >= {bound(offsets, begin=True)}) AS owed, max(offset) AS highest,"
             f" toUnixTimestamp64Milli(max(produced_at)) AS newest FROM {table} GROUP BY topic, partition",
         )
         if rows is None:
             return None
-        found |= {(r["topic"], r["partition"]): Landed(r["rows"], r["distinct"], r["lowest"], r["highest"], r["newest"]) for r in rows}
+        found |= {(r["topic"], r["partition"]): Landed(r["n"], r["uniques"], r["owed"], r["highest"], r["newest"]) for r in rows}
     return found
 
 
-def clickhouse(url: str) -> ClickHouseFacts:
+def clickhouse(url: str, offsets: Mapping[tuple[str, int], Offsets] | None) -> ClickHouseFacts:
     """Ask ClickHouse everything, at once."""
     newest = {
         "event landed": f"SELECT maxOrNull(toUnixTimestamp64Milli(produced_at)) AS v FROM {names.LANDING_EVENTS}",
@@ -108,8 +134,8 @@ def clickhouse(url: str) -> ClickHouseFacts:
         "mart user_activity": f"SELECT maxOrNull(toUnixTimestamp64Milli(event_timestamp)) AS v FROM {names.DB_MARTS}.user_activity",
     }
     with ThreadPoolExecutor(max_workers=4) as pool:
-        landed = pool.submit(_landed, url)
-        ledger = pool.submit(query, url, f"SELECT topic, partition, sum(rows) AS n FROM {names.LEDGER} GROUP BY topic, partition")
+        landed = pool.submit(_landed, url, offsets)
+        ledger = pool.submit(query, url, f"SELECT topic, partition, sumIf(rows, last_offset < {bound(offsets)}) AS n FROM {names.LEDGER} GROUP BY topic, partition")
         quarantine = pool.submit(query, url, f"SELECT reject_reason, count() AS n FROM {names.QUARANTINE} GROUP BY reject_reason ORDER BY n DESC")
         staging = {t: pool.submit(_one, url, f"SELECT count() AS n FROM {s} FINAL WHERE is_deleted = 0") for t, (s, _) in CDC_TABLES.items()}
         times = {name: pool.submit(_one, url, sql) for name, sql in newest.items()}
@@ -145,20 +171,33 @@ def kafka(bootstrap: str) -> dict[tuple[str, int], Offsets] | None:
     quiet.setLevel(logging.CRITICAL)
     try:
         admin = AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 3000, "log_level": 0}, logger=quiet)
-        topics = admin.list_topics(timeout=TIMEOUT_S).topics
+        topics = admin.list_topics(timeout=2.0).topics
         partitions = [TopicPartition(t, p) for t in names.PARTITIONS if t in topics for p in topics[t].partitions]
         if not partitions:
             return {}
         ends = admin.list_offsets({p: OffsetSpec.latest() for p in partitions}, request_timeout=TIMEOUT_S)
         begins = admin.list_offsets({p: OffsetSpec.earliest() for p in partitions}, request_timeout=TIMEOUT_S)
-        group = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(names.INGEST_GROUP, partitions)], request_timeout=TIMEOUT_S)
         committed: dict[tuple[str, int], int] = {}
-        with contextlib.suppress(KafkaException):  # a group that never committed is not known to the broker
-            answer = group[names.INGEST_GROUP].result()
-            committed = {(p.topic, p.partition): p.offset for p in answer.topic_partitions if p.offset >= 0}
+        for table in LANDINGS:
+            mine = [p for p in partitions if landing_of(p.topic) == table]
+            if mine:
+                committed |= _committed(admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group(table), mine)], request_timeout=TIMEOUT_S))
         return {
             (p.topic, p.partition): Offsets(begins[p].result().offset, ends[p].result().offset, committed.get((p.topic, p.partition)))
             for p in partitions
         }
     except (KafkaException, KeyError):
         return None
+
+
+def _committed(futures: Mapping[str, Any]) -> dict[tuple[str, int], int]:
+    from confluent_kafka import KafkaError, KafkaException
+
+    found: dict[tuple[str, int], int] = {}
+    for future in futures.values():
+        try:
+            found |= {(p.topic, p.partition): p.offset for p in future.result().topic_partitions if p.offset >= 0}
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:  # a group that never committed is not known to the broker
+                raise
+    return found

@@ -10,6 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from weir.contracts import names
+
+# Written in Kafka transactions, whose markers take an offset each: gaps are legal, and the end is one past the last record's next.
+TRANSACTIONAL = (names.TOPIC_CDC_USERS, names.TOPIC_CDC_ITEMS)
+# Written without transactions and never compacted: every offset is a record, so a gap is a loss.
+GAPLESS = (names.TOPIC_USER_EVENTS,)
+
 
 class Verdict(StrEnum):
     """Answer of a check."""
@@ -43,13 +50,16 @@ class PartitionCount:
     ledger_rows: int | None
     landed_rows: int | None
     landed_distinct: int | None
-    landed_min: int | None = None
+    landed_owed: int | None = None
     landed_max: int | None = None
 
     @property
     def lag(self) -> int | None:
-        """Records not yet committed; None when the end is unknown."""
-        return None if self.end is None else max(0, self.end - (self.begin or 0 if self.committed is None else self.committed))
+        """Records not yet committed; None when the end is unknown. A CDC topic's trailing transaction marker is no record."""
+        if self.end is None:
+            return None
+        lag = max(0, self.end - ((self.begin or 0) if self.committed is None else self.committed))
+        return 0 if lag == 1 and self.topic in TRANSACTIONAL and self.committed is not None else lag
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +127,12 @@ def judge_partition(p: PartitionCount) -> Check:
         return Check(name, Verdict.NO, f"the ledger says {p.ledger_rows} rows, the landing table holds {p.landed_rows}")
     if p.landed_max is not None and p.landed_max >= p.end:
         return Check(name, Verdict.NO, f"offset {p.landed_max} is landed, but the topic ends at {p.end}: it was created anew")
-    if p.committed is not None and p.committed > (0 if p.landed_max is None else p.landed_max + 1) and p.committed > p.begin and not p.landed_rows:
-        return Check(name, Verdict.NO, f"offsets up to {p.committed} are committed and nothing is landed")
+    if p.committed is not None and p.committed > p.begin:
+        owed = p.committed - p.begin
+        if p.topic in GAPLESS and (p.landed_owed or 0) < owed:
+            return Check(name, Verdict.NO, f"{owed - (p.landed_owed or 0)} of {owed} records below the committed offset are not landed")
+        if not p.landed_rows and owed > 1:
+            return Check(name, Verdict.NO, f"offsets up to {p.committed} are committed and nothing is landed")
     return Check(name, Verdict.YES)
 
 
