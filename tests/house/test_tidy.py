@@ -32,7 +32,7 @@ def test_the_folder_dbt_holds_no_python():
 
 
 def test_every_model_has_its_yml_beside_it():
-    models = [p for p in (ROOT / "dbt" / "models").rglob("*.sql")]
+    models = list((ROOT / "dbt" / "models").rglob("*.sql"))
     assert models
     assert [str(p) for p in models if not p.with_suffix(".yml").exists()] == []
 

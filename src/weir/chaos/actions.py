@@ -86,7 +86,7 @@ def journal_matches_tables() -> bool:
         while True:
             try:
                 found = compare(table, journal, count(url, table, journal.run_id))
-            except Exception as error:  # noqa: BLE001 - whatever the reason, not being able to ask is unknown
+            except Exception as error:
                 if time.monotonic() > deadline:
                     raise Undecided(f"{table} could not be read: {error}") from error
                 time.sleep(1)

@@ -33,7 +33,7 @@ out = Console(highlight=False)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 
 
-def _settings() -> Any:  # noqa: ANN401 - late import keeps --help instant
+def _settings() -> Any:
     from weir.stack import settings
 
     return settings.load()

@@ -59,7 +59,7 @@ class ContractViolation(Terminal):
 
 
 class Fenced(Terminal):
-    """This process is no longer the owner (its group generation is over); it must drop its work and rejoin."""
+    """The process is no longer the owner (its group generation is over); it must drop its work and rejoin."""
 
 
 class Undecided(WeirError):

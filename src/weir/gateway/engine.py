@@ -105,7 +105,7 @@ class Engine:
         file.flush()
         return file
 
-    def _connect(self) -> Any:  # noqa: ANN401 - chdb has no types
+    def _connect(self) -> Any:
         connection = self._chdb.connect(self._address)
         connection.query("SET " + ", ".join(f"{k}={quote(v)}" for k, v in PINNED.items()))
         return connection
@@ -126,7 +126,7 @@ class Engine:
             found.used_at_s, found.timeout_s = now, timeout_s
             return found
 
-    def run(  # noqa: PLR0913 - the interface's own parameters
+    def run(
         self,
         sql: bytes,
         *,
@@ -142,9 +142,14 @@ class Engine:
         """Run one statement and return its whole answer.
 
         Args:
-            sql: the statement. output: default format of its result. database: the default database.
-            settings: settings of this query alone. parameters: values of {name:Type}. session: id of a session, or empty.
-            session_timeout_s: seconds of silence after which the session ends. session_check: refuse a session that is not there.
+            sql: the statement.
+            output: default format of its result.
+            database: the default database.
+            settings: settings of this query alone.
+            parameters: values of {name:Type}.
+            session: id of a session, or empty.
+            session_timeout_s: seconds of silence after which the session ends.
+            session_check: refuse a session that is not there.
             after: statements to run on the connection afterwards.
         """
         if not session:
@@ -165,7 +170,7 @@ class Engine:
             held.lock.release()
 
     @staticmethod
-    def _run(connection: Any, sql: bytes, output: str, database: str, settings: Mapping[str, str], parameters: Mapping[str, str]) -> Answer:  # noqa: ANN401, PLR0913 - chdb has no types
+    def _run(connection: Any, sql: bytes, output: str, database: str, settings: Mapping[str, str], parameters: Mapping[str, str]) -> Answer:
         try:
             if database:
                 connection.query("USE `" + database.replace("`", "\\`") + "`")

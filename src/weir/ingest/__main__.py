@@ -17,7 +17,7 @@ from weir.telemetry import setup
 
 def _serve_health(lanes: list[LaneThread], port: int) -> ThreadingHTTPServer:
     class Health(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - http.server's own name
+        def do_GET(self) -> None:
             documents = [lane.document() for lane in lanes]
             stopped = any(d["state"].startswith("stopped") for d in documents)
             body = json.dumps({"ok": not stopped, "lanes": documents}).encode()

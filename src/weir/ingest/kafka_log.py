@@ -22,14 +22,14 @@ COMMIT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
 
 
-def _traceparent(message: Any) -> str:  # noqa: ANN401 - confluent-kafka's message
+def _traceparent(message: Any) -> str:
     for name, value in message.headers() or ():
         if name == "traceparent":
             return bytes(value or b"").decode("ascii", "replace")
     return ""
 
 
-def to_record(message: Any) -> Record:  # noqa: ANN401 - confluent-kafka's message
+def to_record(message: Any) -> Record:
     """Return the message as a record."""
     return Record(message.topic(), message.partition(), message.offset(), message.timestamp()[1], message.key(), message.value(), _traceparent(message))
 
@@ -51,20 +51,20 @@ class KafkaLog:
     def join(self, on_assign: Callable[[Iterable[Partition]], dict[Partition, int]], on_revoke: Callable[[], None]) -> None:
         """Subscribe. Callbacks run inside `fetch`, in the caller's thread."""
 
-        def assigned(consumer: Any, partitions: list[TopicPartition]) -> None:  # noqa: ANN401 - confluent-kafka's consumer
+        def assigned(consumer: Any, partitions: list[TopicPartition]) -> None:
             try:
                 start = on_assign([(p.topic, p.partition) for p in partitions])
                 consumer.assign([TopicPartition(t, p, offset) for (t, p), offset in start.items()])
             except Exception as error:  # noqa: BLE001 - an exception in a callback is lost; fetch() raises it again
                 self.failure = error
 
-        def revoked(_consumer: Any, _partitions: list[TopicPartition]) -> None:  # noqa: ANN401 - confluent-kafka's consumer
+        def revoked(_consumer: Any, _partitions: list[TopicPartition]) -> None:
             try:
                 on_revoke()
             except Exception as error:  # noqa: BLE001 - as above
                 self.failure = error
 
-        def lost(_consumer: Any, _partitions: list[TopicPartition]) -> None:  # noqa: ANN401 - confluent-kafka's consumer
+        def lost(_consumer: Any, _partitions: list[TopicPartition]) -> None:
             self._lost = True
 
         self._consumer.subscribe(self._topics, on_assign=assigned, on_revoke=revoked, on_lost=lost)

@@ -15,7 +15,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str]) -> None:
-    """Arguments: <uid or -> <signal name> <parent pid variable unused> -- argv…"""
+    """Become `argv`; the arguments are: uid (or -), name of the death signal, --, argv."""
     uid, name = arguments[0], arguments[1]
     command = arguments[arguments.index("--") + 1 :]
     parent = os.getppid()

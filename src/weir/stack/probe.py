@@ -13,7 +13,7 @@ def ready(url: str, timeout_s: float = 2.0) -> bool:
     parts = urlsplit(url)
     try:
         if parts.scheme == "tcp":
-            with socket.create_connection((parts.hostname, parts.port), timeout_s):
+            with socket.create_connection((parts.hostname or "", parts.port or 0), timeout_s):
                 return True
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310 - our own loopback endpoints
             return bool(200 <= answer.status < 300)  # noqa: PLR2004 - HTTP success

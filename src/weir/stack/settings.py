@@ -14,6 +14,8 @@ from pathlib import Path
 from weir.contracts.endpoints import DEFAULT_PORT_BASE, PORT_OFFSETS, Endpoints
 from weir.errors import SettingsError
 
+LOWEST_PORT = 1024  # below it only root may listen
+
 # Which endpoint of the settings file replaces which local service.
 EXTERNAL = {
     "postgres_dsn": "postgres",
@@ -39,8 +41,8 @@ class StackSettings:
 def _port_base(environment: Mapping[str, str]) -> int:
     text = environment.get("WEIR_PORT_BASE", str(DEFAULT_PORT_BASE))
     highest = 65535 - max(PORT_OFFSETS.values())
-    if not text.isdigit() or not 1024 <= int(text) <= highest:
-        raise SettingsError(f"WEIR_PORT_BASE is {text!r}", hint=f"set it to a number from 1024 to {highest}")
+    if not text.isdigit() or not LOWEST_PORT <= int(text) <= highest:
+        raise SettingsError(f"WEIR_PORT_BASE is {text!r}", hint=f"set it to a number from {LOWEST_PORT} to {highest}")
     return int(text)
 
 
@@ -51,7 +53,7 @@ def _read_file(path: Path) -> dict[str, str]:
         raise SettingsError(f"{path} is not valid TOML: {error}", hint="correct that line, or remove the file") from error
     unknown = set(document) - {"endpoints"}
     if unknown:
-        raise SettingsError(f"{path} has an unknown section [{sorted(unknown)[0]}]", hint="the one section is [endpoints]")
+        raise SettingsError(f"{path} has an unknown section [{min(unknown)}]", hint="the one section is [endpoints]")
     values = document.get("endpoints", {})
     for key, value in values.items():
         if key not in EXTERNAL:

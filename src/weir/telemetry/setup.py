@@ -15,6 +15,9 @@ from opentelemetry.trace import Link, Span, SpanKind
 
 Attributes = Mapping[str, str | int | float | bool]
 
+# The SDK's own buckets start at 5, which says nothing of seconds: names that end in _s get these.
+SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
 
 @dataclass
 class Telemetry:
@@ -44,7 +47,9 @@ class Telemetry:
         """Record `value` in the histogram `name` (unit is the name's last word)."""
         instrument = self._instruments.get(name)
         if instrument is None:
-            instrument = self._instruments[name] = self._meter.create_histogram(name)
+            instrument = self._instruments[name] = self._meter.create_histogram(
+                name, explicit_bucket_boundaries_advisory=SECONDS_BUCKETS if name.endswith("_s") else None
+            )
         instrument.record(value, attributes)
 
     @contextmanager
@@ -77,7 +82,7 @@ class Telemetry:
         for provider in self._shutdown:
             try:
                 provider.shutdown()
-            except Exception:  # noqa: BLE001 - telemetry never fails its caller
+            except Exception:
                 logging.getLogger(__name__).debug("telemetry shutdown failed", exc_info=True)
 
 

@@ -1,0 +1,132 @@
+"""One page: is the data correct, how fresh is it, what does it cost; then the path, the services, the quarantine, the cost."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from weir.quality import board
+from weir.quality.judge import Verdict
+
+UNKNOWN = "unknown"
+FACE = {Verdict.YES: ("Correct", "green", ":material/check_circle:"), Verdict.NO: ("Not correct", "red", ":material/error:"),
+        Verdict.UNKNOWN: ("Unknown", "orange", ":material/help:")}
+COLOUR = {"ready": "#1a7f4b", "external": "#0f6e84", "starting": "#b7791f", "unhealthy": "#c0392b", "failed": "#c0392b"}  # others are grey
+
+
+def age(ms: float | None) -> str:
+    """Return an age for reading."""
+    if ms is None:
+        return UNKNOWN
+    for limit, divisor, unit in ((1000, 1, "ms"), (120_000, 1000, "s"), (7_200_000, 60_000, "min"), (172_800_000, 3_600_000, "h")):
+        if ms < limit:
+            return f"{ms / divisor:.0f} {unit}"
+    return f"{ms / 86_400_000:.0f} d"
+
+
+def clock(ms: int | None) -> str:
+    return UNKNOWN if ms is None else f"{datetime.fromtimestamp(ms / 1000, UTC):%H:%M:%S} UTC"
+
+
+def verdict_row(b: board.Board) -> None:
+    word, colour, icon = FACE[b.report.verdict]
+    st.markdown(f"### {icon} :{colour}[{word}]")
+    ages = [h.age_ms for h in b.report.hops if h.name in {"event landed", "change landed"} and h.age_ms is not None]
+    total = None if b.cost is None else sum(float(c["usd"]) for c in b.cost)
+    columns = st.columns(4)
+    columns[0].metric("Correct through", clock(b.report.correct_through_ms), border=True, help="Every record produced up to then is landed once.")
+    columns[1].metric("Newest record landed", f"{age(min(ages))} ago" if ages else UNKNOWN, border=True)
+    columns[2].metric("API p99", UNKNOWN if b.api_p99_ms is None else f"{b.api_p99_ms:.0f} ms", border=True, help=f"Server spans, {board.P99_MINUTES} min.")
+    columns[3].metric("Cost an hour", UNKNOWN if total is None else f"${total:.4f}", border=True, help="Measured use at dated cloud prices.")
+    reasons = b.report.reasons
+    if reasons:
+        with st.expander(f"Why not yes: {len(reasons)} checks", expanded=b.report.verdict is Verdict.NO):
+            st.dataframe(pd.DataFrame([r.split(": ", 1) for r in reasons], columns=["check", "reason"]), hide_index=True, height=180)
+
+
+def path_table(b: board.Board) -> None:
+    st.subheader("The path", divider="gray")
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "stage": r.name,
+                "services": r.services,
+                "writes": r.writes,
+                "lag (records)": ("–" if r.name not in board.STAGE_TOPICS else UNKNOWN) if r.lag_records is None else f"{r.lag_records:,}",
+                "freshness": " · ".join(f"{h.name} {age(h.age_ms)} ago" if h.age_ms is not None else f"{h.name} {UNKNOWN}" for h in r.freshness) or "–",
+            }
+            for r in board.stage_rows(b.report)
+        ),
+        hide_index=True,
+        column_config={"writes": st.column_config.TextColumn(width="large"), "freshness": st.column_config.TextColumn(width="large")},
+    )
+
+
+def services_table(b: board.Board) -> None:
+    st.subheader("Services", divider="gray")
+    if not b.services:
+        st.info("unknown: no supervisor has written the services' states", icon=":material/help:")
+        return
+    frame = pd.DataFrame(
+        [{"service": s["name"], "state": f"● {s.get('state', UNKNOWN)}", "pid": str(s.get("pid") or "–"), "endpoint": str(s.get("endpoint") or "–")}
+         for s in b.services])
+    st.dataframe(frame.style.map(lambda v: f"color: {COLOUR.get(v[2:], '#8a979b')}", subset=["state"]), hide_index=True, height=36 * (len(frame) + 1))
+
+
+
+def quarantine_table(b: board.Board) -> None:
+    st.subheader("Quarantine", divider="gray")
+    found = b.report.quarantine
+    if found is None:
+        st.info("unknown: ClickHouse could not be asked", icon=":material/help:")
+    elif not found:
+        st.success("no record is in the quarantine", icon=":material/check:")
+    else:
+        st.dataframe(pd.DataFrame(found.items(), columns=["reason", "records"]), hide_index=True)
+    st.caption("Rows, source against sink")
+    st.dataframe(
+        pd.DataFrame([{"table": t.table, "source": str(UNKNOWN if t.source_rows is None else t.source_rows),
+                       "staging": str(UNKNOWN if t.sink_rows is None else t.sink_rows)} for t in b.report.tables]), hide_index=True)
+
+
+def cost_chart(b: board.Board) -> None:
+    st.subheader("Cost by part", divider="gray")
+    if b.cost is None:
+        st.info("unknown: no sample in the last minute", icon=":material/help:")
+        return
+    parts = pd.DataFrame(b.cost)
+    long = parts.melt("part", ["cpu", "memory", "disk"], "of", "USD an hour")
+    chart = alt.Chart(long).mark_bar().encode(
+        x=alt.X("USD an hour:Q", axis=alt.Axis(format="$.4f", tickCount=4)), y=alt.Y("part:N", sort="-x", title=None),
+        color=alt.Color("of:N", title=None, scale=alt.Scale(domain=["cpu", "memory", "disk"], range=["#0f6e84", "#7fb7be", "#d3a550"])),
+    )
+    st.altair_chart(chart.properties(height=max(120, 26 * len(parts))), use_container_width=True)
+
+
+@st.cache_resource(show_spinner="asking every part")
+def latest() -> board.Latest:
+    """One asker for all open pages."""
+    return board.Latest()
+
+
+@st.fragment(run_every="2s")
+def page() -> None:
+    b = latest().look()
+    verdict_row(b)
+    path_table(b)
+    left, middle, right = st.columns([4, 3, 5])
+    with left:
+        services_table(b)
+    with middle:
+        quarantine_table(b)
+    with right:
+        cost_chart(b)
+    st.caption(f"asked at {clock(b.report.checked_at_ms)}, every two seconds")
+
+
+st.html("<style>.block-container{padding-top:2.2rem}[data-stale=true]{opacity:1!important}</style>")
+st.title("Weir")
+page()

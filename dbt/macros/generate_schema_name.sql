@@ -1,0 +1,4 @@
+{#- The database is named outright (staging, marts): other rooms read it by that name. -#}
+{% macro generate_schema_name(custom_schema_name, node) -%}
+    {{ custom_schema_name or target.schema }}
+{%- endmacro %}

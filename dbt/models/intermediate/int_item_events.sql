@@ -1,0 +1,17 @@
+{{ config(
+    materialized='materialized_view',
+    engine='ReplacingMergeTree()',
+    order_by='minute, item_id, event_id',
+    partition_by='toDate(minute)',
+    settings={'non_replicated_deduplication_window': '10000', 'ttl_only_drop_parts': '1'},
+) }}
+
+SELECT
+    toStartOfMinute(occurred_at) AS minute,
+    item_id,
+    event_id,
+    occurred_at,
+    event_type,
+    country
+FROM {{ source('landing', 'user_events') }}
+WHERE reject_reason = ''

@@ -1,0 +1,22 @@
+{{ config(materialized='view') }}
+
+WITH scored AS (
+    SELECT
+        arrayJoin([country, 'ALL']) AS place,
+        item_id,
+        sum({{ event_weight('event_type') }} * {{ decay('occurred_at') }}) AS score,
+        max(occurred_at) AS newest
+    FROM {{ ref('int_item_events') }} FINAL
+    WHERE minute >= toStartOfMinute(now('UTC') - INTERVAL 1 HOUR) AND occurred_at > now64(3, 'UTC') - INTERVAL 1 HOUR
+    GROUP BY place, item_id
+)
+SELECT
+    place AS country,
+    arrayMap(x -> x.2, top) AS item_ids,
+    arrayMap(x -> x.1, top) AS scores,
+    newest AS event_timestamp
+FROM (
+    SELECT place, arraySlice(arrayReverseSort(groupArray((score, item_id))), 1, 100) AS top, max(newest) AS newest
+    FROM scored
+    GROUP BY place
+)

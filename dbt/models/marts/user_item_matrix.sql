@@ -1,0 +1,11 @@
+{{ config(materialized='table', order_by='user_id, item_id', settings={'non_replicated_deduplication_window': '0'}) }}
+
+SELECT
+    user_id,
+    item_id,
+    toInt64(count()) AS interactions,
+    ifNull(toFloat64(avg(rating)), 0.) AS rating_avg,
+    toFloat64(sum({{ event_weight('event_type') }})) AS weight,
+    max(occurred_at) AS last_at
+FROM {{ ref('int_user_events') }} FINAL
+GROUP BY user_id, item_id

@@ -1,0 +1,18 @@
+{{ config(
+    materialized='materialized_view',
+    engine='ReplacingMergeTree(version)',
+    order_by='item_id',
+    settings={'non_replicated_deduplication_window': '10000'},
+) }}
+
+SELECT
+    item_id,
+    title,
+    genres,
+    release_year,
+    is_active,
+    catalogue_version,
+    updated_at,
+    version
+FROM {{ source('landing', 'catalogue_items') }}
+WHERE reject_reason = ''

@@ -1,0 +1,86 @@
+"""Which keys of which view are due, from what has landed. Pure.
+
+In: changed rows of the landing tables, the watermark. Out: keys by view. Keep: offsets are followed per topic and partition, since clocks
+differ and batches of several partitions land in any order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from weir.contracts import names
+from weir.contracts.features import ALL_COUNTRIES, FEATURE_VIEWS, FeatureViewContract
+
+Key = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Keys that changed since the watermark: by events (users, items, countries) and by CDC (users, items)."""
+
+    event_users: frozenset[int] = frozenset()
+    event_items: frozenset[int] = frozenset()
+    event_countries: frozenset[str] = frozenset()
+    cdc_users: frozenset[int] = frozenset()
+    cdc_items: frozenset[int] = frozenset()
+
+    def __bool__(self) -> bool:
+        return any((self.event_users, self.event_items, self.event_countries, self.cdc_users, self.cdc_items))
+
+
+@dataclass
+class Watermark:
+    """The next offset to look at, by topic and partition."""
+
+    offsets: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def encode(self) -> str:
+        """Return it as text."""
+        return json.dumps([[t, p, o] for (t, p), o in sorted(self.offsets.items())])
+
+    @staticmethod
+    def decode(text: str) -> Watermark:
+        """Read the text; empty means from the beginning."""
+        return Watermark({(t, p): o for t, p, o in json.loads(text)} if text else {})
+
+    def condition(self, topics: Iterable[str]) -> str:
+        """Return the SQL condition for rows at or past it, by primary key ranges; partitions not seen yet are whole."""
+        parts = []
+        for topic in topics:
+            seen = {p: o for (t, p), o in self.offsets.items() if t == topic}
+            ranges = [f"(partition = {p} AND offset >= {o})" for p, o in sorted(seen.items())]
+            others = f"partition NOT IN ({', '.join(str(p) for p in sorted(seen))})" if seen else "1"
+            parts.append(f"(topic = '{topic}' AND ({' OR '.join([*ranges, others])}))")
+        return "(" + " OR ".join(parts) + ")"
+
+    def advanced(self, ends: Mapping[tuple[str, int], int]) -> Watermark:
+        """Return it moved past the given last offsets."""
+        return Watermark(self.offsets | {key: max(last + 1, self.offsets.get(key, 0)) for key, last in ends.items()})
+
+
+def due(changes: Changes) -> dict[str, tuple[FeatureViewContract, frozenset[Key]]]:
+    """Return the keys to read again by view name; views without any are left out."""
+    by: dict[str, dict[str, frozenset[Key]]] = {
+        "user_id": {"events": frozenset(changes.event_users), "users": frozenset(changes.cdc_users)},
+        "item_id": {"events": frozenset(changes.event_items), "items": frozenset(changes.cdc_items)},
+        "country": {"events": frozenset(changes.event_countries | {ALL_COUNTRIES}) if changes.event_countries else frozenset()},
+    }
+    found: dict[str, tuple[FeatureViewContract, frozenset[Key]]] = {}
+    for view in FEATURE_VIEWS:
+        keys: frozenset[Key] = frozenset().union(*(by[view.entity].get(trigger, frozenset()) for trigger in view.triggers))
+        if keys:
+            found[view.name] = (view, keys)
+    return found
+
+
+def user_of(topic: str, key_json: str) -> tuple[str, int] | None:
+    """Return ('users' or 'items', id) from a Debezium key, or None for another table."""
+    table, column = {names.TOPIC_CDC_USERS: ("users", "user_id"), names.TOPIC_CDC_ITEMS: ("items", "item_id")}.get(topic, ("", ""))
+    if not table:
+        return None
+    try:
+        return table, int(json.loads(key_json)[column])
+    except (ValueError, KeyError, TypeError):
+        return None

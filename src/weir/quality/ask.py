@@ -1,0 +1,203 @@
+"""Asks PostgreSQL, Kafka and ClickHouse what the verdict needs. What cannot be asked comes back as None, never as zero.
+
+In: endpoints. Out: the values of `weir.quality.judge`. Keep: read-only; each question has a time limit of a few seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from weir.contracts import names
+
+log = logging.getLogger("weir.quality")
+TIMEOUT_S: Final = 4.0
+
+# Shop table: (keyed staging table, Debezium topic)
+CDC_TABLES: Final[Mapping[str, tuple[str, str]]] = {
+    "users": (f"{names.DB_STAGING}.stg_users", names.TOPIC_CDC_USERS),
+    "items": (f"{names.DB_STAGING}.stg_items", names.TOPIC_CDC_ITEMS),
+}
+LANDINGS: Final = (names.LANDING_EVENTS, names.LANDING_CDC, names.LANDING_CATALOGUE)
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """Rows of one topic partition in its landing table; all but `max` and `newest_at_ms` below the committed offset."""
+
+    rows: int
+    distinct: int
+    owed: int  # distinct offsets from the topic's begin to the commit
+    max: int
+    newest_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offsets:
+    """Begin, end and committed offset of one topic partition."""
+
+    begin: int
+    end: int
+    committed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClickHouseFacts:
+    """What ClickHouse told; None: that question failed."""
+
+    landed: Mapping[tuple[str, int], Landed] | None = None
+    ledger: Mapping[tuple[str, int], int] | None = None
+    staging: Mapping[str, int | None] = field(default_factory=dict)
+    quarantine: Mapping[str, int] | None = None
+    newest: Mapping[str, int | None] = field(default_factory=dict)
+
+
+def query(url: str, sql: str) -> list[dict[str, Any]] | None:
+    """Return the rows of a SELECT, or None when it could not be asked."""
+    parts = urlsplit(url)
+    auth = (parts.username, parts.password or "") if parts.username else None
+    try:
+        answer = httpx.post(
+            f"{parts.scheme}://{parts.hostname}:{parts.port or 8123}/",
+            params={"default_format": "JSONEachRow", "output_format_json_quote_64bit_integers": "0"},
+            content=sql.encode(), auth=auth, timeout=TIMEOUT_S,
+        )
+    except httpx.HTTPError:
+        return None
+    if not answer.is_success:
+        log.debug("not answered: %s", answer.text[:200])
+        return None
+    return [json.loads(line) for line in answer.text.splitlines() if line]
+
+
+def _one(url: str, sql: str) -> int | None:
+    rows = query(url, sql)
+    value = next(iter(rows[0].values())) if rows else None
+    return None if value is None else int(value)
+
+
+def group(table: str) -> str:
+    """Return the consumer group of a landing table's lane (weir.ingest.worker names it so)."""
+    return f"{names.INGEST_GROUP}.{table.split('.')[1]}"
+
+
+def landing_of(topic: str) -> str:
+    """Return the landing table of a topic."""
+    return {names.TOPIC_USER_EVENTS: names.LANDING_EVENTS, names.TOPIC_ITEM_CATALOGUE: names.LANDING_CATALOGUE}.get(topic, names.LANDING_CDC)
+
+
+def bound(offsets: Mapping[tuple[str, int], Offsets] | None, *, begin: bool = False) -> str:
+    """Return an SQL expression: the committed (or begin) offset of the row's topic partition. Pure.
+
+    Rows past the commit belong to a batch in flight, whose row in the ledger may be a moment behind. Kafka away: no bound.
+    """
+    if offsets is None:
+        return "toUInt64(0)" if begin else "toUInt64(9223372036854775807)"
+    if not offsets:
+        return "toUInt64(0)"
+    keys = ", ".join(f"'{t}/{p}'" for t, p in offsets)
+    values = ", ".join(f"toUInt64({o.begin if begin else o.committed or 0})" for o in offsets.values())
+    return f"transform(concat(toString(topic), '/', toString(partition)), [{keys}], [{values}], toUInt64(0))"
+
+
+def _landed(url: str, offsets: Mapping[tuple[str, int], Offsets] | None) -> dict[tuple[str, int], Landed] | None:
+    found: dict[tuple[str, int], Landed] = {}
+    below = f"offset < {bound(offsets)}"
+    for table in LANDINGS:
+        rows = query(
+            url,
+            f"SELECT topic, partition, countIf({below}) AS n, uniqExactIf(offset, {below}) AS uniques,"
+            f" uniqExactIf(offset, {below} AND offset >= {bound(offsets, begin=True)}) AS owed, max(offset) AS highest,"
+            f" toUnixTimestamp64Milli(max(produced_at)) AS newest FROM {table} GROUP BY topic, partition",
+        )
+        if rows is None:
+            return None
+        found |= {(r["topic"], r["partition"]): Landed(r["n"], r["uniques"], r["owed"], r["highest"], r["newest"]) for r in rows}
+    return found
+
+
+def clickhouse(url: str, offsets: Mapping[tuple[str, int], Offsets] | None) -> ClickHouseFacts:
+    """Ask ClickHouse everything, at once."""
+    newest = {
+        "event landed": f"SELECT maxOrNull(toUnixTimestamp64Milli(produced_at)) AS v FROM {names.LANDING_EVENTS}",
+        "change committed": f"SELECT maxOrNull(toUnixTimestamp64Milli(assumeNotNull(source_at))) AS v FROM {names.LANDING_CDC} WHERE source_at IS NOT NULL",
+        "change landed": f"SELECT maxOrNull(toUnixTimestamp64Milli(produced_at)) AS v FROM {names.LANDING_CDC}",
+        "catalogue landed": f"SELECT maxOrNull(toUnixTimestamp64Milli(produced_at)) AS v FROM {names.LANDING_CATALOGUE}",
+        "mart user_activity": f"SELECT maxOrNull(toUnixTimestamp64Milli(event_timestamp)) AS v FROM {names.DB_MARTS}.user_activity",
+    }
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        landed = pool.submit(_landed, url, offsets)
+        ledger = pool.submit(query, url, f"SELECT topic, partition, sumIf(rows, last_offset < {bound(offsets)}) AS n FROM {names.LEDGER} GROUP BY topic, partition")
+        quarantine = pool.submit(query, url, f"SELECT reject_reason, count() AS n FROM {names.QUARANTINE} GROUP BY reject_reason ORDER BY n DESC")
+        staging = {t: pool.submit(_one, url, f"SELECT count() AS n FROM {s} FINAL WHERE is_deleted = 0") for t, (s, _) in CDC_TABLES.items()}
+        times = {name: pool.submit(_one, url, sql) for name, sql in newest.items()}
+        booked, rejected = ledger.result(), quarantine.result()
+        return ClickHouseFacts(
+            landed.result(),
+            None if booked is None else {(r["topic"], r["partition"]): int(r["n"]) for r in booked},
+            {t: f.result() for t, f in staging.items()},
+            None if rejected is None else {r["reject_reason"]: int(r["n"]) for r in rejected},
+            {name: f.result() for name, f in times.items()},
+        )
+
+
+def postgres(dsn: str) -> dict[str, int | None]:
+    """Return the row counts of the shop's tables."""
+    import psycopg
+
+    found: dict[str, int | None] = dict.fromkeys(CDC_TABLES)
+    with contextlib.suppress(psycopg.Error, OSError), psycopg.connect(dsn, connect_timeout=3, autocommit=True) as connection:
+        connection.execute("SET statement_timeout = '3s'")
+        for table in found:
+            row = connection.execute(f"SELECT count(*) FROM public.{table}".encode()).fetchone()
+            found[table] = int(row[0]) if row else None
+    return found
+
+
+def kafka(bootstrap: str) -> dict[tuple[str, int], Offsets] | None:
+    """Return the offsets of every partition of the path's topics; None when the broker does not answer."""
+    from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+    from confluent_kafka.admin import AdminClient, OffsetSpec
+
+    quiet = logging.getLogger("weir.quality.kafka")
+    quiet.setLevel(logging.CRITICAL)
+    try:
+        admin = AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 3000, "log_level": 0}, logger=quiet)
+        topics = admin.list_topics(timeout=2.0).topics
+        partitions = [TopicPartition(t, p) for t in names.PARTITIONS if t in topics for p in topics[t].partitions]
+        if not partitions:
+            return {}
+        ends = admin.list_offsets({p: OffsetSpec.latest() for p in partitions}, request_timeout=TIMEOUT_S)
+        begins = admin.list_offsets({p: OffsetSpec.earliest() for p in partitions}, request_timeout=TIMEOUT_S)
+        committed: dict[tuple[str, int], int] = {}
+        for table in LANDINGS:
+            mine = [p for p in partitions if landing_of(p.topic) == table]
+            if mine:
+                committed |= _committed(admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group(table), mine)], request_timeout=TIMEOUT_S))
+        return {
+            (p.topic, p.partition): Offsets(begins[p].result().offset, ends[p].result().offset, committed.get((p.topic, p.partition)))
+            for p in partitions
+        }
+    except (KafkaException, KeyError):
+        return None
+
+
+def _committed(futures: Mapping[str, Any]) -> dict[tuple[str, int], int]:
+    from confluent_kafka import KafkaError, KafkaException
+
+    found: dict[tuple[str, int], int] = {}
+    for future in futures.values():
+        try:
+            found |= {(p.topic, p.partition): p.offset for p in future.result().topic_partitions if p.offset >= 0}
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:  # a group that never committed is not known to the broker
+                raise
+    return found

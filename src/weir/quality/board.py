@@ -1,0 +1,149 @@
+"""What the dashboard shows, gathered: the verdict, services, cost, and the API's p99. Keep: a part that is away gives None, never an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from weir.contracts import names
+from weir.contracts.endpoints import Endpoints
+from weir.contracts.path import PATH, Stage
+from weir.errors import SettingsError
+from weir.quality import ask, verdict
+from weir.quality.judge import Hop, PartitionCount, Report
+
+COST_RECENT_S: Final = 60
+P99_MINUTES: Final = 15
+
+# Which freshness hops speak of a stage's output.
+STAGE_HOPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "source": ("change committed",),
+    "connect": ("change landed", "catalogue landed"),
+    "ingest": ("event landed", "change landed"),
+    "transform": ("mart user_activity",),
+}
+# Which stage's lag is the ingest workers' lag on which topics.
+STAGE_TOPICS: Final = {"ingest": tuple(names.PARTITIONS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """All that one rendering shows. None: could not be asked."""
+
+    report: Report
+    services: Sequence[Mapping[str, Any]] | None
+    cost: Sequence[Mapping[str, Any]] | None
+    api_p99_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """One stage as shown."""
+
+    name: str
+    services: str
+    writes: str
+    lag_records: int | None
+    freshness: tuple[Hop, ...]
+
+
+def stage_rows(report: Report, path: Sequence[Stage] = PATH) -> list[StageRow]:
+    """Join the path with its lag and freshness. Pure."""
+    hops = {h.name: h for h in report.hops}
+    rows = []
+    for stage in path:
+        topics = STAGE_TOPICS.get(stage.name, ())
+        lag = topic_lag([p for p in report.partitions if p.topic in topics]) if topics else None
+        found = tuple(hops[n] for n in STAGE_HOPS.get(stage.name, ()) if n in hops)
+        rows.append(StageRow(stage.name, ", ".join(stage.services), ", ".join(stage.writes), lag, found))
+    return rows
+
+
+def topic_lag(partitions: Sequence[PartitionCount]) -> int | None:
+    """Return the sum of lags, or None when one is not known or there are none. Pure."""
+    lags = [p.lag for p in partitions]
+    known = [x for x in lags if x is not None]
+    return sum(known) if known and len(known) == len(lags) else None
+
+
+def services(home: Path) -> list[dict[str, Any]] | None:
+    """Return the rows of run/services.json, or None."""
+    try:
+        document = json.loads((home / "run" / "services.json").read_text())
+    except (OSError, ValueError):
+        return None
+    rows = document.get("services", []) if isinstance(document, dict) else document
+    return [r for r in rows if isinstance(r, dict) and "name" in r]
+
+
+def cost(url: str) -> list[dict[str, Any]] | None:
+    """Return the newest priced sample of each part, largest first; None when there is no recent one."""
+    rows = ask.query(
+        url,
+        "SELECT part, argMax(usd_per_hour, sampled_at) AS usd, argMax(cpu_usd_per_hour, sampled_at) AS cpu,"
+        " argMax(memory_usd_per_hour, sampled_at) AS memory, argMax(disk_usd_per_hour, sampled_at) AS disk,"
+        " argMax(memory_bytes, sampled_at) AS memory_bytes, argMax(disk_bytes, sampled_at) AS disk_bytes,"
+        " argMax(cpu_seconds / seconds, sampled_at) AS cores"
+        f" FROM {names.DB_OPS}.cost_samples WHERE sampled_at > now64(3) - INTERVAL {COST_RECENT_S} SECOND GROUP BY part ORDER BY usd DESC",
+    )
+    return rows or None
+
+
+def api_p99_ms(url: str) -> float | None:
+    """Return the 99th percentile of the API's server spans of the last minutes, in milliseconds."""
+    rows = ask.query(
+        url,
+        f"SELECT quantile(0.99)(Duration) / 1e6 AS v, count() AS n FROM {names.DB_OTEL}.otel_traces"
+        f" WHERE ServiceName = 'api' AND SpanKind = 'Server' AND Timestamp > now64(9) - INTERVAL {P99_MINUTES} MINUTE",
+    )
+    return float(rows[0]["v"]) if rows and rows[0]["n"] else None
+
+
+def gather(environment: Mapping[str, str] | None = None) -> Board:
+    """Ask everything once."""
+    env = os.environ if environment is None else environment
+    try:
+        endpoints = Endpoints.from_environment(env)
+    except SettingsError:
+        endpoints = Endpoints.local()
+    url = endpoints.clickhouse_url
+    return Board(verdict(endpoints), services(Path(env.get("WEIR_HOME", ".weir"))), cost(url), api_p99_ms(url))
+
+
+class Latest:
+    """The newest board, asked for in the background so that a page never waits or greys out while a part is away.
+
+    Asking stops when nobody has looked for IDLE_S, and goes on with the next look.
+    """
+
+    IDLE_S: Final = 30.0
+    EVERY_S: Final = 2.0
+
+    def __init__(self) -> None:
+        self._board: Board | None = None
+        self._looked_at = 0.0
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def look(self) -> Board:
+        """Return the newest board; only the first look, or one after a pause, waits for the asking."""
+        resumed = time.monotonic() - self._looked_at > self.IDLE_S
+        self._looked_at = time.monotonic()
+        if self._board is None or resumed:
+            self._board = gather()
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="board", daemon=True)
+                self._thread.start()
+        return self._board
+
+    def _run(self) -> None:
+        while time.monotonic() - self._looked_at < self.IDLE_S:
+            self._board = gather()
+            time.sleep(self.EVERY_S)

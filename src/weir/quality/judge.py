@@ -1,0 +1,176 @@
+"""From what was counted to a verdict. Pure.
+
+In: counts, offsets and times, each possibly None (could not be asked). Out: a `Report`. Keep: unknown never passes, and a difference that
+records still on their way explain is not a loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from weir.contracts import names
+
+# Written in Kafka transactions, whose markers take an offset each: gaps are legal, and the end is one past the last record's next.
+TRANSACTIONAL = (names.TOPIC_CDC_USERS, names.TOPIC_CDC_ITEMS)
+# Written without transactions and never compacted: every offset is a record, so a gap is a loss.
+GAPLESS = (names.TOPIC_USER_EVENTS,)
+
+
+class Verdict(StrEnum):
+    """Answer of a check."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class TableCount:
+    """Rows of a table at the source and of its keyed copy; None: could not be asked."""
+
+    table: str
+    source_rows: int | None
+    sink_rows: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionCount:
+    """One topic partition. Offsets are next offsets (end); `landed_*` are of rows in the landing table, `ledger_*` of the ledger.
+
+    `committed` is None when the group has committed nothing yet.
+    """
+
+    topic: str
+    partition: int
+    begin: int | None
+    end: int | None
+    committed: int | None
+    ledger_rows: int | None
+    landed_rows: int | None
+    landed_distinct: int | None
+    landed_owed: int | None = None
+    landed_max: int | None = None
+
+    @property
+    def lag(self) -> int | None:
+        """Records not yet committed; None when the end is unknown. A CDC topic's trailing transaction marker is no record."""
+        if self.end is None:
+            return None
+        lag = max(0, self.end - ((self.begin or 0) if self.committed is None else self.committed))
+        return 0 if lag == 1 and self.topic in TRANSACTIONAL and self.committed is not None else lag
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """How fresh one hop is: the newest record's time (ms since the epoch), and its age at the time of asking."""
+
+    name: str
+    newest_at_ms: int | None
+    age_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question with its answer and, unless yes, the reason."""
+
+    name: str
+    verdict: Verdict
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The verdict over all checks. `correct_through_ms`: every record produced up to then is in its landing table once; None: not known."""
+
+    verdict: Verdict
+    correct_through_ms: int | None
+    checked_at_ms: int
+    checks: tuple[Check, ...]
+    tables: tuple[TableCount, ...]
+    partitions: tuple[PartitionCount, ...]
+    hops: tuple[Hop, ...]
+    quarantine: Mapping[str, int] | None
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the verdict is not yes."""
+        return tuple(f"{c.name}: {c.reason}" for c in self.checks if c.verdict is not Verdict.YES)
+
+
+def judge_table(count: TableCount, *, cdc_lag: int | None) -> Check:
+    """Compare a table's rows. A difference while changes are under way (`cdc_lag` > 0 or not known) is unknown, not a loss."""
+    name = f"rows of {count.table}"
+    if count.source_rows is None:
+        return Check(name, Verdict.UNKNOWN, "PostgreSQL could not be asked")
+    if count.sink_rows is None:
+        return Check(name, Verdict.UNKNOWN, "the staging table could not be asked")
+    if count.source_rows == count.sink_rows:
+        return Check(name, Verdict.YES)
+    difference = f"{count.source_rows} at the source, {count.sink_rows} in staging"
+    if cdc_lag is None or cdc_lag > 0:
+        return Check(name, Verdict.UNKNOWN, f"{difference}, changes are under way")
+    return Check(name, Verdict.NO, difference)
+
+
+def judge_partition(p: PartitionCount) -> Check:
+    """Check that every offset below the committed one is landed once, and that the ledger says the same."""
+    name = f"{p.topic}/{p.partition}"
+    if p.begin is None or p.end is None:
+        return Check(name, Verdict.UNKNOWN, "Kafka could not be asked")
+    if p.landed_rows is None or p.landed_distinct is None or p.ledger_rows is None:
+        return Check(name, Verdict.UNKNOWN, "ClickHouse could not be asked")
+    if p.landed_rows != p.landed_distinct:
+        return Check(name, Verdict.NO, f"{p.landed_rows - p.landed_distinct} rows are doubled")
+    if p.ledger_rows != p.landed_rows:
+        return Check(name, Verdict.NO, f"the ledger says {p.ledger_rows} rows, the landing table holds {p.landed_rows}")
+    if p.landed_max is not None and p.landed_max >= p.end:
+        return Check(name, Verdict.NO, f"offset {p.landed_max} is landed, but the topic ends at {p.end}: it was created anew")
+    if p.committed is not None and p.committed > p.begin:
+        owed = p.committed - p.begin
+        if p.topic in GAPLESS and (p.landed_owed or 0) < owed:
+            return Check(name, Verdict.NO, f"{owed - (p.landed_owed or 0)} of {owed} records below the committed offset are not landed")
+        if not p.landed_rows and owed > 1:
+            return Check(name, Verdict.NO, f"offsets up to {p.committed} are committed and nothing is landed")
+    return Check(name, Verdict.YES)
+
+
+def judge(
+    tables: Sequence[TableCount],
+    partitions: Sequence[PartitionCount],
+    hops: Sequence[Hop],
+    quarantine: Mapping[str, int] | None,
+    *,
+    cdc_topics: Mapping[str, str],
+    now_ms: int,
+    first_unlanded_ms: int | None = None,
+) -> Report:
+    """Return the report: no when anything is wrong, else unknown when anything could not be asked, else yes.
+
+    Args:
+        tables: counts of source and sink.
+        partitions: all topic partitions of the path; none at all is unknown.
+        hops: freshness per hop.
+        quarantine: rows by reason; None: could not be asked.
+        cdc_topics: table name to its topic, to know whether changes are under way.
+        now_ms: the clock.
+        first_unlanded_ms: when lag exists, the newest record's time that is landed on every lagging partition.
+    """
+    lags: dict[str, int | None] = {}
+    for p in partitions:
+        before = lags.get(p.topic, 0)
+        lags[p.topic] = None if before is None or p.lag is None else before + p.lag
+    checks = [judge_table(t, cdc_lag=lags.get(cdc_topics.get(t.table, ""))) for t in tables]
+    checks += [judge_partition(p) for p in partitions]
+    if not partitions:
+        checks.append(Check("topics", Verdict.UNKNOWN, "no topic could be asked"))
+    if quarantine is None:
+        checks.append(Check("quarantine", Verdict.UNKNOWN, "ClickHouse could not be asked"))
+    answers = {c.verdict for c in checks}
+    verdict = Verdict.NO if Verdict.NO in answers else Verdict.UNKNOWN if Verdict.UNKNOWN in answers else Verdict.YES
+    through = None
+    if verdict is Verdict.YES:
+        behind = any(p.lag for p in partitions)
+        through = first_unlanded_ms if behind else now_ms
+    return Report(verdict, through, now_ms, tuple(checks), tuple(tables), tuple(partitions), tuple(hops), quarantine)

@@ -1,0 +1,285 @@
+"""The recommendations API.
+
+In: HTTP, served features, the champion. Out: JSON with the model's version, the age of the newest event used, each view's age, and flags.
+Keep: an answer is never refused because a part is missing (popularity and the last snapshot serve, and `degraded` says so); inactive and
+seen items are left out; no row value is logged.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Header, HTTPException, Query, Request, Response
+from opentelemetry.trace import SpanKind
+from pydantic import BaseModel
+
+from weir.contracts.model import read_pointer
+from weir.errors import SettingsError, Unavailable
+from weir.serving.catalogue import trending_of
+from weir.serving.features import USER_VIEWS, FeatureReader, ServedView, decode_user, signals, text
+from weir.serving.live import STALE_MS, Live, LiveView
+from weir.serving.rank import Ranked, rank, similar
+from weir.serving.redis_features import RedisFeatures
+from weir.telemetry import Telemetry, setup
+
+K_MAX = 200  # a page of recommendations; past it a caller wants the model, not the API
+Parent = Annotated[str, Header(description="W3C trace context of the caller")]
+
+
+class Item(BaseModel):
+    """One recommended item; `parts` add up to `score`."""
+
+    item_id: int
+    title: str
+    genres: list[str]
+    score: float
+    parts: dict[str, float]
+
+
+class Recommendations(BaseModel):
+    """An ordered answer and what it rests on. Ages in milliseconds; null: that view holds nothing for this user."""
+
+    user_id: int
+    items: list[Item]
+    strategy: str  # personal, recent, trending, popularity
+    model_version: str
+    newest_event_age_ms: int | None
+    feature_age_ms: dict[str, int | None]
+    degraded: list[str]
+
+
+class SimilarItems(BaseModel):
+    """Items similar to one item."""
+
+    item_id: int
+    items: list[Item]
+    model_version: str
+    newest_event_age_ms: int | None
+    degraded: list[str]
+
+
+class Features(BaseModel):
+    """A user's served features by view, with the time of each view's newest input."""
+
+    user_id: int
+    features: dict[str, dict[str, Any]]
+    event_at_ms: dict[str, int | None]
+    feature_age_ms: dict[str, int | None]
+    degraded: list[str]
+
+
+class Model(BaseModel):
+    """The champion, or popularity."""
+
+    version: str
+    pointer_version: str
+    problem: str
+    manifest: dict[str, Any] | None
+
+
+def _shown(view: LiveView, ranked: Sequence[Ranked]) -> list[Item]:
+    snapshot, out = view.snapshot, []
+    for found in ranked:
+        row = snapshot.items.index[found.item_id]
+        out.append(Item(item_id=found.item_id, title=snapshot.titles[row], genres=list(snapshot.genres[row]), score=found.score, parts=dict(found.parts)))
+    return out
+
+
+def _flags(view: LiveView, views: Mapping[str, ServedView], now_ms: int, *, features: bool = True) -> list[str]:
+    found = [f"{name}_{served.problem}" for name, served in views.items() if served.problem]
+    if not features:
+        found.append("features_unavailable")
+    if not len(view.snapshot.items.ids):
+        found.append("catalogue_empty")
+    elif now_ms - view.snapshot.read_at_ms > STALE_MS:
+        found.append("catalogue_stale")
+    if view.champion.factors is None:
+        found.append("no_champion")
+    if view.champion.problem:
+        found.append(view.champion.problem)
+    return found
+
+
+def _age(event_ms: int | None, now_ms: int) -> int | None:
+    return None if event_ms is None else max(0, now_ms - event_ms)
+
+
+def newest_event_age(view: LiveView, views: Mapping[str, ServedView], now_ms: int) -> int | None:
+    """Return the age of the newest event among all that the answer used: the user's, the items' activity, the lists, the model's last."""
+    activity = views.get("user_activity")
+    last = activity.values.get("last_event_at_ms") if activity else None
+    used = [last if isinstance(last, int) else None, view.snapshot.item_event_ms, view.snapshot.trending_event_ms]
+    if view.champion.manifest:
+        used.append(view.champion.manifest.newest_event_at_ms)
+    return _age(max((v for v in used if v is not None), default=None), now_ms)
+
+
+def _strategy(view: LiveView, known: bool, recent: bool) -> str:
+    if known:
+        return "personal"
+    if recent:
+        return "recent"
+    return "trending" if view.snapshot.trending else "popularity"
+
+
+class Api:
+    """The handlers' shared parts of one worker."""
+
+    def __init__(self, home: Path, live: Live, reader: FeatureReader, telemetry: Telemetry) -> None:
+        self.home, self.live, self.reader, self.telemetry = home, live, reader, telemetry
+
+    async def user_views(self, user_id: int, now_ms: int) -> tuple[dict[str, ServedView], bool]:
+        """Return the user's views, and whether the store answered."""
+        try:
+            return decode_user(await self.reader.user(user_id), now_ms), True
+        except Unavailable:
+            self.telemetry.count("weir.serving.feature_read_failures")
+            return {view.name: ServedView(view.name) for view in USER_VIEWS}, False
+
+    async def recommend(self, user_id: int, k: int) -> Recommendations:
+        """Answer one request: one read, one ranking."""
+        now_ms = int(time.time() * 1000)
+        views, answered = await self.user_views(user_id, now_ms)
+        view = self.live.view()
+        factors = view.champion.factors
+        row = factors.user_row(user_id) if factors else -1
+        known = factors is not None and row >= 0
+        user = signals(
+            views,
+            factors.user_factors[row] if factors is not None and known else None,
+            factors.seen_items[factors.seen_starts[row] : factors.seen_starts[row + 1]] if factors is not None and known else (),
+        )
+        trending = trending_of(view.snapshot, text(views["user_profile"], "country"))
+        ranked = rank(view.snapshot.items, view.aligned, user, trending, k)
+        return Recommendations(
+            user_id=user_id,
+            items=_shown(view, ranked),
+            strategy=_strategy(view, known, bool(user.recent_items)),
+            model_version=view.champion.version,
+            newest_event_age_ms=newest_event_age(view, views, now_ms),
+            feature_age_ms=self._ages(view, views, now_ms),
+            degraded=_flags(view, views, now_ms, features=answered),
+        )
+
+    @staticmethod
+    def _ages(view: LiveView, views: Mapping[str, ServedView], now_ms: int) -> dict[str, int | None]:
+        ages = {name: _age(served.event_ms, now_ms) for name, served in views.items()}
+        ages["item_activity"] = _age(view.snapshot.item_event_ms, now_ms)
+        ages["country_trending"] = _age(view.snapshot.trending_event_ms, now_ms)
+        return ages
+
+
+def _read_routes(app: FastAPI, api: Api) -> None:
+    @app.get("/recommendations/{user_id}")
+    async def recommendations(user_id: int, k: Annotated[int, Query(ge=1, le=K_MAX)] = 10, traceparent: Parent = "") -> Recommendations:
+        """Recommend `k` items to a user."""
+        started = time.perf_counter()
+        with api.telemetry.span("weir.serving.recommend", kind=SpanKind.SERVER, parent=traceparent) as span:
+            answer = await api.recommend(user_id, k)
+            span.set_attribute("weir.model_version", answer.model_version)
+            span.set_attribute("weir.strategy", answer.strategy)
+            span.set_attribute("weir.newest_event_age_ms", -1 if answer.newest_event_age_ms is None else answer.newest_event_age_ms)
+        api.telemetry.record("weir.serving.request_ms", (time.perf_counter() - started) * 1000, {"route": "recommendations", "strategy": answer.strategy})
+        return answer
+
+    @app.get("/items/{item_id}/similar")
+    async def similar_items(item_id: int, k: Annotated[int, Query(ge=1, le=K_MAX)] = 10, traceparent: Parent = "") -> SimilarItems:
+        """Return the items most similar to one item."""
+        with api.telemetry.span("weir.serving.similar", kind=SpanKind.SERVER, parent=traceparent):
+            view, now_ms = api.live.view(), int(time.time() * 1000)
+            if item_id not in view.snapshot.items.index:
+                raise HTTPException(404, "the catalogue holds no such item")
+            found = similar(view.snapshot.items, view.aligned, item_id, k)
+            return SimilarItems(
+                item_id=item_id, items=_shown(view, found), model_version=view.champion.version,
+                newest_event_age_ms=_age(view.champion.manifest.newest_event_at_ms, now_ms) if view.champion.manifest else None,
+                degraded=_flags(view, {}, now_ms),
+            )
+
+    @app.get("/features/{user_id}")
+    async def features(user_id: int, traceparent: Parent = "") -> Features:
+        """Return what is served about a user."""
+        with api.telemetry.span("weir.serving.features", kind=SpanKind.SERVER, parent=traceparent):
+            now_ms = int(time.time() * 1000)
+            views, answered = await api.user_views(user_id, now_ms)
+            return Features(
+                user_id=user_id,
+                features={name: dict(served.values) for name, served in views.items()},
+                event_at_ms={name: served.event_ms for name, served in views.items()},
+                feature_age_ms={name: _age(served.event_ms, now_ms) for name, served in views.items()},
+                degraded=_flags(api.live.view(), views, now_ms, features=answered),
+            )
+
+
+def _operator_routes(app: FastAPI, api: Api) -> None:
+    def shown() -> Model:
+        champion = api.live.view().champion
+        manifest = asdict(champion.manifest) if champion.manifest else None
+        return Model(version=champion.version, pointer_version=read_pointer(api.home).version, problem=champion.problem, manifest=manifest)
+
+    @app.get("/model")
+    def model() -> Model:
+        """Return the champion that serves."""
+        return shown()
+
+    @app.post("/model/reload")
+    def reload() -> Model:
+        """Load the champion now; other workers notice the pointer within half a second."""
+        api.live.reload()
+        return shown()
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Return that the process runs."""
+        return {"status": "ok", "service": "api"}
+
+    @app.get("/ready")
+    async def ready(request: Request, response: Response) -> dict[str, Any]:  # noqa: ARG001 - fastapi injects both
+        """Return 200 when there are items to recommend, else 503."""
+        view, good = api.live.view(), api.live.ready()
+        response.status_code = 200 if good else 503
+        return {"ready": good, "items": len(view.snapshot.items.ids), "model_version": view.champion.version}
+
+
+def create_app(home: Path, redis_url: str, telemetry: Telemetry | None = None) -> FastAPI:
+    """Return the application of one worker."""
+    handles = telemetry or setup("weir-api")
+    reader = RedisFeatures(redis_url)
+    live = Live(home, redis_url, handles)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        live.start()
+        gc.collect()
+        gc.freeze()  # what lives for ever need not be walked at each collection: it was the main tail of latency
+        try:
+            yield
+        finally:
+            live.stop()
+            await reader.close()
+            handles.shutdown()
+
+    app = FastAPI(title="Weir recommendations", version="1", lifespan=lifespan)
+    api = Api(home, live, reader, handles)
+    _read_routes(app, api)
+    _operator_routes(app, api)
+    return app
+
+
+def from_environment() -> FastAPI:
+    """Return the application with WEIR_HOME and WEIR_REDIS_URL (uvicorn's factory: each worker calls it).
+
+    Raises:
+        SettingsError: a variable is missing.
+    """
+    for name in ("WEIR_HOME", "WEIR_REDIS_URL"):
+        if not os.environ.get(name):
+            raise SettingsError(f"{name} is not set", hint="run this through ./weir run, which sets every endpoint", key=name)
+    return create_app(Path(os.environ["WEIR_HOME"]), os.environ["WEIR_REDIS_URL"])

@@ -1,0 +1,96 @@
+"""Promotion and rollback: MLflow's alias and the pointer that serving reads move together.
+
+In: WEIR_HOME, a version. Out: the new pointer. Keep: the pointer's rename is the moment of change; the alias follows it, and is made to
+agree again at the start of each command, so a kill between both is healed (docs/decisions/0006-model-registry-and-pointer.md).
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from weir.contracts.model import Pointer, models_folder, read_model, read_pointer, write_pointer
+from weir.errors import ContractViolation
+
+
+class Alias(Protocol):
+    """The registry's alias, as promotion needs it."""
+
+    def set_alias(self, mlflow_version: str) -> None:
+        """Point the alias at a version; "" takes it away."""
+        ...
+
+    def alias(self) -> str:
+        """Return the version under the alias, or ""."""
+        ...
+
+
+def promoted(pointer: Pointer, version: str) -> Pointer:
+    """Return the pointer after a promotion; promoting the champion changes nothing."""
+    if version == pointer.version:
+        return pointer
+    return Pointer(version, (pointer.version, *pointer.previous))
+
+
+def rolled_back(pointer: Pointer) -> Pointer:
+    """Return the pointer after a rollback: to the champion before, or to popularity.
+
+    Raises:
+        ContractViolation: there was none before.
+    """
+    if not pointer.previous:
+        raise ContractViolation("there is no earlier champion to roll back to", hint="train a model first")
+    return Pointer(pointer.previous[0], pointer.previous[1:])
+
+
+def promote(home: Path, alias: Alias, version: str) -> Pointer:
+    """Make `version` the champion; it must be readable whole.
+
+    Raises:
+        ContractViolation: it is not.
+    """
+    read_model(home, version)
+    with _alone(home):
+        return _move(home, alias, promoted(read_pointer(home), version))
+
+
+def rollback(home: Path, alias: Alias) -> Pointer:
+    """Return to the champion before."""
+    with _alone(home):
+        after = rolled_back(read_pointer(home))
+        if after.version:
+            read_model(home, after.version)
+        return _move(home, alias, after)
+
+
+def reconcile(home: Path, alias: Alias) -> bool:
+    """Make the alias agree with the pointer; True when it did not."""
+    with _alone(home):
+        wanted = _mlflow_version(home, read_pointer(home))
+        if alias.alias() == wanted:
+            return False
+        alias.set_alias(wanted)
+        return True
+
+
+def _move(home: Path, alias: Alias, pointer: Pointer) -> Pointer:
+    write_pointer(home, pointer)
+    alias.set_alias(_mlflow_version(home, pointer))
+    return pointer
+
+
+def _mlflow_version(home: Path, pointer: Pointer) -> str:
+    return read_model(home, pointer.version)[0].mlflow_version if pointer.version else ""
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Hold the models folder's lock: two promotions at once would lose one from the history."""
+    folder = models_folder(home)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,70 @@
+"""Interactions from ClickHouse: events with their times for the judgement, the interaction matrix for the final fit.
+
+In: a ClickHouse URL. Out: `Interactions`. Keep: reads are bounded; rejected events are not read.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlsplit
+
+import clickhouse_connect
+import numpy as np
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from weir.contracts.events import EVENT_WEIGHT
+from weir.contracts.names import DB_MARTS, LANDING_EVENTS
+from weir.errors import Unavailable
+from weir.training.model import Interactions
+
+ROWS_MAX: Final = 5_000_000  # newest first; 5 M rows x 28 bytes = 140 MB in all, and about 30 s of ALS
+
+EVENTS_SQL: Final = f"""
+select user_id, item_id, {{weights}} as weight, toUnixTimestamp64Milli(occurred_at) as at_ms
+from {LANDING_EVENTS} where reject_reason = '' order by occurred_at desc, event_id limit {ROWS_MAX}
+"""
+MATRIX_SQL: Final = f"""
+select user_id, item_id, toFloat32(weight) as weight, toUnixTimestamp64Milli(toDateTime64(last_at, 3, 'UTC')) as at_ms
+from {DB_MARTS}.user_item_matrix order by last_at desc, user_id, item_id limit {ROWS_MAX}
+"""
+
+
+def events_sql() -> str:
+    """Return the query of events, with EVENT_WEIGHT written in; a rating counts by its share of five."""
+    kinds = ", ".join(f"'{kind.value}'" for kind in EVENT_WEIGHT)
+    weights = ", ".join(str(weight) for weight in EVENT_WEIGHT.values())
+    return EVENTS_SQL.format(
+        weights=f"toFloat32(transform(event_type, [{kinds}], [{weights}], 0.) * if(rating is null, 1, rating / 5))"
+    )
+
+
+def connect(url: str) -> Client:
+    """Return a client of the ClickHouse at `url`.
+
+    Raises:
+        Unavailable: it does not answer.
+    """
+    parts = urlsplit(url)
+    try:
+        return clickhouse_connect.get_client(
+            host=parts.hostname or "127.0.0.1", port=parts.port or 8123, username=parts.username or "default", password=parts.password or "",
+            interface=parts.scheme or "http",
+        )
+    except (ClickHouseError, OSError) as error:
+        raise Unavailable("ClickHouse did not answer", hint="see ./weir status") from error
+
+
+def read(client: Client, sql: str) -> Interactions:
+    """Return the rows of one of the queries above.
+
+    Raises:
+        Unavailable: the query failed (a missing table: dbt build has not run).
+    """
+    try:
+        columns = client.query(sql, column_oriented=True, settings={"max_execution_time": 120}).result_columns
+    except (ClickHouseError, OSError) as error:
+        raise Unavailable("interactions could not be read from ClickHouse", hint="run ./weir run dbt build first") from error
+    if not columns:
+        columns = ((), (), (), ())
+    return Interactions(*(np.asarray(c, t) for c, t in zip(columns, (np.int64, np.int64, np.float32, np.int64), strict=True)))

@@ -1,0 +1,183 @@
+"""The API against a real Redis server with features written in Feast's own bytes."""
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+from starlette.testclient import TestClient
+
+from weir.connect.redis import binary
+from weir.contracts import model as m
+from weir.contracts import online
+from weir.contracts.features import FEATURE_VIEWS
+from weir.serving.app import create_app
+
+PORT = 26006
+VIEWS = {v.name: v for v in FEATURE_VIEWS}
+NOW = int(time.time() * 1000)
+GENRES = ["Drama", "Comedy", "War"]
+
+
+@pytest.fixture(scope="module")
+def store():
+    folder = tempfile.mkdtemp()
+    server = subprocess.Popen([str(binary()), "--port", str(PORT), "--bind", "127.0.0.1", "--dir", folder, "--save", ""], stdout=subprocess.DEVNULL)
+    client = redis.Redis(port=PORT)
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            client.ping()
+            break
+        except redis.RedisError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    yield client
+    server.terminate()
+    server.wait(10)
+    shutil.rmtree(folder)
+
+
+def put(client, view, entity, values, at=NOW):
+    contract = VIEWS[view]
+    client.hset(online.entity_key(contract.entity, entity), mapping=online.encode_row(contract, values, at))
+
+
+def item(client, i, active=True):
+    put(client, "item_catalogue", i, [f"Item {i}", [GENRES[i % 3]], 1990 + i, active])
+
+
+@pytest.fixture
+def filled(store):
+    store.flushall()
+    for i in range(1, 31):
+        item(store, i)
+        put(store, "item_history", i, [100 - i, 10, 3.5, 3.0])
+    put(store, "country_trending", "ALL", [[7, 8, 9], [3.0, 2.0, 1.0]])
+    put(store, "user_profile", 1, [30, "F", "artist", "DE", None])
+    return store
+
+
+def model(home: Path, version="1", flip=False):
+    rng = np.random.default_rng(7)
+    items = rng.normal(size=(30, 4)).astype(np.float32)
+    users = np.eye(2, 4, dtype=np.float32) * (-1 if flip else 1)
+    manifest = m.ModelManifest(version, NOW, NOW - 60_000, 100, 4, 10, 0.2, 0.2, 0.1, 0.1)
+    m.write_model(home, manifest, m.Factors(np.array([1, 2]), np.arange(1, 31), users, items, np.array([0, 2, 2]), np.array([5, 6])))
+    m.write_pointer(home, m.Pointer(version))
+
+
+@pytest.fixture
+def api(filled, tmp_path):
+    model(tmp_path)
+    with TestClient(create_app(tmp_path, f"redis://127.0.0.1:{PORT}/0")) as client:
+        client.home = tmp_path
+        yield client
+
+
+def ids(client, user=1, k=10):
+    answer = client.get(f"/recommendations/{user}?k={k}")
+    assert answer.status_code == 200, answer.text
+    return [x["item_id"] for x in answer.json()["items"]]
+
+
+def eventually(claim, limit_s=2.0):
+    deadline = time.monotonic() + limit_s
+    while not claim():
+        assert time.monotonic() < deadline, "not within the limit"
+        time.sleep(0.02)
+
+
+def test_an_answer_says_what_it_rests_on(api):
+    found = api.get("/recommendations/1?k=5").json()
+    assert len(found["items"]) == 5
+    assert found["model_version"] == "1"
+    assert found["strategy"] == "personal"
+    assert found["degraded"] == []
+    assert 0 <= found["newest_event_age_ms"] < 60_000
+    assert found["feature_age_ms"]["user_activity"] is None
+    assert found["items"][0]["title"].startswith("Item ")
+
+
+def test_with_features_unchanged_recommendations_do_not_change(api):
+    first = ids(api)
+    time.sleep(1.0)
+    assert ids(api) == first
+
+
+def test_a_served_click_changes_the_other_items_and_hides_the_clicked_one(api, filled):
+    before = ids(api)
+    clicked = before[4]
+    put(filled, "user_activity", 1, [[clicked], ["click"], "s", 1, 1, 0.0, NOW])
+    after = ids(api)
+    assert clicked not in after
+    assert [i for i in before if i != clicked] != [i for i in after if i in before][: len(before) - 1] or set(after) != set(before)
+    assert after[:4] != before[:4]
+
+
+def test_a_served_profile_change_lifts_the_genre(api, filled):
+    before = ids(api)
+    put(filled, "user_profile", 1, [30, "F", "artist", "DE", "War"])
+    after = ids(api)
+    assert sum(i % 3 == 2 for i in after) > sum(i % 3 == 2 for i in before)
+
+
+def test_items_the_model_says_are_seen_are_left_out(api):
+    assert not {5, 6} & set(ids(api, k=100))
+    assert {5, 6} <= set(ids(api, user=2, k=100))
+
+
+def test_an_inactive_item_is_gone_within_a_second(api, filled):
+    top = ids(api)[0]
+    item(filled, top, active=False)
+    eventually(lambda: top not in ids(api), 1.0)
+
+
+def test_a_new_user_gets_trending_items(api):
+    found = api.get("/recommendations/999?k=3").json()
+    assert [x["item_id"] for x in found["items"]] == [7, 8, 9]
+    assert found["strategy"] == "trending"
+
+
+def test_without_a_champion_popularity_serves_and_says_so(filled, tmp_path):
+    filled.delete(online.entity_key("country", "ALL"))
+    with TestClient(create_app(tmp_path, f"redis://127.0.0.1:{PORT}/0")) as client:
+        found = client.get("/recommendations/999?k=3").json()
+    assert [x["item_id"] for x in found["items"]] == [1, 2, 3]
+    assert found["model_version"] == "popularity"
+    assert found["degraded"] == ["no_champion"]
+
+
+def test_a_new_pointer_is_served_on_demand_and_a_broken_one_keeps_the_old(api):
+    model(api.home, "2", flip=True)
+    assert api.post("/model/reload").json()["version"] == "2"
+    m.write_pointer(api.home, m.Pointer("3"))
+    assert api.post("/model/reload").json()["problem"] == "model_unreadable"
+    assert api.get("/recommendations/1").json()["model_version"] == "2"
+
+
+def test_features_similar_openapi_and_health_answer(api):
+    assert api.get("/features/1").json()["features"]["user_profile"]["country"] == "DE"
+    assert 1 not in [x["item_id"] for x in api.get("/items/1/similar?k=5").json()["items"]]
+    assert api.get("/items/12345/similar").status_code == 404
+    assert api.get("/recommendations/1?k=0").status_code == 422
+    assert "/recommendations/{user_id}" in api.get("/openapi.json").json()["paths"]
+    assert api.get("/health").status_code == 200
+    assert api.get("/ready").json()["ready"] is True
+
+
+def test_when_the_store_is_gone_the_api_answers_and_says_so(tmp_path):
+    with TestClient(create_app(tmp_path, "redis://127.0.0.1:26099/0")) as client:
+        assert client.get("/ready").status_code == 503
+        found = client.get("/recommendations/1").json()
+    assert found["items"] == []
+    assert {"features_unavailable", "catalogue_empty"} <= set(found["degraded"])
+
+
+def test_an_expired_view_is_left_out_and_said(api, filled):
+    put(filled, "user_activity", 1, [[9], ["click"], "s", 1, 1, 0.0, NOW], at=NOW - 8 * 86400_000)
+    found = api.get("/recommendations/1").json()
+    assert found["degraded"] == ["user_activity_expired"]

@@ -1,0 +1,80 @@
+"""The dashboard in a real browser, with no part of the stack running: it says unknown, and shows no traceback."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from weir.contracts.endpoints import Endpoints
+
+pytestmark = [pytest.mark.stack, pytest.mark.browser]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _chromium():
+    found = os.environ.get("WEIR_CHROMIUM") or shutil.which("chromium")
+    assert found, "chromium is missing: apt-get install -y chromium, or set WEIR_CHROMIUM (a skipped browser test proves nothing)"
+    return found
+
+
+def _free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture
+def dashboard(tmp_path):
+    given = os.environ.get("WEIR_TEST_DASHBOARD_URL")
+    if given:
+        yield given
+        return
+    port = _free_port()
+    env = os.environ | Endpoints.local(port_base=1).environment() | {"WEIR_HOME": str(tmp_path), "PYTHONPATH": str(ROOT / "src")}
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamlit", "run", "dashboards/home.py", "--server.port", str(port), "--server.address", "127.0.0.1",
+             "--server.headless", "true", "--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none"],
+            cwd=ROOT, env=env, stdout=log, stderr=log)
+    try:
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{url}/_stcore/health").is_success:
+                    break
+            except httpx.HTTPError:
+                time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def test_the_page_gives_a_verdict_and_no_traceback(dashboard, tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    foreign = []
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=_chromium(), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1440, "height": 1250})
+        page.on("request", lambda r: foreign.append(r.url) if "127.0.0.1" not in r.url and r.url.startswith("http") else None)
+        page.goto(dashboard)
+        page.get_by_text("Cost by part").wait_for(timeout=60_000)
+        page.get_by_text("asked at").wait_for(timeout=30_000)
+        time.sleep(3)
+        page.screenshot(path=os.environ.get("WEIR_TEST_SCREENSHOT", str(tmp_path / "dashboard.png")), full_page=True)
+        text = page.inner_text("body")
+        tracebacks = page.locator("[data-testid=stException]").count()
+        browser.close()
+    for word in ("Correct through", "Newest record landed", "API p99", "Cost an hour", "The path", "Services", "Quarantine"):
+        assert word in text
+    assert tracebacks == 0
+    assert foreign == []
+    if "WEIR_TEST_DASHBOARD_URL" not in os.environ:
+        assert "Unknown" in text

@@ -1,0 +1,63 @@
+"""Verdicts: unknown never passes, a loss is a no, changes under way are neither."""
+from dataclasses import replace
+
+import pytest
+
+from weir.contracts import names
+from weir.quality.ask import Offsets, bound
+from weir.quality.judge import PartitionCount, TableCount, Verdict, judge
+
+GOOD = PartitionCount("user-events", 0, begin=0, end=10, committed=10, ledger_rows=10, landed_rows=10, landed_distinct=10, landed_owed=10, landed_max=9)
+CDC = replace(GOOD, topic=names.TOPIC_CDC_USERS)
+USERS = TableCount("users", 5, 5)
+
+
+def verdict(tables=(USERS,), partitions=(GOOD, CDC), quarantine=None, *, asked=True):
+    return judge(tables, partitions, (), ({} if asked else None) if quarantine is None else quarantine,
+                 cdc_topics={"users": names.TOPIC_CDC_USERS}, now_ms=1000, first_unlanded_ms=400)
+
+
+def test_all_that_was_sent_and_landed_once_is_correct_through_now():
+    assert (verdict().verdict, verdict().correct_through_ms) == (Verdict.YES, 1000)
+
+
+@pytest.mark.parametrize("change", [{"landed_rows": 11, "ledger_rows": 11}, {"ledger_rows": 9}, {"landed_owed": 9}, {"landed_max": 10}])
+def test_a_doubled_lost_unbooked_or_foreign_row_is_a_no(change):
+    report = verdict(partitions=(replace(GOOD, **change), CDC))
+    assert (report.verdict, report.correct_through_ms) == (Verdict.NO, None)
+    assert report.reasons
+
+
+@pytest.mark.parametrize("field", ["begin", "end", "ledger_rows", "landed_rows"])
+def test_a_part_that_could_not_be_asked_is_unknown(field):
+    assert verdict(partitions=(replace(GOOD, **{field: None}), CDC)).verdict is Verdict.UNKNOWN
+
+
+def test_nothing_asked_is_unknown():
+    assert verdict(partitions=()).verdict is Verdict.UNKNOWN
+    assert verdict(asked=False).verdict is Verdict.UNKNOWN
+    assert verdict(tables=(TableCount("users", None, 5),)).verdict is Verdict.UNKNOWN
+
+
+def test_a_difference_is_a_no_only_when_no_change_is_under_way():
+    short = (TableCount("users", 5, 4),)
+    assert verdict(tables=short).verdict is Verdict.NO
+    assert verdict(tables=short, partitions=(GOOD, replace(CDC, end=13))).verdict is Verdict.UNKNOWN
+
+
+def test_lag_leaves_the_data_correct_through_what_is_landed():
+    assert verdict(partitions=(replace(GOOD, end=12), CDC)).correct_through_ms == 400
+
+
+def test_a_trailing_transaction_marker_is_no_lag():
+    assert (replace(CDC, end=11).lag, replace(GOOD, end=11).lag) == (0, 1)
+
+
+def test_gaps_are_legal_where_transactions_write():
+    assert verdict(partitions=(GOOD, replace(CDC, landed_owed=6, landed_rows=6, landed_distinct=6, ledger_rows=6))).verdict is Verdict.YES
+
+
+def test_rows_are_counted_only_below_the_commit():
+    assert "[toUInt64(7)]" in bound({("t", 0): Offsets(2, 9, 7)})
+    assert "[toUInt64(2)]" in bound({("t", 0): Offsets(2, 9, 7)}, begin=True)
+    assert bound({}) == "toUInt64(0)"

@@ -1,0 +1,74 @@
+"""Alias and pointer move together, and heal after a kill between them."""
+import numpy as np
+import pytest
+
+from weir.contracts import model as m
+from weir.errors import ContractViolation
+from weir.training import champion as c
+
+
+class FakeAlias:
+    def __init__(self):
+        self.held, self.broken = "", False
+
+    def set_alias(self, mlflow_version):
+        if self.broken:
+            raise OSError("killed")
+        self.held = mlflow_version
+
+    def alias(self):
+        return self.held
+
+
+@pytest.fixture
+def home(tmp_path):
+    for n in ("1", "2"):
+        facts = m.ModelManifest(f"v{n}", 1, 1, 1, 1, 10, 0.2, 0.2, 0.1, 0.1, n)
+        one = np.ones(1, np.int64)
+        m.write_model(tmp_path, facts, m.Factors(one, one, np.ones((1, 1), np.float32), np.ones((1, 1), np.float32), np.array([0, 1]), one))
+    return tmp_path
+
+
+def test_promotion_and_rollback_move_both(home):
+    alias = FakeAlias()
+    c.promote(home, alias, "v1")
+    c.promote(home, alias, "v2")
+    assert (m.read_pointer(home), alias.held) == (m.Pointer("v2", ("v1", "")), "2")
+    c.rollback(home, alias)
+    assert (m.read_pointer(home).version, alias.held) == ("v1", "1")
+    c.rollback(home, alias)
+    assert (m.read_pointer(home), alias.held) == (m.Pointer(), "")
+    with pytest.raises(ContractViolation):
+        c.rollback(home, alias)
+
+
+def test_promoting_the_champion_again_leaves_no_trace(home):
+    alias = FakeAlias()
+    c.promote(home, alias, "v1")
+    assert c.promote(home, alias, "v1") == m.Pointer("v1", ("",))
+
+
+def test_a_kill_between_pointer_and_alias_heals(home):
+    alias = FakeAlias()
+    c.promote(home, alias, "v1")
+    alias.broken = True
+    with pytest.raises(OSError, match="killed"):
+        c.promote(home, alias, "v2")
+    alias.broken = False
+    assert c.reconcile(home, alias) is True
+    assert (m.read_pointer(home).version, alias.held) == ("v2", "2")
+    assert c.reconcile(home, alias) is False
+
+
+def test_a_version_that_is_not_whole_or_leaves_the_folder_is_refused(home):
+    (home / "models" / "v2" / "factors.npz").unlink()
+    for version in ("v2", "v9", "../v1"):
+        with pytest.raises(ContractViolation):
+            c.promote(home, FakeAlias(), version)
+    assert m.read_pointer(home) == m.Pointer()
+
+
+def test_an_unreadable_pointer_says_what_to_do(home):
+    (home / "models" / "champion").write_text("{")
+    with pytest.raises(ContractViolation, match="promote VERSION"):
+        m.read_pointer(home)
