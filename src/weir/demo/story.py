@@ -6,6 +6,7 @@ how long it took.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -20,10 +21,12 @@ from weir.contracts.endpoints import Endpoints
 from weir.demo import follow, loading, reconcile
 from weir.demo.result import Counts, DemoResult, others_changed
 from weir.errors import Terminal, Unavailable
+from weir.features import apply
 from weir.ingest.clickhouse import ClickHouse
 from weir.simulation import dataset, derive, journal, source
 from weir.simulation.produce import Progress
 from weir.telemetry import setup
+from weir.transform import build
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,8 +78,8 @@ def _load(stage: _Stage) -> tuple[journal.Journal, Counts]:
     e = stage.endpoints
     with stage.step("PostgreSQL rows"):
         source.seed_postgres(e.postgres_dsn)
-    with stage.step("dbt run (views stand)"):
-        loading.command("dbt-run", ["dbt", "run"], stage.environment, stage.home)
+    with stage.step("dbt build (views stand)"):
+        build.build(stage.environment, ("--exclude-resource-type", "test", "unit_test"))
     with stage.step("catalogue (Protobuf)"):
         catalogue.publish(e.catalogue_url, e.kafka_bootstrap)
     with stage.step("profiles (Parquet)"):
@@ -93,15 +96,14 @@ def _load(stage: _Stage) -> tuple[journal.Journal, Counts]:
 
 
 def _build(stage: _Stage, api: follow.Api) -> None:
-    root = stage.environment.get("WEIR_ROOT", ".")
     with stage.step("dbt build (models, tests)"):
-        loading.command("dbt-build", ["dbt", "build"], stage.environment, stage.home)
+        build.build(stage.environment)
     with stage.step("feast apply"):
-        loading.command("feast-apply", ["feast", "--chdir", f"{root}/feature_repo", "apply"], stage.environment, stage.home)
+        apply.apply(stage.environment)
     with stage.step("materialize"):
         _refresh(stage.endpoints.features_url)
     with stage.step("train and register"):
-        loading.command("train", [sys.executable, "-m", "weir.training"], stage.environment, stage.home)
+        loading.command("train", [sys.executable, "-m", "weir.training", "train"], stage.environment, stage.home)
     api.reload()
 
 
@@ -146,7 +148,7 @@ def run(endpoints: Endpoints, home: Path, console: Console, *, began_s: float) -
     """
     from weir.stack import services, settings
 
-    environment = {**services.environment(settings.load()), **endpoints.environment(), "WEIR_HOME": str(home)}
+    environment = {**os.environ, **services.environment(settings.load()), **endpoints.environment(), "WEIR_HOME": str(home)}
     client, api = ClickHouse(endpoints.clickhouse_url), follow.Api(endpoints.api_url)
     try:
         stage = _Stage(endpoints, home, console, environment, client)
