@@ -91,7 +91,7 @@ class Ranked:
 def unit_rows(matrix: Floats) -> Floats:
     """Return the rows scaled to length 1; zero rows stay zero."""
     norms = np.linalg.norm(matrix, axis=1, keepdims=True)
-    return np.divide(matrix, norms, out=np.zeros_like(matrix), where=norms > 0).astype(np.float32)
+    return np.asarray(np.divide(matrix, norms, out=np.zeros_like(matrix), where=norms > 0), np.float32)
 
 
 def align(items: Items, item_ids: Ints, factors: Floats) -> AlignedModel:
@@ -176,7 +176,7 @@ def rank(items: Items, model: AlignedModel | None, user: UserSignals, trending: 
         "trending": WEIGHT_TRENDING * _spread(items, trending.overall),
         "country": WEIGHT_COUNTRY * _spread(items, trending.country),
         "activity": WEIGHT_ACTIVITY * _scaled(items.activity),
-        "popularity": (WEIGHT_POPULARITY if model is not None else WEIGHT_MODEL) * _scaled(np.log1p(items.popularity).astype(np.float32)),
+        "popularity": (WEIGHT_POPULARITY if model is not None else WEIGHT_MODEL) * _scaled(np.asarray(np.log1p(items.popularity), np.float32)),
     }
     if personal:
         assert model is not None and user.user_factors is not None  # noqa: S101, PT018 - narrows the types for mypy (personal says so)
