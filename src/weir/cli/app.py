@@ -189,23 +189,24 @@ def demo(
 
     settings = _settings()
     began_s = float(os.environ.get("WEIR_STARTED_AT") or time.time())
-    was_up = False
+    failed = False
     try:
         lifecycle.up(settings, _report)
         result = story.run(settings.endpoints, settings.home, err, began_s=began_s)
         if as_json:
             _print_json(result.document())
         elif not leave:
-            was_up = True
             e = settings.endpoints
             err.print(f"\ndashboard {e.dashboard_url}\napi       {e.api_url}/docs\nclickhouse {e.clickhouse_url}\nCtrl-C ends everything")
             signal.sigwait({signal.SIGINT, signal.SIGTERM})
     except KeyboardInterrupt:
         err.print("stopping …")
-    finally:
-        if leave or as_json or was_up or sys.exc_info()[0] is not None:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            lifecycle.down(settings, _report)
+    except WeirError as error:
+        _end(error)
+        failed = True
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    lifecycle.down(settings, _report)
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.command()

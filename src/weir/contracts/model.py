@@ -11,15 +11,17 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from weir.errors import ContractViolation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 POINTER: Final = "champion"
 HISTORY_MAX: Final = 20  # earlier champions kept in the pointer; rollback needs one, twenty bound the file
@@ -81,6 +83,7 @@ def read_pointer(home: Path) -> Pointer:
 
     Raises:
         ContractViolation: the file is not a pointer.
+
     """
     try:
         found = json.loads((models_folder(home) / POINTER).read_text())
@@ -111,6 +114,7 @@ def check_version(version: str) -> str:
 
     Raises:
         ContractViolation: it may not (it could leave the models folder).
+
     """
     if not _VERSION.fullmatch(version):
         raise ContractViolation("a model version's name is not allowed", hint="use letters, digits, dot, dash, underscore")
@@ -138,6 +142,7 @@ def read_model(home: Path, version: str) -> tuple[ModelManifest, Factors]:
 
     Raises:
         ContractViolation: it is not there or not whole.
+
     """
     folder = models_folder(home) / check_version(version)
     try:

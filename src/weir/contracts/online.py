@@ -8,13 +8,15 @@ All views of one entity share one Redis hash, so one HMGET reads several views o
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import mmh3
 
 from weir.contracts.features import FEAST_PROJECT, FeatureViewContract, ValueType
 from weir.errors import ContractViolation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 Value = int | float | str | bool | list[int] | list[float] | list[str] | None
 
@@ -183,6 +185,7 @@ def decode_value(kind: ValueType, data: bytes | None) -> Value:
 
     Raises:
         ContractViolation: the bytes are not a Value.
+
     """
     if not data:
         return None

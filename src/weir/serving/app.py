@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence  # noqa: TC003 - fastapi reads annotations of this module at run time
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -278,6 +278,7 @@ def from_environment() -> FastAPI:
 
     Raises:
         SettingsError: a variable is missing.
+
     """
     for name in ("WEIR_HOME", "WEIR_REDIS_URL"):
         if not os.environ.get(name):

@@ -7,9 +7,8 @@ whose bytes changed are decoded again (a refresh each 400 ms would otherwise dec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -17,6 +16,9 @@ from weir.contracts.features import ALL_COUNTRIES
 from weir.contracts.online import view_fields
 from weir.serving.features import VIEWS, ServedView, decode_view, numbers, text, texts
 from weir.serving.rank import Items, Trending, unit_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 ITEM_VIEWS: Final = (VIEWS["item_catalogue"], VIEWS["item_activity"], VIEWS["item_history"])
 ITEM_FIELDS: Final = tuple(name for view in ITEM_VIEWS for name in view_fields(view))

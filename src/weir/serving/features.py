@@ -6,15 +6,18 @@ Keep: a view past its ttl is absent and says so; a value that cannot be decoded 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from weir.contracts.features import FEATURE_VIEWS, FeatureViewContract
-from weir.contracts.model import Floats, Ints
 from weir.contracts.online import Value, decode_timestamp, decode_value, view_fields
 from weir.errors import ContractViolation
 from weir.serving.rank import UserSignals
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from weir.contracts.model import Floats, Ints
 
 VIEWS: Final[Mapping[str, FeatureViewContract]] = {view.name: view for view in FEATURE_VIEWS}
 USER_VIEWS: Final = tuple(view for view in FEATURE_VIEWS if view.entity == "user_id")

@@ -9,10 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import RedisError
 
@@ -21,7 +19,12 @@ from weir.errors import ContractViolation
 from weir.serving.catalogue import CatalogueBuilder, Snapshot
 from weir.serving.rank import AlignedModel, align
 from weir.serving.redis_features import RedisCatalogue
-from weir.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from weir.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 

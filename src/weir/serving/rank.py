@@ -10,14 +10,16 @@ Every active item is scored exactly (numpy), so the union of the model's nearest
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from weir.contracts.events import EVENT_WEIGHT, EventType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -89,7 +91,7 @@ class Ranked:
 def unit_rows(matrix: Floats) -> Floats:
     """Return the rows scaled to length 1; zero rows stay zero."""
     norms = np.linalg.norm(matrix, axis=1, keepdims=True)
-    return np.divide(matrix, norms, out=np.zeros_like(matrix), where=norms > 0).astype(np.float32)
+    return np.asarray(np.divide(matrix, norms, out=np.zeros_like(matrix), where=norms > 0), np.float32)
 
 
 def align(items: Items, item_ids: Ints, factors: Floats) -> AlignedModel:
@@ -105,7 +107,7 @@ def align(items: Items, item_ids: Ints, factors: Floats) -> AlignedModel:
 def _scaled(values: Floats) -> Floats:
     """Divide by the largest absolute value, so that signals of any unit meet in [-1, 1]."""
     top = float(np.abs(values).max(initial=0.0))
-    return (values / top).astype(np.float32) if top > 0 else values
+    return np.asarray(values / top, np.float32) if top > 0 else values
 
 
 def _spread(items: Items, scores: Mapping[int, float]) -> Floats:
@@ -161,6 +163,7 @@ def rank(items: Items, model: AlignedModel | None, user: UserSignals, trending: 
 
     Raises:
         ValueError: k is below 1.
+
     """
     if k < 1:
         raise ValueError("k is at least 1")
@@ -173,7 +176,7 @@ def rank(items: Items, model: AlignedModel | None, user: UserSignals, trending: 
         "trending": WEIGHT_TRENDING * _spread(items, trending.overall),
         "country": WEIGHT_COUNTRY * _spread(items, trending.country),
         "activity": WEIGHT_ACTIVITY * _scaled(items.activity),
-        "popularity": (WEIGHT_POPULARITY if model is not None else WEIGHT_MODEL) * _scaled(np.log1p(items.popularity)),
+        "popularity": (WEIGHT_POPULARITY if model is not None else WEIGHT_MODEL) * _scaled(np.asarray(np.log1p(items.popularity), np.float32)),
     }
     if personal:
         assert model is not None and user.user_factors is not None  # noqa: S101, PT018 - narrows the types for mypy (personal says so)

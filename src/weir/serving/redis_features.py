@@ -6,8 +6,7 @@ prefix, never by KEYS (which stops the server).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import redis
 import redis.asyncio
@@ -17,6 +16,9 @@ from weir.contracts.online import entity_key, entity_prefix, entity_value
 from weir.errors import Unavailable
 from weir.serving.catalogue import COUNTRY_FIELDS, ITEM_FIELDS, Raw
 from weir.serving.features import USER_FIELDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 TIMEOUT_S: Final = 0.25  # a request answers without features rather than later than this
 REFRESH_TIMEOUT_S: Final = 2.0
@@ -36,6 +38,7 @@ class RedisFeatures:
 
         Raises:
             Unavailable: Redis did not answer in time.
+
         """
         try:
             found: list[bytes | None] = await self._client.hmget(entity_key("user_id", user_id), list(USER_FIELDS))  # type: ignore[misc,arg-type]  # (stub) one signature serves sync and async
@@ -79,8 +82,7 @@ class RedisCatalogue:
             pipe = self._client.pipeline(transaction=False)
             for value in chunk:
                 pipe.hmget(entity_key(entity, value), list(fields))  # type: ignore[arg-type]  # (stub) bytes fields are accepted
-            for value, raw in zip(chunk, pipe.execute(), strict=True):
-                out[value] = tuple(raw)
+            out |= {value: tuple(raw) for value, raw in zip(chunk, pipe.execute(), strict=True)}
         return out
 
     def close(self) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
+
 from weir.errors import PortTaken, ServiceFailed, Terminal, WeirError
 from weir.stack import probe, services, supervision
 from weir.stack.services import ServiceSpec
@@ -143,13 +145,21 @@ def down(settings: StackSettings, report: Report) -> None:
                 list(pool.map(lambda n: _stop(control, n), batch))
         control.shutdown()
         deadline = time.monotonic() + 30
-        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        while _runs(pid) and time.monotonic() < deadline:
             time.sleep(0.05)
-        if Path(f"/proc/{pid}").exists():
+        if _runs(pid):
             raise Terminal(f"the supervisor (pid {pid}) did not end in 30 s", hint=f"kill {pid}, then ./weir down again")
     supervision.sweep(settings.home)
     (settings.home / "run" / "services.json").unlink(missing_ok=True)
     report("stack", "down")
+
+
+def _runs(pid: int) -> bool:
+    """Say whether the process still runs; one that has ended and waits to be reaped (by us, when `up` ran here too) does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _stop(control: supervision.Control, name: str) -> None:

@@ -7,13 +7,15 @@ agree again at the start of each command, so a kill between both is healed (docs
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from weir.contracts.model import Pointer, models_folder, read_model, read_pointer, write_pointer
 from weir.errors import ContractViolation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 class Alias(Protocol):
@@ -40,6 +42,7 @@ def rolled_back(pointer: Pointer) -> Pointer:
 
     Raises:
         ContractViolation: there was none before.
+
     """
     if not pointer.previous:
         raise ContractViolation("there is no earlier champion to roll back to", hint="train a model first")
@@ -51,6 +54,7 @@ def promote(home: Path, alias: Alias, version: str) -> Pointer:
 
     Raises:
         ContractViolation: it is not.
+
     """
     read_model(home, version)
     with _alone(home):

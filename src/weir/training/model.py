@@ -123,6 +123,7 @@ def judge(train_rows: Interactions, test_rows: Interactions, settings: Settings)
 
     Raises:
         Undecided: no user has rows on both sides of the split.
+
     """
     seen: dict[int, set[int]] = {}
     for user, item in zip(train_rows.users.tolist(), train_rows.items.tolist(), strict=True):
@@ -147,6 +148,7 @@ def train(data: Interactions, settings: Settings, whole: Interactions | None = N
 
     Raises:
         Undecided: there are no rows, or none on both sides of the split.
+
     """
     if len(data.users) == 0:
         raise Undecided("there are no interactions to train on", hint="load events, then run dbt build")

@@ -6,16 +6,18 @@ Keep: MLflow is imported only here and late (9 s), and phones nobody.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from weir.errors import ContractViolation
-from weir.training.model import Settings, Trained
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from mlflow.tracking import MlflowClient
+
+    from weir.training.model import Settings, Trained
 
 MODEL_NAME: Final = "weir-als"
 EXPERIMENT: Final = "weir-recommendations"
@@ -50,7 +52,7 @@ class Registry:
         }
         for name, value in metrics.items():
             client.log_metric(run, name, value)
-        return run
+        return str(run)
 
     def register(self, run: str, export: Path) -> None:
         """Copy the exported files to the run's artifacts and end it."""
@@ -73,6 +75,7 @@ class Registry:
 
         Raises:
             ContractViolation: the registry has no such version.
+
         """
         from mlflow.exceptions import MlflowException
 

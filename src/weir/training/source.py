@@ -5,18 +5,20 @@ In: a ClickHouse URL. Out: `Interactions`. Keep: reads are bounded; rejected eve
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import clickhouse_connect
 import numpy as np
-from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from weir.contracts.events import EVENT_WEIGHT
 from weir.contracts.names import DB_MARTS, LANDING_EVENTS
 from weir.errors import Unavailable
 from weir.training.model import Interactions
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
 
 ROWS_MAX: Final = 5_000_000  # newest first; 5 M rows x 28 bytes = 140 MB in all, and about 30 s of ALS
 
@@ -44,6 +46,7 @@ def connect(url: str) -> Client:
 
     Raises:
         Unavailable: it does not answer.
+
     """
     parts = urlsplit(url)
     try:
@@ -60,6 +63,7 @@ def read(client: Client, sql: str) -> Interactions:
 
     Raises:
         Unavailable: the query failed (a missing table: dbt build has not run).
+
     """
     try:
         columns = client.query(sql, column_oriented=True, settings={"max_execution_time": 120}).result_columns
