@@ -103,7 +103,7 @@ def cost_chart(b: board.Board) -> None:
         x=alt.X("USD an hour:Q", axis=alt.Axis(format="$.4f", tickCount=4)), y=alt.Y("part:N", sort="-x", title=None),
         color=alt.Color("of:N", title=None, scale=alt.Scale(domain=["cpu", "memory", "disk"], range=["#0f6e84", "#7fb7be", "#d3a550"])),
     )
-    st.altair_chart(chart.properties(height=max(120, 26 * len(parts))), use_container_width=True)
+    st.altair_chart(chart.properties(height=max(120, 26 * len(parts))), width="stretch")
 
 
 @st.cache_resource(show_spinner="asking every part")
