@@ -55,8 +55,8 @@ def path_table(b: board.Board) -> None:
                 "stage": r.name,
                 "services": r.services,
                 "writes": r.writes,
-                "lag (records)": ("–" if r.name not in board.STAGE_TOPICS else UNKNOWN) if r.lag_records is None else f"{r.lag_records:,}",
-                "freshness": " · ".join(f"{h.name} {age(h.age_ms)} ago" if h.age_ms is not None else f"{h.name} {UNKNOWN}" for h in r.freshness) or "–",
+                "lag (records)": ("-" if r.name not in board.STAGE_TOPICS else UNKNOWN) if r.lag_records is None else f"{r.lag_records:,}",
+                "freshness": " · ".join(f"{h.name} {age(h.age_ms)} ago" if h.age_ms is not None else f"{h.name} {UNKNOWN}" for h in r.freshness) or "-",
             }
             for r in board.stage_rows(b.report)
         ),
@@ -71,7 +71,7 @@ def services_table(b: board.Board) -> None:
         st.info("unknown: no supervisor has written the services' states", icon=":material/help:")
         return
     frame = pd.DataFrame(
-        [{"service": s["name"], "state": f"● {s.get('state', UNKNOWN)}", "pid": str(s.get("pid") or "–"), "endpoint": str(s.get("endpoint") or "–")}
+        [{"service": s["name"], "state": f"● {s.get('state', UNKNOWN)}", "pid": str(s.get("pid") or "-"), "endpoint": str(s.get("endpoint") or "-")}
          for s in b.services])
     st.dataframe(frame.style.map(lambda v: f"color: {COLOUR.get(v[2:], '#8a979b')}", subset=["state"]), hide_index=True, height=36 * (len(frame) + 1))
 
@@ -103,7 +103,7 @@ def cost_chart(b: board.Board) -> None:
         x=alt.X("USD an hour:Q", axis=alt.Axis(format="$.4f", tickCount=4)), y=alt.Y("part:N", sort="-x", title=None),
         color=alt.Color("of:N", title=None, scale=alt.Scale(domain=["cpu", "memory", "disk"], range=["#0f6e84", "#7fb7be", "#d3a550"])),
     )
-    st.altair_chart(chart.properties(height=max(120, 26 * len(parts))), use_container_width=True)
+    st.altair_chart(chart.properties(height=max(120, 26 * len(parts))), width="stretch")
 
 
 @st.cache_resource(show_spinner="asking every part")

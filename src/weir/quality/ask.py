@@ -165,7 +165,7 @@ def postgres(dsn: str) -> dict[str, int | None]:
 def kafka(bootstrap: str) -> dict[tuple[str, int], Offsets] | None:
     """Return the offsets of every partition of the path's topics; None when the broker does not answer."""
     from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-    from confluent_kafka.admin import AdminClient, OffsetSpec
+    from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # (own) documented, but not in __all__
 
     quiet = logging.getLogger("weir.quality.kafka")
     quiet.setLevel(logging.CRITICAL)
@@ -175,8 +175,8 @@ def kafka(bootstrap: str) -> dict[tuple[str, int], Offsets] | None:
         partitions = [TopicPartition(t, p) for t in names.PARTITIONS if t in topics for p in topics[t].partitions]
         if not partitions:
             return {}
-        ends = admin.list_offsets({p: OffsetSpec.latest() for p in partitions}, request_timeout=TIMEOUT_S)
-        begins = admin.list_offsets({p: OffsetSpec.earliest() for p in partitions}, request_timeout=TIMEOUT_S)
+        ends = admin.list_offsets({p: OffsetSpec.latest() for p in partitions}, request_timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]  # (confluent) no annotations
+        begins = admin.list_offsets({p: OffsetSpec.earliest() for p in partitions}, request_timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]  # (confluent) no annotations
         committed: dict[tuple[str, int], int] = {}
         for table in LANDINGS:
             mine = [p for p in partitions if landing_of(p.topic) == table]

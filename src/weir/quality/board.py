@@ -20,6 +20,7 @@ from weir.quality.judge import Hop, PartitionCount, Report
 
 COST_RECENT_S: Final = 60
 P99_MINUTES: Final = 15
+STALE_MS: Final = 30_000  # the watcher writes every 2 s and may wait for slow probes
 
 # Which freshness hops speak of a stage's output.
 STAGE_HOPS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -79,7 +80,9 @@ def services(home: Path) -> list[dict[str, Any]] | None:
     except (OSError, ValueError):
         return None
     rows = document.get("services", []) if isinstance(document, dict) else document
-    return [r for r in rows if isinstance(r, dict) and "name" in r]
+    rows = [r for r in rows if isinstance(r, dict) and "name" in r]
+    stale = isinstance(document, dict) and time.time() * 1000 - float(document.get("written_at_ms", 0)) > STALE_MS
+    return [r | {"state": "unknown"} for r in rows] if stale else rows
 
 
 def cost(url: str) -> list[dict[str, Any]] | None:
@@ -100,7 +103,7 @@ def api_p99_ms(url: str) -> float | None:
     rows = ask.query(
         url,
         f"SELECT quantile(0.99)(Duration) / 1e6 AS v, count() AS n FROM {names.DB_OTEL}.otel_traces"
-        f" WHERE ServiceName = 'api' AND SpanKind = 'Server' AND Timestamp > now64(9) - INTERVAL {P99_MINUTES} MINUTE",
+        f" WHERE ServiceName IN ('api', 'weir-api') AND SpanKind = 'Server' AND Timestamp > now64(9) - INTERVAL {P99_MINUTES} MINUTE",
     )
     return float(rows[0]["v"]) if rows and rows[0]["n"] else None
 

@@ -1,0 +1,24 @@
+"""What the page shows when parts are missing."""
+import json
+
+from weir.contracts.path import PATH
+from weir.quality import board
+from weir.quality.judge import judge
+
+
+def _report():
+    return judge((), (), (), None, cdc_topics={}, now_ms=1)
+
+
+def test_every_stage_of_the_path_is_shown_even_with_nothing_known():
+    rows = board.stage_rows(_report())
+    assert [r.name for r in rows] == [s.name for s in PATH]
+    assert {r.lag_records for r in rows} == {None}
+
+
+def test_states_that_nobody_has_written_lately_are_unknown(tmp_path):
+    assert board.services(tmp_path) is None
+    (tmp_path / "run").mkdir()
+    document = {"written_at_ms": 0, "services": [{"name": "api", "state": "ready", "pid": 1, "endpoint": ""}]}
+    (tmp_path / "run" / "services.json").write_text(json.dumps(document))
+    assert board.services(tmp_path)[0]["state"] == "unknown"
