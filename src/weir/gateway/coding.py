@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import brotli
 import lz4.frame
@@ -12,12 +13,28 @@ import zstandard
 
 from weir.gateway.failures import failure
 
+def _frames(make: Callable[[], Any], body: bytes) -> bytes:
+    """Decompress every frame of `body`: clients compress block by block, so a body is many frames one after another.
+
+    Raises:
+        EOFError: the last frame is cut short.
+    """
+    parts = []
+    while body:
+        frame = make()
+        parts.append(frame.decompress(body))
+        if not frame.eof:
+            raise EOFError("the last frame is cut short")
+        body = frame.unused_data or b""
+    return b"".join(parts)
+
+
 _DECODE: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.decompress,
-    "deflate": zlib.decompress,
+    "deflate": lambda body: _frames(zlib.decompressobj, body),
     "br": brotli.decompress,
-    "zstd": lambda body: zstandard.ZstdDecompressor().decompressobj().decompress(body),
-    "lz4": lz4.frame.decompress,
+    "zstd": lambda body: _frames(lambda: zstandard.ZstdDecompressor().decompressobj(), body),
+    "lz4": lambda body: _frames(lz4.frame.LZ4FrameDecompressor, body),
 }
 _ENCODE: dict[str, Callable[[bytes], bytes]] = {
     "zstd": lambda body: zstandard.ZstdCompressor(level=1).compress(body),
