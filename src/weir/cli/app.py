@@ -93,7 +93,7 @@ def logs(name: str, *, lines: Annotated[int, typer.Option(help="How many of the 
     from weir.stack import lifecycle, services
 
     settings = _settings()
-    known = [*services.ORDER, "watch", "supervisord"]
+    known = [*services.ORDER, *services.companions(settings), "supervisord"]
     if name not in known:
         raise typer.BadParameter(f"no service {name!r}; there are {', '.join(known)}")
     print(lifecycle.tail(settings.home, name, lines) or f"{name} has not written a log yet")  # noqa: T201 - raw lines, no markup
@@ -185,9 +185,10 @@ def demo(
 ) -> None:
     """Start everything, load MovieLens through the real path, and follow one click and one profile change to a recommendation."""
     from weir.demo import story
-    from weir.stack import lifecycle
+    from weir.stack import lifecycle, services
 
     settings = _settings()
+    os.environ.update(services.environment(settings))  # the story is a client like any other: it finds the receiver by its URL
     began_s = float(os.environ.get("WEIR_STARTED_AT") or time.time())
     failed = False
     try:

@@ -63,7 +63,7 @@ def parse(text: str) -> list[Jar]:
         parts = words[1].split(":") if len(words) == 3 else []  # noqa: PLR2004 - folder, coordinate, sum
         if len(parts) not in {3, 4} or len(words[2]) != 64:  # noqa: PLR2004 - hex of SHA-256
             raise SettingsError(f"connect/jars.lock line {number} is not 'folder group:artifact:version sha256'", hint="make the lock anew")
-        jars.append(Jar(words[0], parts[0], parts[1], parts[2], parts[3] if len(parts) == 4 else "", words[2]))  # noqa: PLR2004
+        jars.append(Jar(words[0], parts[0], parts[1], parts[2], parts[3] if len(parts) == 4 else "", words[2]))  # noqa: PLR2004 - coordinate with a classifier
     return jars
 
 

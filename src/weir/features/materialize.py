@@ -120,15 +120,16 @@ class Materializer:
         changes, watermark, traces, produced, committed = self.look()
         written = 0
         if changes:
-            with self._telemetry.span("weir.features.materialize", links=traces):
+            with self._telemetry.span("weir.features.materialize", parent=traces[0] if traces else "", links=traces[1:]):
                 for view, keys in due(changes).values():
                     written += self.refresh(view, sorted(keys, key=str))
             now = time.time() * 1000
             self.freshness.event_latency_ms.extend(now - t for t in produced)
             self.freshness.cdc_latency_ms.extend(now - t for t in committed)
-            for name, times in (("weir.features.event_latency_ms", produced), ("weir.features.cdc_latency_ms", committed)):
-                if times:
-                    self._telemetry.record(name, now - max(times))
+            if produced:
+                self._telemetry.record("weir.features.event_latency_ms", now - max(produced))
+            if committed:
+                self._telemetry.record("weir.features.cdc_latency_ms", now - max(committed))
         if watermark.offsets != self._watermark.offsets:
             self._store.set_watermark("landing", watermark.encode())
             self._watermark = watermark

@@ -13,6 +13,7 @@ import zstandard
 
 from weir.gateway.failures import failure
 
+
 def _frames(make: Callable[[], Any], body: bytes) -> bytes:
     """Decompress every frame of `body`: clients compress block by block, so a body is many frames one after another.
 

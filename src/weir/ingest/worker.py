@@ -10,11 +10,12 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from opentelemetry.trace import SpanKind
 
 from weir.contracts import names
 from weir.errors import Fenced, Terminal, WeirError
@@ -23,6 +24,7 @@ from weir.ingest.decode import DECODERS
 from weir.ingest.intent import Intent
 from weir.ingest.kafka_log import KafkaLog
 from weir.ingest.lane import Lane, Stats
+from weir.ingest.record import Record
 from weir.telemetry import Telemetry
 
 ROUTES = Path(__file__).resolve().parents[3] / "ingest" / "routes.yaml"
@@ -70,6 +72,7 @@ class LaneThread(threading.Thread):
         self.table, self._decoder, self._topics = table, decoder, topics
         self._brokers, self._url, self._telemetry = bootstrap, clickhouse_url, telemetry
         self.stats = Stats()
+        self._traces: list[str] = []
         self.ended = threading.Event()
 
     def run(self) -> None:
@@ -100,7 +103,7 @@ class LaneThread(threading.Thread):
     def _membership(self) -> None:
         sink = ClickHouse(self._url)
         kafka = KafkaLog(self._brokers, group(self.table), self._topics)
-        lane = Lane(self.table, DECODERS[self._decoder], kafka, sink, stats=self.stats, between_tries=kafka.stay, told=self._told,
+        lane = Lane(self.table, self._decode, kafka, sink, stats=self.stats, between_tries=kafka.stay, told=self._told,
                     reach=crash_points(os.environ.get("WEIR_INGEST_CRASH_AT", "")))
         try:
             check(sink, [self.table, names.QUARANTINE, names.LEDGER])
@@ -113,10 +116,18 @@ class LaneThread(threading.Thread):
             kafka.close()
             sink.close()
 
+    def _decode(self, records: Sequence[Record], batch: str) -> Any:
+        """Decode, and keep the sampled records' trace contexts for the batch's span."""
+        self._traces = sorted({r.traceparent for r in records if r.traceparent})
+        return DECODERS[self._decoder](records, batch)
+
     def _told(self, intent: Intent, rejected: int, seconds: float) -> None:
         rows = sum(r.count for r in intent.ranges)
         labels = {"table": self.table}
-        self._telemetry.count("weir.ingest.rows", rows, labels)
+        parent = self._traces[0] if self._traces else ""
+        with self._telemetry.span("weir.ingest.batch", kind=SpanKind.CONSUMER, parent=parent, links=self._traces[1:],
+                                  attributes={**labels, "rows": rows, "insert_s": seconds}):
+            self._telemetry.count("weir.ingest.rows", rows, labels)
         if rejected:
             self._telemetry.count("weir.ingest.rejected", rejected, labels)
             log.warning("%s: %d of %d records of batch %s are in the quarantine", self.table, rejected, rows, intent.token)

@@ -114,7 +114,7 @@ def judge_table(count: TableCount, *, cdc_lag: int | None) -> Check:
     return Check(name, Verdict.NO, difference)
 
 
-def judge_partition(p: PartitionCount) -> Check:  # noqa: PLR0911 - one return a reason, in order of weight
+def judge_partition(p: PartitionCount) -> Check:
     """Check that every offset below the committed one is landed once, and that the ledger says the same."""
     name = f"{p.topic}/{p.partition}"
     if p.begin is None or p.end is None:

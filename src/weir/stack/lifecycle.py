@@ -123,10 +123,11 @@ def up(settings: StackSettings, report: Report) -> list[ServiceSpec]:
             if spec.prepare is not None:
                 spec.prepare()
         specs = services.build(settings)  # again: a class path is known only once its jars are there
-        text = supervision.configuration(specs, services.watcher(settings), settings.home)
+        text = supervision.configuration(specs, services.companions(settings), settings.home)
         supervision.spawn(settings.home, text, {**os.environ, **services.environment(settings)})
     _Bringing(settings, specs, report).run()
-    control.start("watch")
+    for name in services.companions(settings):
+        control.start(name)
     return specs
 
 
@@ -139,7 +140,7 @@ def down(settings: StackSettings, report: Report) -> None:
     control = supervision.Control(settings.home)
     if control.alive():
         pid = int(supervision.pid_path(settings.home).read_text())
-        names = ["watch", *(s.name for s in reversed(services.build(settings)))]
+        names = [*services.companions(settings), *(s.name for s in reversed(services.build(settings)))]
         for batch in (names[:-5], names[-5:]):  # readers and workers before the stores that they flush to
             with ThreadPoolExecutor(max_workers=len(batch)) as pool:
                 list(pool.map(lambda n: _stop(control, n), batch))

@@ -133,9 +133,10 @@ def build(settings: StackSettings) -> list[ServiceSpec]:
     return b.specs
 
 
-def watcher(settings: StackSettings) -> Command:
-    """Return the command of the health watcher, which runs beside the services under the same supervisor."""
-    return Command((sys.executable, "-m", "weir.stack.watch"), environment(settings), settings.root, None)
+def companions(settings: StackSettings) -> dict[str, Command]:
+    """Return what runs beside the services under the same supervisor: the health watcher and the cost sampler."""
+    modules = {"watch": "weir.stack.watch", "cost": "weir.cost"}
+    return {name: Command((sys.executable, "-m", module), environment(settings), settings.root, None) for name, module in modules.items()}
 
 
 def _http(url: str) -> str:

@@ -15,14 +15,14 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from weir.connect.command import Command
-from weir.errors import ServiceFailed, Unavailable
+from weir.errors import ServiceFailed, SettingsError, Unavailable
 from weir.stack.services import ServiceSpec, log_path
 
 LOG_BYTES = 5 << 20  # each log rotates at 5 MiB and keeps 2 older files: at most 15 MiB a service
@@ -47,12 +47,21 @@ def _quote(value: str) -> str:
     return '"' + value.replace("%", "%%").replace('"', '\\"') + '"'
 
 
+def _quote_variable(name: str, value: str) -> str:
+    """Quote a variable's value as Supervisor reads it: no escapes, so a value with both kinds of quote cannot be passed."""
+    if '"' not in value:
+        return f'{name}="{value.replace("%", "%%")}"'
+    if "'" in value:
+        raise SettingsError(f"{name} holds both kinds of quote", hint="percent-encode them in URLs", key=name)
+    return f"{name}='{value.replace('%', '%%')}'"
+
+
 def _program(name: str, command: Command, home: Path, *, stop_signal: str, stop_wait_s: int) -> str:
     child = Path(__file__).with_name("child.py")
     uid = "-" if command.uid is None else str(command.uid)
     argv = [sys.executable, "-I", str(child), uid, f"SIG{stop_signal}", "--", *command.argv]
     words = " ".join(_quote(a) for a in argv)
-    variables = ",".join(f"{k}={_quote(v)}" for k, v in sorted(command.env.items()))
+    variables = ",".join(_quote_variable(k, v) for k, v in sorted(command.env.items()))
     directory = str(command.cwd or home).replace("%", "%%")
     return f"""
 [program:{name}]
@@ -74,7 +83,7 @@ stdout_logfile_backups=2
 """
 
 
-def configuration(specs: Sequence[ServiceSpec], watch: Command, home: Path) -> str:
+def configuration(specs: Sequence[ServiceSpec], companions: Mapping[str, Command], home: Path) -> str:
     """Return supervisord's configuration file as text. Pure."""
     run = str(home / "run").replace("%", "%%")
     head = f"""[unix_http_server]
@@ -94,7 +103,7 @@ childlogdir={run}
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 """
     programs = [_program(s.name, s.command, home, stop_signal=s.stop_signal, stop_wait_s=s.stop_wait_s) for s in specs]
-    programs.append(_program("watch", watch, home, stop_signal="TERM", stop_wait_s=5))
+    programs += [_program(name, command, home, stop_signal="TERM", stop_wait_s=5) for name, command in companions.items()]
     return head + "".join(programs)
 
 

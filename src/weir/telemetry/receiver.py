@@ -42,7 +42,7 @@ _SIGNALS: Final[dict[str, tuple[Any, Any, Callable[[Any], Iterator[convert.Table
 }
 
 
-class TooLarge(ValueError):  # noqa: N818 - named as HTTP names its 413
+class TooLarge(ValueError):
     """The body is past BODY_BYTES."""
 
 

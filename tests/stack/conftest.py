@@ -1,0 +1,50 @@
+"""One real stack for the stack tests: its own home and ports, started by the command a user types."""
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PORT_BASE = int(os.environ.get("WEIR_TEST_PORT_BASE", "31000"))
+
+
+@dataclass
+class Stack:
+    home: Path
+    env: dict
+
+    def weir(self, *arguments, timeout=400, check=True):
+        done = subprocess.run(
+            [sys.executable, "-m", "weir.cli", *arguments], env=self.env, capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT
+        )
+        if check and done.returncode:
+            raise AssertionError(f"weir {' '.join(arguments)} exited {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        return done
+
+    def status(self):
+        return json.loads(self.weir("status", "--json", check=False).stdout)
+
+    def clickhouse(self, sql):
+        import clickhouse_connect
+
+        with clickhouse_connect.get_client(dsn=self.status()["endpoints"]["clickhouse_url"]) as client:
+            return client.query(sql).result_rows
+
+
+@pytest.fixture(scope="session")
+def stack():
+    outer = Path(os.environ["WEIR_HOME"])
+    home = outer / "stack-test"
+    subprocess.run(["rm", "-rf", str(home)], check=True)
+    home.mkdir(parents=True)
+    (outer / "jars").mkdir(exist_ok=True)
+    (home / "jars").symlink_to(outer / "jars")  # fetched once for both
+    env = {**os.environ, "WEIR_HOME": str(home), "WEIR_ROOT": str(ROOT), "WEIR_PORT_BASE": str(PORT_BASE), "PYTHONPATH": str(ROOT / "src")}
+    env.pop("WEIR_STARTED_AT", None)
+    made = Stack(home, env)
+    yield made
+    made.weir("down", check=False)
