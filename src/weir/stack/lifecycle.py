@@ -13,12 +13,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
+import tenacity
 
-from weir.errors import PortTaken, ServiceFailed, Terminal, WeirError
+from weir.errors import PortTaken, ServiceFailed, Terminal, Transient, WeirError
 from weir.stack import probe, services, supervision
 from weir.stack.services import ServiceSpec
 from weir.stack.settings import StackSettings
 from weir.stack.watch import judge
+
+HOOK_S = 60  # PostgreSQL replays at most max_wal_size (1 GB) after a kill
 
 Report = Callable[[str, str], None]  # (service, what happened)
 
@@ -35,6 +38,17 @@ def after_ready(settings: StackSettings) -> dict[str, Callable[[], None]]:
         "clickhouse": lambda: schema.apply(e.clickhouse_url),
         "connect": lambda: register.ensure_connector(e, settings.home),
     }
+
+
+def patiently(act: Callable[[], None]) -> None:
+    """Do it, and again while it fails with `Transient`: a server that listens may still be recovering (PostgreSQL after a kill).
+
+    Raises:
+        Transient: it still failed after HOOK_S. Whatever else `act` raises, at once.
+    """
+    tenacity.retry(
+        retry=tenacity.retry_if_exception_type(Transient), wait=tenacity.wait_exponential(0.1, max=2), stop=tenacity.stop_after_delay(HOOK_S), reraise=True
+    )(act)()
 
 
 def tail(home: Path, name: str, lines: int = 1) -> str:
@@ -74,7 +88,7 @@ class _Bringing:
         with ThreadPoolExecutor(max_workers=6) as pool:
             for name in self.settings.external:
                 if name in self.hooks:
-                    self.hooks[name]()
+                    patiently(self.hooks[name])
             while len(self.ready) < len(self.specs):
                 self._start_due()
                 self._probe_started(pool)
@@ -93,7 +107,7 @@ class _Bringing:
             if judge(states.get(name), answers=probe.ready(spec.probe, 0.5)) == "ready":
                 del self.starting[name]
                 self.report(name, f"ready in {time.monotonic() - since:.1f} s")
-                self.hooking[name] = pool.submit(self.hooks.get(name, lambda: None))
+                self.hooking[name] = pool.submit(patiently, self.hooks.get(name, lambda: None))
             elif states[name].state == "FATAL" or time.monotonic() - since > spec.slow_s:
                 why = tail(self.settings.home, name) or states[name].why
                 raise ServiceFailed(f"{name} did not become ready: {why[-300:]}", hint=f"./weir logs {name} shows more", service=name)
