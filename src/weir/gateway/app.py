@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import tempfile
 import time
 import uuid
@@ -35,6 +36,8 @@ _OWN = frozenset({"query", "database", "default_format", "session_id", "session_
                   "compress", "decompress", "quota_key", "buffer_size", "wait_end_of_query", "stacktrace", "role", "client_protocol_version",
                   "http_headers_progress_interval_ms", "send_progress_in_http_headers", "close_session", "enable_http_compression"})
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
 _CONTENT_TYPE = {"JSON": "application/json; charset=UTF-8", "JSONCompact": "application/json; charset=UTF-8", "JSONEachRow": "application/x-ndjson; charset=UTF-8",
                  "CSV": "text/csv; charset=UTF-8; header=absent", "CSVWithNames": "text/csv; charset=UTF-8; header=present",
                  "TabSeparated": "text/tab-separated-values; charset=UTF-8", "Native": "application/octet-stream", "Parquet": "application/octet-stream",
@@ -59,7 +62,7 @@ class Gateway:
         self._engine, self._spool, self._users = engine, spool, dict(users or {})
         self._pool = ThreadPoolExecutor(max_workers=SLOTS, thread_name_prefix="query")
         self._under_way = 0
-        spool.mkdir(parents=True, exist_ok=True)
+        spool.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left in spool.glob("*.data"):  # an earlier process's spooled bodies: never acknowledged
             left.unlink()
 
@@ -75,6 +78,8 @@ class Gateway:
             request = await self._read(scope, receive)
             query_id = request.url.get("query_id") or request.headers.get("x-clickhouse-query-id") or str(uuid.uuid4())
             status, headers, body = await self._answer(request, query_id)
+        except ValueError as problem:  # a parameter of the interface that is not what it must be
+            status, body, headers = 400, f"Code: 36. DB::Exception: {problem}. (BAD_ARGUMENTS)\n".encode(), {"X-ClickHouse-Exception-Code": "36"}
         except Failure as error:
             status, body = error.status, error.text.encode() + b"\n"
             headers = {"X-ClickHouse-Exception-Code": str(error.code), "Content-Type": "text/plain; charset=UTF-8"}
@@ -134,7 +139,10 @@ class Gateway:
         name, password = request.headers.get("x-clickhouse-user", ""), request.headers.get("x-clickhouse-key", "")
         scheme, _, value = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "basic":
-            name, _, password = base64.b64decode(value).decode().partition(":")
+            try:
+                name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+            except ValueError:
+                raise failure(516, "AUTHENTICATION_FAILED", "Invalid HTTP Basic authentication") from None
         name = name or request.url.get("user", "default")
         password = password or request.url.get("password", "")
         if self._users and self._users.get(name) != password:
@@ -142,6 +150,8 @@ class Gateway:
 
     def _execute(self, request: Request, query_id: str) -> tuple[int, dict[str, str], bytes]:
         body = coding.decode(request.body, request.headers.get("content-encoding", "").lower())
+        if len(body) > BODY_MAX:
+            raise failure(307, "TOO_MANY_BYTES", f"A request's body may have {BODY_MAX} bytes once it is decompressed", 413)
         if request.url.get("decompress") == "1" or request.url.get("compress") == "1":
             raise failure(48, "NOT_IMPLEMENTED", "Native compressed framing (compress=1, decompress=1) is not served; use Content-Encoding")
         in_url = request.url.get("query", "").encode("utf-8", "surrogateescape")
@@ -151,6 +161,10 @@ class Gateway:
             raise failure(62, "SYNTAX_ERROR", "Empty query")
         if request.method in {"GET", "HEAD"} and statement.kind not in statements.READING:
             raise failure(164, "READONLY", "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly")
+        head = sql if statement.insert_data_at < 0 else sql[: statement.insert_data_at]
+        why = statements.refusal(head.rstrip(b"; \t\r\n"))
+        if why:
+            raise failure(62, "SYNTAX_ERROR", why)
         if statement.kind == "KILL":
             sql = statements.rewrite_kill(sql)
         path: Path | None = None
@@ -175,6 +189,9 @@ class Gateway:
 
     def _run(self, request: Request, sql: bytes, statement: statements.Statement, query_id: str) -> Answer:
         settings = {k: v for k, v in request.url.items() if k not in _OWN and not k.startswith("param_")}
+        wrong = [k for k in settings if not _NAME.fullmatch(k)]
+        if wrong:
+            raise failure(115, "UNKNOWN_SETTING", f"Unknown setting '{wrong[0]}'", 404)
         settings["log_comment"] = query_id  # the engine takes no query id from a caller; query_log and KILL find it here
         output = statement.format if statement.kind != "INSERT" and statement.format else request.url.get("default_format") or request.headers.get(
             "x-clickhouse-format") or "TabSeparated"

@@ -58,6 +58,19 @@ class Statement:
     has_values: bool
 
 
+def refusal(sql: bytes) -> str:
+    """Return why a statement that is no INSERT is not run, or an empty string: a second statement, or a file of the server's machine."""
+    ended, last = False, ""
+    for token in tokens(sql):
+        if ended:
+            return "Multi-statements are not allowed"
+        word = _word(token)
+        if (last, word) in {("INTO", "OUTFILE"), ("FROM", "INFILE")}:
+            return f"{last} {word} is not allowed: it names a file of the server's machine"
+        ended, last = token.value == b";", word
+    return ""
+
+
 def _word(token: Token) -> str:
     return token.value.decode("ascii").upper() if token.kind == "word" else ""
 
@@ -91,8 +104,12 @@ def read(sql: bytes) -> Statement:
             name, expecting = token.value.decode(), False
         elif word == "FORMAT" and depth == 0:
             expecting = True
+        elif word == "SETTINGS" and name:
+            break
         else:
             expecting = False
+            if token.value != b";":  # more follows, so that FORMAT was a column's name or an alias
+                name = ""
     return Statement(kind, name, -1, -1, has_values=False)
 
 

@@ -1,0 +1,71 @@
+"""The scanner: keywords count only where the lexer sees them, and an INSERT's data is never read."""
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weir.gateway import statements
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind", "name"),
+    [
+        ("SELECT 1", "SELECT", ""),
+        ("select 1 format JSON", "SELECT", "JSON"),
+        ("SELECT 1 FORMAT JSON;", "SELECT", "JSON"),
+        ("SELECT 1 FORMAT JSON SETTINGS max_threads = 1", "SELECT", "JSON"),
+        ("SELECT 'x FORMAT CSV'", "SELECT", ""),
+        ("SELECT 1 -- FORMAT CSV", "SELECT", ""),
+        ("SELECT 1 /* FORMAT CSV */", "SELECT", ""),
+        ("SELECT name, format FROM t", "SELECT", ""),
+        ("SELECT 1 AS format WHERE 1", "SELECT", ""),
+        ("SELECT $h$ FORMAT CSV $h$", "SELECT", ""),
+        ("SELECT `FORMAT` FROM t FORMAT TSV", "SELECT", "TSV"),
+        ("WITH x AS (SELECT 1 FORMAT CSV) SELECT * FROM x", "WITH", ""),
+        ("  -- c\n  SHOW TABLES", "SHOW", ""),
+        ("", "", ""),
+    ],
+)
+def test_the_kind_and_the_format_are_read_as_the_server_reads_them(sql, kind, name):
+    found = statements.read(sql.encode())
+    assert (found.kind, found.format) == (kind, name)
+
+
+def test_an_inserts_data_begins_after_the_formats_line_and_stays_untouched():
+    data = b"\x00\xff'FORMAT CSV\n"
+    sql = b"INSERT INTO t (a, b) SETTINGS x = 'FORMAT y' FORMAT Native\n" + data
+    found = statements.read(sql)
+    assert found.format == "Native"
+    assert sql[found.insert_data_at :] == data
+    assert statements.from_file(sql, found, "/s/x.data") == b"INSERT INTO t (a, b) FROM INFILE '/s/x.data' COMPRESSION 'none' SETTINGS x = 'FORMAT y' FORMAT Native\n"
+
+
+def test_values_inside_stay_inside_and_values_outside_come_from_the_file():
+    assert statements.read(b"INSERT INTO t VALUES (1, 'a')").has_values
+    sql = b"INSERT INTO t VALUES"
+    assert statements.from_file(sql, statements.read(sql), "/s/x") == b"INSERT INTO t FROM INFILE '/s/x' COMPRESSION 'none' FORMAT Values"
+
+
+def test_an_insert_from_a_select_takes_no_data():
+    assert statements.read(b"INSERT INTO t SELECT 1").clause_at == -1
+
+
+@pytest.mark.parametrize("sql", ["SELECT 1; DROP TABLE t", "SELECT 1 INTO OUTFILE '/x'", "INSERT INTO t FROM INFILE '/x' FORMAT CSV", "SELECT 1;;SELECT 2"])
+def test_a_second_statement_and_files_of_the_machine_are_refused(sql):
+    assert statements.refusal(sql.encode())
+
+
+@pytest.mark.parametrize("sql", ["SELECT ';DROP'", "SELECT 1", "SELECT 1 -- ; x", "SELECT `into`, 'OUTFILE'", "INSERT INTO t VALUES (1);"])
+def test_one_statement_is_not_refused(sql):
+    assert statements.refusal(sql.encode().rstrip(b"; ")) == ""
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_the_scanner_fail(sql):
+    statements.read(sql)
+    assert isinstance(statements.refusal(sql), str)
+
+
+@given(st.text(max_size=60))
+def test_what_a_literal_holds_is_never_a_keyword(text):
+    literal = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    assert statements.read(f"SELECT {literal}".encode()).format == ""
