@@ -27,6 +27,7 @@ SWEEP_S = 20.0  # views whose values slide with the clock are read whole this of
 BATCH_REFRESH_S = 900.0
 KEYS_A_QUERY = 2000
 LATENCIES_KEPT = 2000
+SAMPLE = 200  # of the rows of a partition in one tick, for the latency: not only the newest, which waited least
 
 log = logging.getLogger("weir.features")
 
@@ -86,7 +87,9 @@ class Materializer:
         self._store, self._telemetry = store, telemetry
         self.freshness = Freshness()
         self._watermark = Watermark.decode(store.watermark("landing"))
-        self._known: dict[str, set[Key]] = {}
+        self._again = Changes()
+        # What an earlier process wrote: keys whose window slid past while nobody looked must still be removed.
+        self._known: dict[str, set[Key]] = {v.name: store.entities(v) for v in FEATURE_VIEWS if v.window_s}
 
     def _query(self, sql: str) -> Sequence[Sequence[Any]]:
         try:
@@ -98,7 +101,7 @@ class Materializer:
         """Return what has landed past the watermark: changed keys, the watermark after it, traceparents, produced and committed times (ms)."""
         events = self._query(
             f"SELECT topic, partition, max(offset), groupUniqArray(user_id), groupUniqArray(item_id), groupUniqArray(country), "
-            f"groupUniqArrayIf(64)(traceparent, traceparent != ''), max(toUnixTimestamp64Milli(produced_at)) FROM {names.LANDING_EVENTS} "
+            f"groupUniqArrayIf(64)(traceparent, traceparent != ''), groupArraySample({SAMPLE}, 1)(toUnixTimestamp64Milli(produced_at)) FROM {names.LANDING_EVENTS} "
             f"WHERE {self._watermark.condition([names.TOPIC_USER_EVENTS])} GROUP BY topic, partition"
         )
         cdc_topics = (names.TOPIC_CDC_USERS, names.TOPIC_CDC_ITEMS)
@@ -106,19 +109,27 @@ class Materializer:
             f"SELECT topic, partition, offset, key, toUnixTimestamp64Milli(ifNull(source_at, produced_at)) FROM {names.LANDING_CDC} "
             f"WHERE {self._watermark.condition(cdc_topics)} ORDER BY topic, partition, offset LIMIT 50000"
         )
-        ends = {(r[0], r[1]): r[2] for r in events} | {(r[0], r[1]): r[2] for r in changes}
+        items = self._query(
+            f"SELECT topic, partition, max(offset), groupUniqArray(item_id) FROM {names.LANDING_CATALOGUE} "
+            f"WHERE {self._watermark.condition([names.TOPIC_ITEM_CATALOGUE])} GROUP BY topic, partition"
+        )
+        ends = {(r[0], r[1]): r[2] for r in [*events, *changes, *items]}
         keys = {user_of(r[0], r[3]) for r in changes} - {None}
         found = Changes(
             frozenset(u for r in events for u in r[3] if u), frozenset(i for r in events for i in r[4] if i), frozenset(str(c) for r in events for c in r[5] if c),
-            frozenset(k[1] for k in keys if k and k[0] == "users"), frozenset(k[1] for k in keys if k and k[0] == "items"),
+            frozenset(k[1] for k in keys if k and k[0] == "users"), frozenset(k[1] for k in keys if k and k[0] == "items") | frozenset(i for r in items for i in r[3] if i),
         )
         traces = [t for r in events for t in r[6]]
-        return found, self._watermark.advanced(ends), traces, [float(r[7]) for r in events], [float(r[4]) for r in changes[-200:]]
+        return found, self._watermark.advanced(ends), traces, [float(t) for r in events for t in r[7]], [float(r[4]) for r in changes[-200:]]
 
     def tick(self) -> int:
         """Look once and bring what changed into the store; return the rows written."""
         changes, watermark, traces, produced, committed = self.look()
         written = 0
+        # A landing part is visible before the views behind it are: keys are read once more a tick later, when they are.
+        again, self._again = self._again, changes
+        for view, keys in due(again).values():
+            written += self.refresh(view, sorted(keys, key=str))
         if changes:
             with self._telemetry.span("weir.features.materialize", parent=traces[0] if traces else "", links=traces[1:]):
                 for view, keys in due(changes).values():
@@ -127,9 +138,9 @@ class Materializer:
             self.freshness.event_latency_ms.extend(now - t for t in produced)
             self.freshness.cdc_latency_ms.extend(now - t for t in committed)
             if produced:
-                self._telemetry.record("weir.features.event_latency_ms", now - max(produced))
+                self._telemetry.record("weir.features.event_latency_ms", now - min(produced))
             if committed:
-                self._telemetry.record("weir.features.cdc_latency_ms", now - max(committed))
+                self._telemetry.record("weir.features.cdc_latency_ms", now - min(committed))
         if watermark.offsets != self._watermark.offsets:
             self._store.set_watermark("landing", watermark.encode())
             self._watermark = watermark

@@ -13,16 +13,24 @@ from dataclasses import dataclass
 import redis
 
 from weir.contracts.features import FeatureViewContract
-from weir.contracts.online import Value, encode_row, entity_key, feature_field, timestamp_field
+from weir.contracts.online import (
+    Value,
+    encode_row,
+    entity_key,
+    entity_prefix,
+    entity_value,
+    feature_field,
+    timestamp_field,
+)
 from weir.errors import Unavailable
 
 BATCH = 500  # keys in one pipeline: bounded memory, and the server is never held long
 
-# KEYS[1]: entity. ARGV: version field, version, seconds to live (0: for ever), then field, value, …  Returns 1 when written.
+# KEYS[1]: entity. ARGV: version field, version, then field, value, …  Returns 1 when written. No expiry: views of one entity share the hash.
 _WRITE = """
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if old and tonumber(old) > tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], unpack(ARGV, 4))
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], unpack(ARGV, 3))
 return 1
 """
 # KEYS[1]: entity. ARGV: version field, version, then the fields to remove. The version stays, so that an older write cannot bring them back.
@@ -38,6 +46,11 @@ return 1
 def version_field(view: str) -> bytes:
     """Return the hash field that holds a view's write version; Feast ignores it."""
     return f"_wv:{view}".encode()
+
+
+def _glob(prefix: bytes) -> bytes:
+    """Return a SCAN pattern for keys that begin with `prefix`, whose bytes may be wildcards."""
+    return b"".join(b"\\" + bytes([b]) if b in b"*?[]^\\-" else bytes([b]) for b in prefix) + b"*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +78,7 @@ class OnlineStore:
         """
         def arguments(row: Row) -> list[bytes | int]:
             fields = encode_row(view, row.values, row.event_ms)
-            flat: list[bytes | int] = [version_field(view.name), version_ms, 0]
+            flat: list[bytes | int] = [version_field(view.name), version_ms]
             for field, value in fields.items():
                 flat += [field, value]
             return flat
@@ -92,6 +105,18 @@ class OnlineStore:
         except (redis.RedisError, OSError) as error:
             raise Unavailable(f"Redis does not answer: {error}", hint="./weir logs redis shows why") from error
         return changed
+
+    def entities(self, view: FeatureViewContract) -> set[int | str]:
+        """Return the entities that have features of `view` now (a scan: for start-up, not for the loop)."""
+        found: set[int | str] = set()
+        try:
+            for key in self._client.scan_iter(match=_glob(entity_prefix(view.entity)), count=1000):
+                entity = entity_value(view.entity, key)
+                if entity is not None and self._client.hexists(key, timestamp_field(view.name)):  # type: ignore[arg-type]  # (stub) bytes are fine
+                    found.add(entity)
+        except (redis.RedisError, OSError) as error:
+            raise Unavailable(f"Redis does not answer: {error}", hint="./weir logs redis shows why") from error
+        return found
 
     def watermark(self, name: str) -> str:
         """Return a stored watermark, or an empty string."""
