@@ -3,7 +3,10 @@
     engine='ReplacingMergeTree()',
     order_by='minute, item_id, event_id',
     partition_by='toDate(minute)',
+    ttl='toDateTime(minute) + INTERVAL 2 DAY',
     settings={'non_replicated_deduplication_window': '10000', 'ttl_only_drop_parts': '1'},
+    catchup=false,
+    post_hook="{{ catch_up('event_id', kept='minute > now() - INTERVAL 2 DAY') }}",
 ) }}
 
 SELECT

@@ -4,6 +4,8 @@
     order_by='user_id, occurred_at, event_id',
     partition_by='toYYYYMM(occurred_at)',
     settings={'non_replicated_deduplication_window': '10000'},
+    catchup=false,
+    post_hook="{{ catch_up('event_id') }}",
 ) }}
 
 SELECT

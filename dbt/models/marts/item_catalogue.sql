@@ -5,8 +5,8 @@ SELECT
     i.title AS title,
     if(notEmpty(c.genres), c.genres, i.genres) AS genres,
     toInt64(if(c.release_year != 0, c.release_year, i.release_year)) AS release_year,
-    i.is_active AND ifNull(c.is_active, 1) = 1 AS is_active,
-    i.changed_at AS event_timestamp
+    i.is_active AS is_active,
+    greatest(i.changed_at, c.updated_at) AS event_timestamp
 FROM (SELECT * FROM {{ ref('stg_items') }} FINAL) AS i
 LEFT JOIN (SELECT * FROM {{ ref('stg_catalogue_items') }} FINAL) AS c ON i.item_id = c.item_id
 SETTINGS join_use_nulls = 0

@@ -3,6 +3,8 @@
     engine='ReplacingMergeTree(version)',
     order_by='item_id',
     settings={'non_replicated_deduplication_window': '10000'},
+    catchup=false,
+    post_hook="{{ catch_up('item_id, version') }}",
 ) }}
 
 SELECT

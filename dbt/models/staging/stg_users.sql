@@ -3,6 +3,8 @@
     engine='ReplacingMergeTree(version, is_deleted)',
     order_by='user_id',
     settings={'non_replicated_deduplication_window': '10000'},
+    catchup=false,
+    post_hook="{{ catch_up('user_id, version') }}",
 ) }}
 
 -- cdc:begin
