@@ -172,7 +172,7 @@ def down(settings: StackSettings, report: Report) -> None:
 def _runs(pid: int) -> bool:
     """Say whether the process still runs; one that has ended and waits to be reaped (by us, when `up` ran here too) does not."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
