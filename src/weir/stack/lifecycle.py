@@ -33,7 +33,7 @@ def after_ready(settings: StackSettings) -> dict[str, Callable[[], None]]:
 
     e = settings.endpoints
     return {
-        "postgres": lambda: register.ensure_database(e),
+        "postgres": lambda: register.ensure_database(e, settings.home),
         "kafka": lambda: register.ensure_topics(e),
         "clickhouse": lambda: schema.apply(e.clickhouse_url),
         "connect": lambda: register.ensure_connector(e, settings.home),
