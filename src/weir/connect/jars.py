@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import ssl
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -85,7 +86,8 @@ def _download(jar: Jar, temporary: Path) -> str:
     url = f"{_repository()}/{jar.repository_path}"
     digest = hashlib.sha256()
     try:
-        with httpx.stream("GET", url, timeout=TIMEOUT_S, follow_redirects=True) as answer, temporary.open("wb") as file:
+        trust = ssl.create_default_context()  # the machine's certificates, which a mirror or proxy is known by; not a bundled list
+        with httpx.stream("GET", url, timeout=TIMEOUT_S, follow_redirects=True, verify=trust) as answer, temporary.open("wb") as file:
             answer.raise_for_status()
             for chunk in answer.iter_bytes(1 << 16):
                 digest.update(chunk)

@@ -6,11 +6,13 @@ In: WEIR_HOME, the DSN. Out: WEIR_HOME/postgres, its command. Keep: the server n
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import secrets
-import shutil
 import subprocess
+import tempfile
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -57,14 +59,14 @@ def read_or_create_secret(home: Path, name: str) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     path = folder / name
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(descriptor, "w") as file:
-        value = secrets.token_urlsafe(24)
-        file.write(value)
-    return value
+    if not path.exists():  # whole under another name first, so that nobody ever reads half of it
+        descriptor, temporary = tempfile.mkstemp(dir=folder)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(24))
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+        Path(temporary).unlink()
+    return path.read_text().strip()
 
 
 def read_or_create_password(home: Path) -> str:
@@ -90,7 +92,7 @@ def data_dir(home: Path) -> Path:
 
 
 def prepare(home: Path, endpoints: Endpoints) -> None:
-    """Make the data folder once (initdb); harmless when it is there. A half-made one is made anew.
+    """Make the data folder once (initdb); harmless when it is there. A half-made one is set aside.
 
     Raises:
         ServiceFailed: initdb failed; carries its last line.
@@ -98,7 +100,8 @@ def prepare(home: Path, endpoints: Endpoints) -> None:
     data = data_dir(home)
     if (data / "weir-ready").exists():
         return
-    shutil.rmtree(data, ignore_errors=True)
+    if data.exists():  # half made, or its mark was lost: never deleted, since it may hold data
+        data.rename(data.with_name(f"postgres.set-aside-{int(time.time())}"))
     data.mkdir(parents=True, mode=0o700)
     uid = server_uid()
     password = data.parent / f".pw-{os.getpid()}"

@@ -17,7 +17,7 @@ from weir.connect.postgres import read_or_create_secret
 from weir.connect.worker import secrets_file
 from weir.contracts import names
 from weir.contracts.endpoints import Endpoints
-from weir.errors import ServiceFailed, Unavailable
+from weir.errors import ContractViolation, ServiceFailed, Unavailable
 
 _ROOT = Path(__file__).resolve().parents[3] / "connect"
 CONNECTOR = "shop"
@@ -30,6 +30,7 @@ def ensure_topics(endpoints: Endpoints) -> None:
 
     Raises:
         Unavailable: the broker did not answer in time.
+        ContractViolation: a topic that was there has another number of partitions.
     """
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import AdminClient, NewTopic
@@ -45,23 +46,27 @@ def ensure_topics(endpoints: Endpoints) -> None:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise Unavailable(f"topic {topic} could not be created: {error}", hint="is Kafka ready? ./weir logs kafka") from error
+    found = admin.list_topics(timeout=20).topics
+    for topic, count in names.PARTITIONS.items():
+        if topic in found and len(found[topic].partitions) != count:
+            raise ContractViolation(
+                f"topic {topic} has {len(found[topic].partitions)} partitions, and the version of a change rests on {count}",
+                hint="make the topic anew and raise the topic epoch (docs/decisions/0003)", topic=topic,
+            )
 
 
-def ensure_database(endpoints: Endpoints) -> None:
+def ensure_database(endpoints: Endpoints, home: Path) -> None:
     """Create the database, the shop's tables, the publication and the replication role; harmless when they are there.
 
     Raises:
         Unavailable: PostgreSQL does not answer.
     """
-    import os
-
     import psycopg
     from psycopg import sql
 
     parts = urlsplit(endpoints.postgres_dsn)
     database = parts.path.lstrip("/")
     maintenance = parts._replace(path="/postgres").geturl()
-    home = Path(os.environ.get("WEIR_HOME") or Path(__file__).resolve().parents[3] / ".weir")
     password = read_or_create_secret(home, "cdc")
     try:
         with psycopg.connect(maintenance, autocommit=True, connect_timeout=10) as admin:

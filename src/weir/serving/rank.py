@@ -138,11 +138,11 @@ def recent_similarity(items: Items, model: AlignedModel | None, user: UserSignal
         return np.zeros(size, dtype=np.float32)
     weight = np.asarray(weights, dtype=np.float32)
     weight /= weight.sum()
-    by_genre = items.genres @ (weight @ items.genres[rows])
+    by_genre = np.asarray(items.genres @ (weight @ items.genres[rows]), np.float32)
     if model is None:
         return _scaled(by_genre)
     by_model = model.unit @ (weight @ model.unit[rows])
-    return _scaled((_scaled(by_model) + _scaled(by_genre)) / 2)
+    return _scaled(np.asarray((_scaled(by_model) + _scaled(by_genre)) / 2, np.float32))
 
 
 def genre_match(items: Items, user: UserSignals) -> Floats:

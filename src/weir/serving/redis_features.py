@@ -78,7 +78,7 @@ class RedisCatalogue:
     def _read(self, entity: str, values: Sequence[int] | Sequence[str], fields: Sequence[bytes]) -> dict[int | str, Raw]:
         out: dict[int | str, Raw] = {}
         for start in range(0, len(values), BATCH):
-            chunk = values[start : start + BATCH]
+            chunk: Sequence[int | str] = values[start : start + BATCH]
             pipe = self._client.pipeline(transaction=False)
             for value in chunk:
                 pipe.hmget(entity_key(entity, value), list(fields))  # type: ignore[arg-type]  # (stub) bytes fields are accepted

@@ -33,7 +33,7 @@ def after_ready(settings: StackSettings) -> dict[str, Callable[[], None]]:
 
     e = settings.endpoints
     return {
-        "postgres": lambda: register.ensure_database(e),
+        "postgres": lambda: register.ensure_database(e, settings.home),
         "kafka": lambda: register.ensure_topics(e),
         "clickhouse": lambda: schema.apply(e.clickhouse_url),
         "connect": lambda: register.ensure_connector(e, settings.home),
@@ -172,7 +172,7 @@ def down(settings: StackSettings, report: Report) -> None:
 def _runs(pid: int) -> bool:
     """Say whether the process still runs; one that has ended and waits to be reaped (by us, when `up` ran here too) does not."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
