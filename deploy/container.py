@@ -4,11 +4,13 @@ In: the environment with `{secret:NAME}` in place of a password, files in /run/s
 secret is in no image, no compose file and no argument; the settings files are those of the local stack, differences are appended here.
 """
 
+# ruff: noqa: INP001 - a script that an image starts by path, not a package
 from __future__ import annotations
 
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,9 +50,10 @@ def adopt(secrets: Path, home: Path) -> None:
     folder.chmod(0o700)
     for name in ("postgres", "cdc"):
         if (secrets / name).exists():
-            target = folder / name
-            target.touch(mode=0o600)
-            target.write_text((secrets / name).read_text().strip())
+            descriptor, temporary = tempfile.mkstemp(dir=folder)  # whole under another name first: several containers share the home
+            with os.fdopen(descriptor, "w") as file:
+                file.write((secrets / name).read_text().strip())
+            Path(temporary).replace(folder / name)
 
 
 def worker_overrides(endpoints: Endpoints) -> dict[str, str]:

@@ -34,7 +34,8 @@ REAL_SERVERS = {"postgres", "redis", "clickhouse"}  # upstream's images instead 
 HOOKS = ("postgres", "kafka", "clickhouse", "connect")  # what `./weir up` does after readiness is a service <name>-setup that ends
 ABSENT = {"watch", "cost"}  # companions that read the supervisor and local processes; restart policies and the engine's own counters stand in
 POSTGRES_DIFFERS = {"listen_addresses": "*", "unix_socket_directories": None}  # others call; the image initialises through its socket
-ARGUMENTS_ADDED = {"api": ["--host", "0.0.0.0"], "redis": ["--protected-mode", "no"]}  # others call, inside the compose network alone
+ANYWHERE = "0.0.0.0"  # noqa: S104 - inside a container; published on loopback alone
+ARGUMENTS_ADDED = {"api": ["--host", ANYWHERE], "redis": ["--protected-mode", "no"]}  # others call, inside the compose network alone
 
 STRING = {"type": "string", "minLength": 1}
 SHAPE = {
@@ -120,13 +121,13 @@ def container():
 
 
 def lock_version(package):
-    found = re.search(rf"^{package}==([^ ;]+)", (ROOT / "requirements" / "runtime.lock").read_text(), re.M)
+    found = re.search(rf"^{package}==([^ ;]+)", (ROOT / "requirements" / "runtime.lock").read_text(), re.MULTILINE)
     assert found, package
     return found[1]
 
 
 def jar_version(coordinate):
-    found = set(re.findall(rf"^\w+ {re.escape(coordinate)}:(\S+) ", (ROOT / "connect" / "jars.lock").read_text(), re.M))
+    found = set(re.findall(rf"^\w+ {re.escape(coordinate)}:(\S+) ", (ROOT / "connect" / "jars.lock").read_text(), re.MULTILINE))
     assert len(found) == 1, (coordinate, found)
     return found.pop()
 
@@ -220,7 +221,7 @@ def test_python_services_run_the_local_commands(specs):
     for spec in specs:
         if spec.name in {*REAL_SERVERS, *BROKERS, "connect"}:
             continue
-        local = [a.replace("127.0.0.1", "0.0.0.0") for a in spec.command.argv[1:]]
+        local = [a.replace("127.0.0.1", ANYWHERE) for a in spec.command.argv[1:]]
         assert SERVICES[spec.name]["command"] == ["run", "python", *local, *ARGUMENTS_ADDED.get(spec.name, [])], spec.name
     assert SERVICES["connect"]["command"] == ["connect"]
     assert [SERVICES[f"{n}-setup"]["command"] for n in HOOKS] == [["setup", n] for n in HOOKS]
@@ -246,7 +247,7 @@ def test_versions_are_those_of_the_local_stack():
 
 def test_our_images_are_built_from_the_locks_with_their_sums():
     text = (ROOT / "Dockerfile").read_text()
-    assert re.findall(r"^FROM (\S+) AS (\S+)$", text, re.M) == [("python:3.11.13-slim-bookworm", "python"), ("python", "connect")]
+    assert re.findall(r"^FROM (\S+) AS (\S+)$", text, re.MULTILINE) == [("python:3.11.13-slim-bookworm", "python"), ("python", "connect")]
     installs = [line for line in text.splitlines() if "pip install" in line]
     assert len(installs) == 3
     assert [line for line in installs if "--require-hashes" not in line] == []
@@ -254,7 +255,7 @@ def test_our_images_are_built_from_the_locks_with_their_sums():
     connect = text.split("FROM python AS connect")[1]
     assert "jars.fetch(" in connect  # the locked jars, Debezium's among them: weir.connect.jars checks each sum
     assert "io.debezium:debezium-connector-postgres:3.7.0.Final" in (ROOT / "connect" / "jars.lock").read_text()
-    assert [p for p in re.findall(r"^COPY (?:--\S+ )?(.+) \S+$", text, re.M) for p in p.split() if not (ROOT / p).exists()] == []
+    assert [p for p in re.findall(r"^COPY (?:--\S+ )?(.+) \S+$", text, re.MULTILINE) for p in p.split() if not (ROOT / p).exists()] == []
 
 
 def test_postgres_has_the_local_settings():
@@ -265,16 +266,16 @@ def test_postgres_has_the_local_settings():
 
 def test_redis_has_the_local_settings():
     local = list(redis.command(Path("/h"), Endpoints.local()).argv[1:])
-    expected = [{"127.0.0.1": "0.0.0.0", "/h/redis": "/data"}.get(a, a) for a in local]
+    expected = [{"127.0.0.1": ANYWHERE, "/h/redis": "/data"}.get(a, a) for a in local]
     assert SERVICES["redis"]["command"] == ["valkey-server", *expected, *ARGUMENTS_ADDED["redis"]]
 
 
 def test_clickhouse_has_the_settings_that_exactly_once_rests_on():
     import xml.etree.ElementTree as ET
 
-    profile = ET.parse(ROOT / "deploy/clickhouse/users.xml").getroot().find("profiles/default")
+    profile = ET.parse(ROOT / "deploy/clickhouse/users.xml").getroot().find("profiles/default")  # noqa: S314 - our own file
     assert {e.tag: e.text for e in profile} == engine.PINNED
-    server = {e.tag: e.text for e in ET.parse(ROOT / "deploy/clickhouse/server.xml").getroot()}
+    server = {e.tag: e.text for e in ET.parse(ROOT / "deploy/clickhouse/server.xml").getroot()}  # noqa: S314 - our own file
     assert server == {"http_port": str(DEFAULT_PORT_BASE + PORT_OFFSETS["clickhouse"]), "timezone": "UTC", "max_server_memory_usage": str(4 << 30)}
 
 
@@ -305,10 +306,10 @@ def test_connect_runs_the_local_worker_file_with_three_replicas_and_the_local_co
     assert "./connect/connectors/shop.json:/opt/weir/connect/connectors/shop.json:ro" in SERVICES["connect-setup"]["volumes"]
     local = (ROOT / "connect/worker.properties").read_text()
     overrides = container.worker_overrides(local_settings().endpoints)
-    factors = set(re.findall(r"^(\S+replication\.factor)=", local, re.M))
+    factors = set(re.findall(r"^(\S+replication\.factor)=", local, re.MULTILINE))
     assert {k for k, v in overrides.items() if v == "3"} == factors
     assert set(overrides) - factors == {"listeners", "rest.advertised.host.name"}
-    assert overrides["listeners"] == "http://0.0.0.0:17004"
+    assert overrides["listeners"] == f"http://{ANYWHERE}:{DEFAULT_PORT_BASE + PORT_OFFSETS['connect']}"
 
 
 def test_every_topic_of_ours_is_made_with_the_brokers_replication(container):
@@ -331,7 +332,10 @@ def test_no_password_stands_in_the_file():
         for key, value in service.get("environment", {}).items():
             if "PASSWORD" in key:
                 assert value.startswith(("{secret:", "/run/secrets/")), (name, key)
-            assert not re.search(r"//[^/@]*:(?!\{secret:)[^/@]+@", value), (name, key)
+            password = re.search(r"//[^/:@]*:([^/@]+)@", value)
+            assert password is None or re.fullmatch(r"\{secret:[a-z]+\}", password[1]), (name, key)
+    holders = {n for n, s in SERVICES.items() if "cdc" in s.get("secrets", [])}
+    assert holders == {"connect", *(f"{n}-setup" for n in HOOKS)}  # the replication role's password goes no further
     assert (ROOT / "deploy/.gitignore").read_text() == "secrets/\n"
     assert "secrets" not in (ROOT / ".dockerignore").read_text().split("*\n", 1)[1]
 
