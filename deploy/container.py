@@ -40,7 +40,10 @@ def filled(environment: Mapping[str, str], secrets: Path) -> dict[str, str]:
                 f"{variable} needs the secret {name}, and {secrets / name} cannot be read", hint="make it as deploy/README.md says", key=variable
             ) from error
 
-    return {k: re.sub(r"\{secret:([a-z_]+)\}", lambda m, k=k: content(k, m[1]), v) for k, v in environment.items()}
+    def one(variable: str, value: str) -> str:
+        return re.sub(r"\{secret:([a-z_]+)\}", lambda m: content(variable, m[1]), value)
+
+    return {k: one(k, v) for k, v in environment.items()}
 
 
 def adopt(secrets: Path, home: Path) -> None:
