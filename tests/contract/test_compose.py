@@ -120,13 +120,13 @@ def container():
 
 
 def lock_version(package):
-    found = re.search(rf"^{package}==([^ ;]+)", (ROOT / "requirements" / "runtime.lock").read_text(), re.M)
+    found = re.search(rf"^{package}==([^ ;]+)", (ROOT / "requirements" / "runtime.lock").read_text(), re.MULTILINE)
     assert found, package
     return found[1]
 
 
 def jar_version(coordinate):
-    found = set(re.findall(rf"^\w+ {re.escape(coordinate)}:(\S+) ", (ROOT / "connect" / "jars.lock").read_text(), re.M))
+    found = set(re.findall(rf"^\w+ {re.escape(coordinate)}:(\S+) ", (ROOT / "connect" / "jars.lock").read_text(), re.MULTILINE))
     assert len(found) == 1, (coordinate, found)
     return found.pop()
 
@@ -246,7 +246,7 @@ def test_versions_are_those_of_the_local_stack():
 
 def test_our_images_are_built_from_the_locks_with_their_sums():
     text = (ROOT / "Dockerfile").read_text()
-    assert re.findall(r"^FROM (\S+) AS (\S+)$", text, re.M) == [("python:3.11.13-slim-bookworm", "python"), ("python", "connect")]
+    assert re.findall(r"^FROM (\S+) AS (\S+)$", text, re.MULTILINE) == [("python:3.11.13-slim-bookworm", "python"), ("python", "connect")]
     installs = [line for line in text.splitlines() if "pip install" in line]
     assert len(installs) == 3
     assert [line for line in installs if "--require-hashes" not in line] == []
@@ -254,7 +254,7 @@ def test_our_images_are_built_from_the_locks_with_their_sums():
     connect = text.split("FROM python AS connect")[1]
     assert "jars.fetch(" in connect  # the locked jars, Debezium's among them: weir.connect.jars checks each sum
     assert "io.debezium:debezium-connector-postgres:3.7.0.Final" in (ROOT / "connect" / "jars.lock").read_text()
-    assert [p for p in re.findall(r"^COPY (?:--\S+ )?(.+) \S+$", text, re.M) for p in p.split() if not (ROOT / p).exists()] == []
+    assert [p for p in re.findall(r"^COPY (?:--\S+ )?(.+) \S+$", text, re.MULTILINE) for p in p.split() if not (ROOT / p).exists()] == []
 
 
 def test_postgres_has_the_local_settings():
@@ -305,7 +305,7 @@ def test_connect_runs_the_local_worker_file_with_three_replicas_and_the_local_co
     assert "./connect/connectors/shop.json:/opt/weir/connect/connectors/shop.json:ro" in SERVICES["connect-setup"]["volumes"]
     local = (ROOT / "connect/worker.properties").read_text()
     overrides = container.worker_overrides(local_settings().endpoints)
-    factors = set(re.findall(r"^(\S+replication\.factor)=", local, re.M))
+    factors = set(re.findall(r"^(\S+replication\.factor)=", local, re.MULTILINE))
     assert {k for k, v in overrides.items() if v == "3"} == factors
     assert set(overrides) - factors == {"listeners", "rest.advertised.host.name"}
     assert overrides["listeners"] == "http://0.0.0.0:17004"
@@ -331,7 +331,7 @@ def test_no_password_stands_in_the_file():
         for key, value in service.get("environment", {}).items():
             if "PASSWORD" in key:
                 assert value.startswith(("{secret:", "/run/secrets/")), (name, key)
-            assert not re.search(r"//[^/@]*:(?!\{secret:)[^/@]+@", value), (name, key)
+            assert not re.search(r"//[^/@:{]*:(?!\{secret:)[^/@]+@", value), (name, key)
     assert (ROOT / "deploy/.gitignore").read_text() == "secrets/\n"
     assert "secrets" not in (ROOT / ".dockerignore").read_text().split("*\n", 1)[1]
 
