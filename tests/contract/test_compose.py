@@ -34,7 +34,7 @@ REAL_SERVERS = {"postgres", "redis", "clickhouse"}  # upstream's images instead 
 HOOKS = ("postgres", "kafka", "clickhouse", "connect")  # what `./weir up` does after readiness is a service <name>-setup that ends
 ABSENT = {"watch", "cost"}  # companions that read the supervisor and local processes; restart policies and the engine's own counters stand in
 POSTGRES_DIFFERS = {"listen_addresses": "*", "unix_socket_directories": None}  # others call; the image initialises through its socket
-ANYWHERE = "0.0.0.0"  # noqa: S104 - inside a container; published on loopback alone
+ANYWHERE = "0.0.0.0"  # inside a container; published on loopback alone
 ARGUMENTS_ADDED = {"api": ["--host", ANYWHERE], "redis": ["--protected-mode", "no"]}  # others call, inside the compose network alone
 
 STRING = {"type": "string", "minLength": 1}
@@ -273,9 +273,9 @@ def test_redis_has_the_local_settings():
 def test_clickhouse_has_the_settings_that_exactly_once_rests_on():
     import xml.etree.ElementTree as ET
 
-    profile = ET.parse(ROOT / "deploy/clickhouse/users.xml").getroot().find("profiles/default")  # noqa: S314 - our own file
+    profile = ET.parse(ROOT / "deploy/clickhouse/users.xml").getroot().find("profiles/default")
     assert {e.tag: e.text for e in profile} == engine.PINNED
-    server = {e.tag: e.text for e in ET.parse(ROOT / "deploy/clickhouse/server.xml").getroot()}  # noqa: S314 - our own file
+    server = {e.tag: e.text for e in ET.parse(ROOT / "deploy/clickhouse/server.xml").getroot()}
     assert server == {"http_port": str(DEFAULT_PORT_BASE + PORT_OFFSETS["clickhouse"]), "timezone": "UTC", "max_server_memory_usage": str(4 << 30)}
 
 
