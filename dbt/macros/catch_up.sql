@@ -14,10 +14,10 @@
 {% macro catch_up(key, version=none, kept="1") -%}
 {%- if execute -%}
     {%- set identity = key if version is none else key ~ ", " ~ version -%}
-    {%- set views = run_query("SELECT arrayStringConcat(arraySort(groupArray(toString(uuid))), ',') FROM system.tables WHERE engine = 'MaterializedView' AND database = '"
-        ~ this.schema ~ "' AND startsWith(name, '" ~ this.identifier ~ "_')").columns[0].values()[0] -%}
+    {%- set views = one_value("SELECT toString(arraySort(groupArray(uuid))) FROM system.tables WHERE engine = 'MaterializedView' AND database = '"
+        ~ this.schema ~ "' AND startsWith(name, '" ~ this.identifier ~ "_')") -%}
     {%- set mark = "caught up " ~ local_md5(views ~ model.compiled_code) -%}
-    {%- set found = run_query("SELECT comment FROM system.tables WHERE database = '" ~ this.schema ~ "' AND name = '" ~ this.identifier ~ "'").columns[0].values()[0] -%}
+    {%- set found = one_value("SELECT comment FROM system.tables WHERE database = '" ~ this.schema ~ "' AND name = '" ~ this.identifier ~ "'") -%}
     {%- if found != mark -%}
         {%- set missing = this.incorporate(path={"identifier": this.identifier ~ "__missing"}) -%}
         {%- do settle() -%}
@@ -33,7 +33,7 @@
             )
             WHERE ({{ identity }}) NOT IN (SELECT {{ identity }} FROM {{ this }})
         {%- endcall -%}
-        {%- if run_query("SELECT count() FROM " ~ missing).columns[0].values()[0] | int > 0 -%}
+        {%- if one_value("SELECT count() FROM " ~ missing) | int > 0 -%}
             {%- do settle() -%}
             {%- call statement("insert what is missing") -%}
                 INSERT INTO {{ this }} SELECT * FROM {{ missing }}
@@ -47,15 +47,22 @@
 {%- endif -%}
 {%- endmacro %}
 
-{#- Wait until every insert into a landing table that runs now is over; at most a minute (an insert of ingest has a time limit of 30 s). -#}
+{#-
+  Wait until every insert into a landing table that runs now is over; at most a minute (an insert of ingest has a time limit of 30 s).
+  One value a query: the adapter gives an answer without rows no columns either.
+-#}
 {% macro settle() -%}
-    {%- set running = run_query("SELECT query_id FROM system.processes WHERE query_kind = 'Insert' AND query ILIKE '%landing%'").columns[0].values() -%}
-    {%- set state = namespace(left=running | length) -%}
+    {%- set running = one_value("SELECT toString(groupArray(query_id)) FROM system.processes WHERE query_kind = 'Insert' AND query ILIKE '%landing%'") -%}
+    {%- set state = namespace(left=0 if running == "[]" else 1) -%}
     {%- for _ in range(600) if state.left > 0 -%}
         {%- do run_query("SELECT sleep(0.1)") -%}
-        {%- set state.left = run_query("SELECT count() FROM system.processes WHERE query_id IN ('" ~ running | join("', '") ~ "')").columns[0].values()[0] | int -%}
+        {%- set state.left = one_value("SELECT count() FROM system.processes WHERE has(" ~ running ~ ", query_id)") | int -%}
     {%- endfor -%}
     {%- if state.left > 0 -%}
         {{ exceptions.raise_compiler_error("an insert into a landing table has run for more than a minute, so " ~ this ~ " can't be caught up; run dbt build again") }}
     {%- endif -%}
+{%- endmacro %}
+
+{% macro one_value(sql) -%}
+    {{ return(run_query(sql).columns[0].values()[0]) }}
 {%- endmacro %}
