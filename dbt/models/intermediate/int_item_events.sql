@@ -17,4 +17,6 @@ SELECT
     event_type,
     country
 FROM {{ source('landing', 'user_events') }}
-WHERE reject_reason = ''
+-- A load of history is not for the last hour; a day each would be more partitions than one insert may touch (100), and stop ingest.
+-- The bound is of the row alone, so a replay gives the same rows.
+WHERE reject_reason = '' AND occurred_at > produced_at - INTERVAL 1 DAY

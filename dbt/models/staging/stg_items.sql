@@ -4,7 +4,7 @@
     order_by='item_id',
     settings={'non_replicated_deduplication_window': '10000'},
     catchup=false,
-    post_hook="{{ catch_up('item_id, version') }}",
+    post_hook="{{ catch_up('item_id', version='version') }}",
 ) }}
 
 WITH if(is_deleted = 1, before, after) AS doc

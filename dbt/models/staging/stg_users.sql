@@ -4,7 +4,7 @@
     order_by='user_id',
     settings={'non_replicated_deduplication_window': '10000'},
     catchup=false,
-    post_hook="{{ catch_up('user_id, version') }}",
+    post_hook="{{ catch_up('user_id', version='version') }}",
 ) }}
 
 -- cdc:begin

@@ -17,6 +17,9 @@ from weir.errors import ServiceFailed
 
 ROOT = Path(__file__).resolve().parents[3]
 TIMEOUT_S = 600
+MESSAGE_CHARACTERS = 400  # of what dbt said; compiled SQL may follow
+BAD_STATUSES = frozenset({"error", "fail", "runtime error"})
+HINT = "./weir run dbt build shows all of it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def build(base: Mapping[str, str], arguments: Sequence[str] = ()) -> BuildResult
     """Run `dbt build` and return its results.
 
     Raises:
-        ServiceFailed: a node failed, or dbt could not run; names the node and what it said.
+        ServiceFailed: a node failed, dbt could not run, ended badly or not in time; names the node and what it said.
     """
     env = environment(base)
     target = Path(env["DBT_TARGET_PATH"])
@@ -71,12 +74,28 @@ def build(base: Mapping[str, str], arguments: Sequence[str] = ()) -> BuildResult
     results = target / "run_results.json"
     results.unlink(missing_ok=True)
     dbt = Path(sys.executable).parent / "dbt"
-    done = subprocess.run([str(dbt), "--quiet", "build", *arguments], env=env, capture_output=True, text=True, check=False, timeout=TIMEOUT_S, cwd=ROOT)
-    if not results.exists():
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise ServiceFailed(f"dbt build did not run: {lines[-1] if lines else 'no output'}", hint="./weir run dbt build shows all of it")
-    result = read_results(json.loads(results.read_text()))
-    bad = [n for n in result.nodes if n.status in {"error", "fail", "runtime error"}]
+    try:
+        done = subprocess.run(
+            [str(dbt), "--quiet", "build", *arguments], env=env, capture_output=True, text=True, check=False, timeout=TIMEOUT_S, cwd=ROOT
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ServiceFailed(f"dbt build did not end within {TIMEOUT_S} s", hint=HINT) from error
+    return judge(done.returncode, done.stdout + done.stderr, read_results(json.loads(results.read_text())) if results.exists() else None)
+
+
+def judge(code: int, output: str, result: BuildResult | None) -> BuildResult:
+    """Return the result of a run that ended well. Pure. `code`: dbt's exit code; `result`: None when dbt wrote none.
+
+    Raises:
+        ServiceFailed: it did not: no results, a bad node, or an exit code that no node explains (a failing hook, an interruption).
+    """
+    lines = [line for line in output.splitlines() if line.strip()]
+    last = lines[-1].strip()[:MESSAGE_CHARACTERS] if lines else "no output"
+    if result is None:
+        raise ServiceFailed(f"dbt build did not run: {last}", hint=HINT)
+    bad = [n for n in result.nodes if n.status in BAD_STATUSES]
     if bad:
-        raise ServiceFailed(f"dbt: {bad[0].unique_id} failed: {bad[0].message.strip()[:400]}", hint="./weir run dbt build shows all of it")
+        raise ServiceFailed(f"dbt: {bad[0].unique_id} failed: {bad[0].message.strip()[:MESSAGE_CHARACTERS]}", hint=HINT)
+    if code != 0:
+        raise ServiceFailed(f"dbt build ended with exit code {code}, though no node failed: {last}", hint=HINT)
     return result
