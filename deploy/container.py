@@ -14,16 +14,11 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from weir.contracts import names
 from weir.contracts.endpoints import PORT_OFFSETS, Endpoints
-from weir.errors import SettingsError, Unavailable, WeirError
+from weir.errors import SettingsError, WeirError
 
 SECRETS = Path("/run/secrets")
 USAGE = "usage: container.py run COMMAND… | connect | setup postgres|kafka|clickhouse|connect | health URL"
-
-# Topics that Debezium would make itself, with the one replica that connect/connectors/shop.json asks for.
-CONNECTOR_TOPICS = {f"{names.CDC_PREFIX}.public.weir_signal": 1, f"__debezium-heartbeat.{names.CDC_PREFIX}": 1}
-
 
 def filled(environment: Mapping[str, str], secrets: Path) -> dict[str, str]:
     """Return the environment with every `{secret:NAME}` replaced by the content of `secrets`/NAME.
@@ -60,14 +55,11 @@ def adopt(secrets: Path, home: Path) -> None:
 
 
 def worker_overrides(endpoints: Endpoints) -> dict[str, str]:
-    """Return what differs from connect/worker.properties when there are three brokers and other hosts call. Pure."""
+    """Return what differs from connect/worker.properties when other hosts call. Pure."""
     port = endpoints.connect_url.rsplit(":", 1)[1]
     return {
         "listeners": f"http://0.0.0.0:{port}",
         "rest.advertised.host.name": "connect",
-        "config.storage.replication.factor": "3",
-        "offset.storage.replication.factor": "3",
-        "status.storage.replication.factor": "3",
     }
 
 
@@ -81,28 +73,6 @@ def start_connect(home: Path, endpoints: Endpoints) -> tuple[str, ...]:
     return worker.command(home, endpoints).argv
 
 
-def replicated_topics(endpoints: Endpoints) -> None:
-    """Create our topics with the brokers' default replication, before the local stack's step would make them with one replica.
-
-    Raises:
-        Unavailable: the brokers did not answer.
-    """
-    from confluent_kafka import KafkaError, KafkaException
-    from confluent_kafka.admin import AdminClient, NewTopic
-
-    from weir.connect.register import WEEK_MS
-
-    settings = {"retention.ms": str(WEEK_MS), "max.message.bytes": "1048576"}
-    wanted = [NewTopic(t, num_partitions=n, replication_factor=-1, config=settings) for t, n in (names.PARTITIONS | CONNECTOR_TOPICS).items()]
-    admin = AdminClient({"bootstrap.servers": endpoints.kafka_bootstrap})
-    for topic, future in admin.create_topics(wanted, request_timeout=20).items():
-        try:
-            future.result()
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise Unavailable(f"topic {topic} could not be created: {error}", hint="docker compose logs kafka-1 shows more") from error
-
-
 def set_up(name: str, home: Path, endpoints: Endpoints) -> None:
     """Do what the local stack does once `name` is ready, patiently."""
     from weir.stack import lifecycle
@@ -113,8 +83,6 @@ def set_up(name: str, home: Path, endpoints: Endpoints) -> None:
     hooks = lifecycle.after_ready(StackSettings(home, root, base, endpoints, frozenset(), home / "dataset"))
     if name not in hooks:
         raise SettingsError(f"there is no set-up step {name!r}", hint=f"known are {', '.join(hooks)}", key=name)
-    if name == "kafka":
-        lifecycle.patiently(lambda: replicated_topics(endpoints))
     lifecycle.patiently(hooks[name])
 
 

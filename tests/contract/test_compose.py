@@ -4,6 +4,7 @@ No container engine is needed, and none has run the file: this holds its text to
 """
 import ast
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -17,7 +18,6 @@ import pytest
 import yaml
 
 from weir.connect import postgres, redis
-from weir.contracts import names
 from weir.contracts.endpoints import DEFAULT_PORT_BASE, PORT_OFFSETS, Endpoints
 from weir.errors import SettingsError
 from weir.gateway import engine
@@ -301,24 +301,21 @@ def test_three_brokers_share_the_local_file_and_differ_only_in_the_listed_keys()
     assert len(clusters) == 1
 
 
-def test_connect_runs_the_local_worker_file_with_three_replicas_and_the_local_connector(container):
+def test_connect_runs_the_local_worker_file_and_the_local_connector(container):
     assert "./connect/worker.properties:/opt/weir/connect/worker.properties:ro" in SERVICES["connect"]["volumes"]
     assert "./connect/connectors/shop.json:/opt/weir/connect/connectors/shop.json:ro" in SERVICES["connect-setup"]["volumes"]
     local = (ROOT / "connect/worker.properties").read_text()
     overrides = container.worker_overrides(local_settings().endpoints)
-    factors = set(re.findall(r"^(\S+replication\.factor)=", local, re.MULTILINE))
-    assert {k for k, v in overrides.items() if v == "3"} == factors
-    assert set(overrides) - factors == {"listeners", "rest.advertised.host.name"}
+    assert set(re.findall(r"^\S+replication\.factor=(\S+)", local, re.MULTILINE)) == {"-1"}  # as many replicas as the brokers say
+    assert set(overrides) == {"listeners", "rest.advertised.host.name"}
     assert overrides["listeners"] == f"http://{ANYWHERE}:{DEFAULT_PORT_BASE + PORT_OFFSETS['connect']}"
 
 
-def test_every_topic_of_ours_is_made_with_the_brokers_replication(container):
-    tree = ast.parse((ROOT / "deploy/container.py").read_text())
+def test_every_topic_is_made_with_the_brokers_replication():
+    tree = ast.parse((ROOT / "src/weir/connect/register.py").read_text())
     factors = [ast.literal_eval(k.value) for c in ast.walk(tree) if isinstance(c, ast.Call) for k in c.keywords if k.arg == "replication_factor"]
     assert factors == [-1]
-    text = (ROOT / "connect/connectors/shop.json").read_text()
-    captured = {f"{names.CDC_PREFIX}.{t}" for t in re.search(r'"table.include.list": "([^"]+)"', text)[1].split(",")}
-    assert captured <= set(names.PARTITIONS) | set(container.CONNECTOR_TOPICS)
+    assert json.loads((ROOT / "connect/connectors/shop.json").read_text())["topic.creation.default.replication.factor"] == "-1"
 
 
 def test_ddl_and_routes_are_the_local_files():

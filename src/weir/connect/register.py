@@ -26,7 +26,7 @@ CONNECTOR_WAIT_S = 60
 
 
 def ensure_topics(endpoints: Endpoints) -> None:
-    """Create the topics that are missing, with their partitions (fixed: see names.PARTITIONS) and a week's retention.
+    """Create the topics that are missing, with their partitions (fixed: see names.PARTITIONS), the brokers' replication and a week's retention.
 
     Raises:
         Unavailable: the broker did not answer in time.
@@ -37,7 +37,7 @@ def ensure_topics(endpoints: Endpoints) -> None:
 
     admin = AdminClient({"bootstrap.servers": endpoints.kafka_bootstrap})
     wanted = [
-        NewTopic(topic, num_partitions=count, replication_factor=1, config={"retention.ms": str(WEEK_MS), "max.message.bytes": "1048576"})
+        NewTopic(topic, num_partitions=count, replication_factor=-1, config={"retention.ms": str(WEEK_MS), "max.message.bytes": "1048576"})
         for topic, count in names.PARTITIONS.items()
     ]
     for topic, future in admin.create_topics(wanted, request_timeout=20).items():

@@ -108,7 +108,8 @@ def main() -> None:
     service = Service(endpoints)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.ended.set())
-    server = ThreadingHTTPServer(("127.0.0.1", urlsplit(endpoints.features_url).port or 0), _handler(service))
+    own = urlsplit(endpoints.features_url)
+    server = ThreadingHTTPServer((own.hostname or "127.0.0.1", own.port or 0), _handler(service))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     service.run()
     server.shutdown()

@@ -15,7 +15,7 @@ from weir.ingest.worker import LaneThread, routes
 from weir.telemetry import setup
 
 
-def _serve_health(lanes: list[LaneThread], port: int) -> ThreadingHTTPServer:
+def _serve_health(lanes: list[LaneThread], url: str) -> ThreadingHTTPServer:
     class Health(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             documents = [lane.document() for lane in lanes]
@@ -30,7 +30,8 @@ def _serve_health(lanes: list[LaneThread], port: int) -> ThreadingHTTPServer:
         def log_message(self, *_: object) -> None:
             return
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Health)
+    own = urlsplit(url)
+    server = ThreadingHTTPServer((own.hostname or "127.0.0.1", own.port or 0), Health)  # loopback unless its URL names a host
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 
@@ -48,7 +49,7 @@ def main() -> None:
         signal.signal(number, lambda *_: ended.set())
     for lane in lanes:
         lane.start()
-    server = _serve_health(lanes, urlsplit(endpoints.ingest_url).port or 0)
+    server = _serve_health(lanes, endpoints.ingest_url)
     ended.wait()
     for lane in lanes:
         lane.ended.set()

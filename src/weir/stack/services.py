@@ -73,7 +73,7 @@ def _port(url: str) -> str:
 
 
 def _tcp(url: str) -> str:
-    parts = urlsplit(url if "//" in url else f"//{url}")
+    parts = urlsplit(url if "//" in url else f"//{url.split(',', maxsplit=1)[0]}")  # Kafka's bootstrap may name several brokers
     return f"tcp://{parts.hostname}:{parts.port}"
 
 
