@@ -34,6 +34,12 @@ class Stack:
         with clickhouse_connect.get_client(dsn=self.status()["endpoints"]["clickhouse_url"]) as client:
             return client.query(sql).result_rows
 
+    def clickhouse_command(self, sql):
+        import clickhouse_connect
+
+        with clickhouse_connect.get_client(dsn=self.status()["endpoints"]["clickhouse_url"]) as client:
+            client.command(sql)
+
 
 @pytest.fixture(scope="session")
 def stack():

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from weir.cli.quarantine import quarantine_app
 from weir.contracts.path import PATH
 from weir.errors import WeirError
 
@@ -236,7 +237,7 @@ def lock() -> None:
 
 
 def _end(error: WeirError) -> None:
-    err.print(f"weir: {error}", markup=False)
+    err.print(f"weir: {error}", markup=False, soft_wrap=True)  # one line, however narrow the terminal
 
 
 def run_app(command: Callable[[], None]) -> int:
@@ -256,6 +257,8 @@ def main() -> None:
     """Entry point."""
     raise SystemExit(run_app(app))
 
+
+app.add_typer(quarantine_app, name="quarantine")
 
 chaos_app = typer.Typer(no_args_is_help=True, help="Chaos experiments against the running stack.")
 app.add_typer(chaos_app, name="chaos")

@@ -32,6 +32,7 @@ LANDING_CDC: Final = "landing.cdc_changes"
 LANDING_CATALOGUE: Final = "landing.catalogue_items"
 LANDING_PROFILE_EXPORTS: Final = "landing.user_profile_exports"
 QUARANTINE: Final = "landing.quarantine"
+QUARANTINE_ACTIONS: Final = "landing.quarantine_actions"
 LEDGER: Final = "landing.ingest_ledger"
 
 # Databases that dbt-clickhouse needs to be Atomic (refreshable views do not work in the engine's `default`).
