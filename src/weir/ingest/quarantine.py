@@ -196,7 +196,7 @@ class Quarantine:
 
     def record(self, place: Place, action: Action) -> None:
         """Write one audit row."""
-        row = {
+        row: dict[str, str | int] = {
             "topic": place.topic, "partition": place.partition, "offset": place.offset, "action": action.action, "who": action.who,
             "why": action.why, "value": base64.b64encode(action.value).decode(), "low": action.low, "to_offset": action.to_offset,
         }
