@@ -1,6 +1,6 @@
-"""Count source against sink: PostgreSQL against the staging tables, the topic's offsets against landing and quarantine.
+"""Count source against sink: PostgreSQL against the staging tables, the topic's records against landing and quarantine.
 
-In: endpoints. Out: `Counts`. Keep: the source is counted by itself (PostgreSQL, the broker), never by what ClickHouse says of it.
+In: endpoints. Out: `Counts`. Keep: the source is counted by itself (PostgreSQL, the topic's records), never by what ClickHouse says of it.
 """
 
 from __future__ import annotations
@@ -20,24 +20,66 @@ from weir.simulation.journal import ID_SUM_SQL, Journal
 _CDC_FLOOR: Final = 1 << names.CDC_VERSION_EPOCH_SHIFT  # versions from here on come by CDC: a row of the bulk load alone does not count
 _STAGED: Final = {"users": "staging.stg_users", "items": "staging.stg_items"}
 _WAIT_S: Final = 90.0
+_READ_S: Final = 60.0
 
 
-def topic_records(bootstrap: str, topic: str) -> int:
-    """Return how many records a topic has ever taken: the sum of its end offsets.
+class TopicRecords:
+    """Counts the records of a topic by reading them, each once: offsets alone count a transaction's markers too.
 
-    Raises:
-        Unavailable: Kafka does not answer.
+    What retention has taken away is counted by its offsets.
     """
-    from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-    consumer: Any = Consumer({"bootstrap.servers": bootstrap, "group.id": "weir-demo-count", "enable.auto.commit": False})
-    try:
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        return sum(int(consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1]) for p in partitions)
-    except KafkaException as error:
-        raise Unavailable("Kafka does not tell the topic's offsets", hint="./weir logs kafka shows why") from error
-    finally:
-        consumer.close()
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        from confluent_kafka import Consumer, TopicPartition
+
+        self._topic, self._partition = topic, TopicPartition
+        self._consumer: Any = Consumer({
+            "bootstrap.servers": bootstrap, "group.id": "weir-demo-count", "enable.auto.commit": False, "isolation.level": "read_committed",
+            "auto.offset.reset": "error",
+        })
+        self._next: dict[int, int] = {}
+        self._count = 0
+
+    def count(self) -> int:
+        """Return how many records the topic has taken up to now.
+
+        Raises:
+            Unavailable: Kafka does not answer.
+        """
+        from confluent_kafka import KafkaException
+
+        try:
+            ends = {p: self._ends(p) for p in self._consumer.list_topics(self._topic, timeout=10).topics[self._topic].partitions}
+            if not self._next:
+                self._count = sum(low for low, _ in ends.values())
+                self._next = {p: low for p, (low, _) in ends.items()}
+                self._consumer.assign([self._partition(self._topic, p, low) for p, low in self._next.items()])
+            deadline = time.monotonic() + _READ_S
+            while any(self._next[p] < high for p, (_, high) in ends.items()):
+                self._take(self._consumer.consume(10_000, 0.1))
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"topic {self._topic} could not be read to its end in {_READ_S:.0f} s", hint="./weir logs kafka shows why")
+        except KafkaException as error:
+            raise Unavailable(f"Kafka does not tell the records of {self._topic}: {error}", hint="./weir logs kafka shows why") from error
+        return self._count
+
+    def _take(self, messages: list[Any]) -> None:
+        from confluent_kafka import KafkaException
+
+        for message in messages:
+            if message.error() is not None:
+                raise KafkaException(message.error())
+        self._count += len(messages)
+        positions = self._consumer.position([self._partition(self._topic, p) for p in self._next])  # past markers too
+        self._next |= {p.partition: max(p.offset, self._next[p.partition]) for p in positions}
+
+    def _ends(self, partition: int) -> tuple[int, int]:
+        low, high = self._consumer.get_watermark_offsets(self._partition(self._topic, partition), timeout=10)
+        return int(low), int(high)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close()
 
 
 def source_rows(dsn: str) -> dict[str, int]:
@@ -48,7 +90,7 @@ def source_rows(dsn: str) -> dict[str, int]:
         return {table: int((connection.execute(f"SELECT count(*) FROM public.{table}").fetchone() or (0,))[0]) for table in _STAGED}
 
 
-def count(endpoints: Endpoints, client: ClickHouse, *, staged: bool = True) -> Counts:
+def count(endpoints: Endpoints, client: ClickHouse, events: TopicRecords, *, staged: bool = True) -> Counts:
     """Count everything once; without `staged`, events only (before dbt has made the staging tables)."""
     source = source_rows(endpoints.postgres_dsn) if staged else {}
     sink = {
@@ -59,8 +101,7 @@ def count(endpoints: Endpoints, client: ClickHouse, *, staged: bool = True) -> C
         f"SELECT countIf(reject_reason = ''), dateDiff('millisecond', max(produced_at), now64(3)) FROM {names.LANDING_EVENTS}"
     ).split("\t")
     quarantined = int(client.execute(f"SELECT count() FROM {names.QUARANTINE} WHERE topic = '{names.TOPIC_USER_EVENTS}'"))
-    events_in = topic_records(endpoints.kafka_bootstrap, names.TOPIC_USER_EVENTS)
-    return Counts(source, sink, events_in, int(row[0]), quarantined, max(0, int(row[1])) if int(row[0]) else 0)
+    return Counts(source, sink, events.count(), int(row[0]), quarantined, max(0, int(row[1])) if int(row[0]) else 0)
 
 
 def wait(endpoints: Endpoints, client: ClickHouse, report: Callable[[Counts], None], *, staged: bool = True, wait_s: float = _WAIT_S) -> Counts:
@@ -70,17 +111,21 @@ def wait(endpoints: Endpoints, client: ClickHouse, report: Callable[[Counts], No
         ContractViolation: they do not agree in time; says which.
     """
     deadline = time.monotonic() + wait_s
-    while True:
-        found = count(endpoints, client, staged=staged)
-        report(found)
-        if found.reconciled():
-            return found
-        if time.monotonic() > deadline:
-            raise ContractViolation(
-                f"source and sink differ after {wait_s:.0f} s: rows {found.source_rows} against {found.sink_rows}, {found.lag()} events apart",
-                hint="./weir logs ingest and ./weir logs connect show why",
-            )
-        time.sleep(0.25)
+    events = TopicRecords(endpoints.kafka_bootstrap, names.TOPIC_USER_EVENTS)
+    try:
+        while True:
+            found = count(endpoints, client, events, staged=staged)
+            report(found)
+            if found.reconciled():
+                return found
+            if time.monotonic() > deadline:
+                raise ContractViolation(
+                    f"source and sink differ after {wait_s:.0f} s: rows {found.source_rows} against {found.sink_rows}, {found.lag()} events apart",
+                    hint="./weir logs ingest and ./weir logs connect show why",
+                )
+            time.sleep(0.25)
+    finally:
+        events.close()
 
 
 def check_journal(client: ClickHouse, journal: Journal) -> None:
