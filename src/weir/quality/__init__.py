@@ -6,11 +6,12 @@ In: endpoints. Out: one `Report`. Keep: read-only; a part that could not be aske
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from weir.contracts import names
 from weir.contracts.endpoints import Endpoints
-from weir.quality import ask
+from weir.quality import ask, gaps
 from weir.quality.judge import Hop, PartitionCount, Report, TableCount, Verdict, judge
 
 __all__ = ["Report", "Verdict", "verdict"]
@@ -27,7 +28,9 @@ def verdict(endpoints: Endpoints, *, now_ms: int | None = None) -> Report:
     facts = ask.clickhouse(endpoints.clickhouse_url, offsets)
     now = int(time.time() * 1000) if now_ms is None else now_ms
     tables = [TableCount(t, source.get(t), facts.staging.get(t)) for t in ask.CDC_TABLES]
-    partitions = partition_counts(offsets, facts)
+    owed = {key: landed.owed for key, landed in (facts.landed or {}).items()}
+    lost, trailing = gaps.look(endpoints.kafka_bootstrap, endpoints.clickhouse_url, offsets, owed) if offsets and facts.landed is not None else ({}, set())
+    partitions = partition_counts(offsets, facts, lost, trailing)
     hops = [Hop(name, at, None if at is None else max(0, now - at)) for name, at in facts.newest.items()]
     return judge(
         tables, partitions, hops, facts.quarantine, cdc_topics={t: topic for t, (_, topic) in ask.CDC_TABLES.items()}, now_ms=now,
@@ -35,7 +38,9 @@ def verdict(endpoints: Endpoints, *, now_ms: int | None = None) -> Report:
     )
 
 
-def partition_counts(offsets: dict[tuple[str, int], ask.Offsets] | None, facts: ask.ClickHouseFacts) -> list[PartitionCount]:
+def partition_counts(
+    offsets: dict[tuple[str, int], ask.Offsets] | None, facts: ask.ClickHouseFacts, lost: Mapping[gaps.Key, int | None], trailing: Collection[gaps.Key]
+) -> list[PartitionCount]:
     """Join what Kafka and ClickHouse told. Pure. Partitions that neither named come from the contract, as unknown."""
     keys = {(t, p) for t, n in names.PARTITIONS.items() for p in range(n)} | set(offsets or {}) | set(facts.landed or {})
     found = []
@@ -54,6 +59,8 @@ def partition_counts(offsets: dict[tuple[str, int], ask.Offsets] | None, facts: 
                 landed_distinct=landed.distinct if landed else None,
                 landed_owed=landed.owed if landed else None,
                 landed_max=landed.max if landed and landed.newest_at_ms else None,
+                lost=lost.get((topic, partition)),
+                trailing=(topic, partition) in trailing,
             )
         )
     return found

@@ -5,6 +5,7 @@ import pytest
 
 from weir.contracts import names
 from weir.quality.ask import Offsets, bound
+from weir.quality.gaps import LIMIT, Gaps
 from weir.quality.judge import PartitionCount, TableCount, Verdict, judge
 
 GOOD = PartitionCount("user-events", 0, begin=0, end=10, committed=10, ledger_rows=10, landed_rows=10, landed_distinct=10, landed_owed=10, landed_max=9)
@@ -21,7 +22,7 @@ def test_all_that_was_sent_and_landed_once_is_correct_through_now():
     assert (verdict().verdict, verdict().correct_through_ms) == (Verdict.YES, 1000)
 
 
-@pytest.mark.parametrize("change", [{"landed_rows": 11, "ledger_rows": 11}, {"ledger_rows": 9}, {"landed_owed": 9}, {"landed_max": 10}])
+@pytest.mark.parametrize("change", [{"landed_rows": 11, "ledger_rows": 11}, {"ledger_rows": 9}, {"landed_owed": 9, "lost": 1}, {"landed_max": 10}])
 def test_a_doubled_lost_unbooked_or_foreign_row_is_a_no(change):
     report = verdict(partitions=(replace(GOOD, **change), CDC))
     assert (report.verdict, report.correct_through_ms) == (Verdict.NO, None)
@@ -51,6 +52,51 @@ def test_lag_leaves_the_data_correct_through_what_is_landed():
 
 def test_a_trailing_transaction_marker_is_no_lag():
     assert (replace(CDC, end=11).lag, replace(GOOD, end=11).lag) == (0, 1)
+
+
+def test_a_gap_is_a_marker_a_loss_or_unknown_as_kafka_tells():
+    gap = replace(GOOD, landed_owed=9, landed_rows=9, landed_distinct=9, ledger_rows=9)
+    found = [verdict(partitions=(replace(gap, lost=lost), CDC)).verdict for lost in (0, 2, None)]
+    assert found == [Verdict.YES, Verdict.NO, Verdict.UNKNOWN]
+
+
+def test_markers_past_the_commit_are_no_lag_and_records_are():
+    assert (replace(GOOD, end=12, trailing=True).lag, replace(GOOD, end=12).lag) == (0, 2)
+
+
+class _Told:
+    """Stands for Kafka: gaps that hold a record, and how often it was asked."""
+
+    def __init__(self, holds):
+        self.holds, self.asked = holds, []
+
+    def __call__(self, _bootstrap):
+        return self
+
+    def records(self, key, gap):
+        self.asked.append((key, gap))
+        return self.holds.get(gap, 0)
+
+    def close(self):
+        pass
+
+
+def test_an_empty_gap_is_asked_once_and_a_lost_record_again_and_again():
+    kafka = _Told({(7, 9): 2, (20, 21): None})
+    gaps = Gaps(kafka)
+    wanted = {("user-events", 0): [(1, 2), (7, 9)], ("user-events", 1): [(3, 4)], ("user-events", 2): [(20, 21)]}
+    for _ in range(2):
+        assert gaps.lost("b", wanted) == {("user-events", 0): 2, ("user-events", 1): 0, ("user-events", 2): None}
+    assert len(kafka.asked) == 4 + 2
+
+
+def test_more_gaps_than_can_be_looked_at_are_unknown_until_later_askings_have_seen_them():
+    gaps = Gaps(_Told({}))
+    wanted = {("user-events", 0): [(n, n + 1) for n in range(0, 2 * LIMIT + 20, 2)]}
+    assert gaps.lost("b", wanted) == {("user-events", 0): None}
+    for _ in range(2):
+        last = gaps.lost("b", wanted)
+    assert last == {("user-events", 0): 0}
 
 
 def test_gaps_are_legal_where_transactions_write():
