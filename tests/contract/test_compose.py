@@ -304,6 +304,8 @@ def test_three_brokers_share_the_local_file_and_differ_only_in_the_listed_keys()
 def test_connect_runs_the_local_worker_file_and_the_local_connector(container):
     assert "./connect/worker.properties:/opt/weir/connect/worker.properties:ro" in SERVICES["connect"]["volumes"]
     assert "./connect/connectors/shop.json:/opt/weir/connect/connectors/shop.json:ro" in SERVICES["connect-setup"]["volumes"]
+    for name in ("log4j2.yaml", "otel-agent.properties", "jmx.yaml"):
+        assert f"./connect/{name}:/opt/weir/connect/{name}:ro" in SERVICES["connect"]["volumes"]
     local = (ROOT / "connect/worker.properties").read_text()
     overrides = container.worker_overrides(local_settings().endpoints)
     assert set(re.findall(r"^\S+replication\.factor=(\S+)", local, re.MULTILINE)) == {"-1"}  # as many replicas as the brokers say

@@ -224,6 +224,21 @@ def test(
     raise typer.Exit(checks.run(settings.root, long=long, only=only))
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(context: typer.Context, name: Annotated[str, typer.Argument(help="Which benchmark; without it they are listed.")] = "") -> None:
+    """Run a benchmark of bench/ and print one JSON document; its own options follow: ./weir bench startup --starts 5."""
+    settings = _settings()
+    scripts = {p.stem: p for p in sorted((settings.root / "bench").glob("*.py"))}
+    if not name:
+        for stem, script in scripts.items():
+            first = next(line for line in script.read_text().splitlines() if line.strip())
+            out.print(f"{stem:<12} {first.strip(chr(34))}", markup=False)
+        return
+    if name not in scripts:
+        raise typer.BadParameter(f"no benchmark {name!r}; there are {', '.join(scripts)}")
+    os.execv(sys.executable, [sys.executable, str(scripts[name]), *context.args])  # noqa: S606 - becoming the benchmark keeps its exit code and signals
+
+
 @app.command()
 def lock() -> None:
     """Make the requirement locks anew from requirements/*.in (needs a network)."""

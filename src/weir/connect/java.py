@@ -21,7 +21,23 @@ def binary() -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / "java-runtime" / "bin" / "java"
 
 
-def argv(home: Path, folder: str, *, heap_mb: int, quick_start: bool, main: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
+_CONNECT = Path(__file__).resolve().parents[3] / "connect"
+
+
+def agent(home: Path) -> tuple[str, ...]:
+    """Return the flags that load the OpenTelemetry agent with `connect/otel-agent.properties` and the JMX rules; nothing when its jar is not there yet."""
+    found = sorted((home / "jars" / "agents").glob("opentelemetry-javaagent-*.jar"))
+    if not found:
+        return ()
+    return (f"-javaagent:{found[-1]}", f"-Dotel.javaagent.configuration-file={_CONNECT / 'otel-agent.properties'}", f"-Dotel.jmx.config={_CONNECT / 'jmx.yaml'}")
+
+
+def agent_environment(service: str, otlp_url: str) -> dict[str, str]:
+    """Return the variables that say who the agent speaks for, and to whom."""
+    return {"OTEL_SERVICE_NAME": service, "OTEL_EXPORTER_OTLP_ENDPOINT": otlp_url, "OTEL_JMX_TARGET_SYSTEM": "kafka-broker" if service == "kafka" else "kafka-connect"}
+
+
+def argv(home: Path, folder: str, *, heap_mb: int, quick_start: bool, main: str, arguments: tuple[str, ...], flags: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return the arguments that start `main`.
 
     Args:
@@ -31,11 +47,14 @@ def argv(home: Path, folder: str, *, heap_mb: int, quick_start: bool, main: str,
         quick_start: C1 only, for processes whose peak speed does not matter; a long-lived worker wants the full JIT.
         main: the main class.
         arguments: its arguments.
+        flags: more flags of the JVM, such as `agent`'s.
     """
     archive = home / "jars" / f"{main.rsplit('.', 1)[-1]}.jsa"
-    logging = Path(__file__).resolve().parents[3] / "connect" / "log4j2.yaml"
-    flags = [f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:+AutoCreateSharedArchive", f"-XX:SharedArchiveFile={archive}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off",
+    logging = _CONNECT / "log4j2.yaml"
+    own = [f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "--enable-native-access=ALL-UNNAMED", "-Xlog:cds=off", "-Xlog:cds+dynamic=off",
              "-Xshare:auto", "-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={logging}", "-Duser.timezone=UTC"]
+    if not flags:  # with an agent the JVM can neither make nor use an archive of our classes
+        own += ["-XX:+AutoCreateSharedArchive", f"-XX:SharedArchiveFile={archive}"]
     if quick_start:
-        flags.append("-XX:TieredStopAtLevel=1")
-    return (str(binary()), *flags, "-cp", jars.class_path(home, folder), main, *arguments)
+        own.append("-XX:TieredStopAtLevel=1")
+    return (str(binary()), *own, *flags, "-cp", jars.class_path(home, folder), main, *arguments)

@@ -50,7 +50,7 @@ def prepare(home: Path, endpoints: Endpoints) -> None:
         raise ServiceFailed(f"Kafka's storage could not be formatted: {lines[-1] if lines else 'no output'}", service="kafka")
 
 
-def command(home: Path, endpoints: Endpoints) -> Command:  # noqa: ARG001 - one signature for all services
+def command(home: Path, endpoints: Endpoints) -> Command:
     """Return the broker's command."""
-    argv = java.argv(home, "kafka", heap_mb=HEAP_MB, quick_start=True, main="kafka.Kafka", arguments=(str(_properties(home)),))
-    return Command(argv, {"TZ": "UTC"}, home, None)
+    argv = java.argv(home, "kafka", heap_mb=HEAP_MB, quick_start=True, main="kafka.Kafka", arguments=(str(_properties(home)),), flags=java.agent(home))
+    return Command(argv, {"TZ": "UTC", **java.agent_environment("kafka", endpoints.otlp_url)}, home, None)

@@ -1,5 +1,6 @@
 """Locks, secrets and the connector's state, without a process."""
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +44,22 @@ def test_a_failed_task_is_seen_although_its_connector_runs():
     assert state(document) == ("FAILED", "slot is gone")
     assert state({"connector": {"state": "RUNNING"}, "tasks": []}) == ("STARTING", "")
     assert state({"connector": {"state": "RUNNING"}, "tasks": [{"state": "RUNNING"}]}) == ("RUNNING", "")
+
+
+def test_the_jvms_load_the_agent_once_its_jar_is_there_and_then_make_no_archive(tmp_path):
+    from weir.connect import java
+
+    def flags():
+        return java.argv(tmp_path, "kafka", heap_mb=64, quick_start=True, main="a.Main", arguments=("x",), flags=java.agent(tmp_path))
+
+    before = flags()
+    (tmp_path / "jars" / "agents").mkdir(parents=True)
+    jar = tmp_path / "jars" / "agents" / "opentelemetry-javaagent-9.jar"
+    jar.touch()
+    after = flags()
+    assert not [f for f in before if f.startswith("-javaagent")]
+    assert f"-javaagent:{jar}" in after
+    assert ([f for f in before if "SharedArchive" in f] != [], [f for f in after if "SharedArchive" in f]) == (True, [])
+    for flag in after:
+        if flag.startswith(("-Dotel.javaagent.configuration-file=", "-Dotel.jmx.config=")):
+            assert Path(flag.split("=", 1)[1]).exists()

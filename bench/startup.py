@@ -1,0 +1,134 @@
+"""How quick and how large the stack is: first and second start, and memory and CPU at rest. Run it by `./weir bench startup`.
+
+In: a fresh state folder below WEIR_HOME and ports of its own. Out: one JSON document. Memory is the sum of proportional set sizes (a page shared by n
+processes counts 1/n in each; /proc/PID/smaps_rollup, Linux' Documentation/filesystems/proc.rst); CPU is user and system time of the processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+PORT_SHIFT = 100  # from the stack that may be running
+
+
+def machine() -> dict[str, object]:
+    """Return what the figures were measured on."""
+    model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    return {"cpu": model, "cores": os.cpu_count(), "memory_gib": round(psutil.virtual_memory().total / 2**30, 1), "python": platform.python_version(),
+            "kernel": platform.release(), "load_average": [round(x, 2) for x in os.getloadavg()]}
+
+
+def weir(*arguments: str, env: dict[str, str]) -> str:
+    """Run one command; return its standard output.
+
+    Raises:
+        SystemExit: it failed; carries its last line.
+    """
+    done = subprocess.run([sys.executable, "-m", "weir.cli", *arguments], env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        raise SystemExit(f"weir {' '.join(arguments)} failed: {lines[-1] if lines else done.returncode}")
+    return done.stdout
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """Return a process and its descendants."""
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def pss_mib(pid: int) -> float:
+    """Return the proportional set size of a process and its descendants, in MiB."""
+    total = 0
+    for process in family(pid):
+        try:
+            text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+    return total / 1024
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU time that a process and its descendants have used, in seconds."""
+    total = 0.0
+    for process in family(pid):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total
+
+
+def at_rest(env: dict[str, str], idle_s: float, window_s: float) -> dict[str, object]:
+    """Let the stack rest, then measure memory and CPU of every process under its supervisor."""
+    supervisor = int((Path(env["WEIR_HOME"]) / "run" / "supervisord.pid").read_text())
+    services = {s["name"]: s["pid"] for s in json.loads(weir("status", "--json", env=env))["services"] if s["pid"]}
+    time.sleep(idle_s)
+    before, began = cpu_s(supervisor), time.monotonic()
+    time.sleep(window_s)
+    cores = (cpu_s(supervisor) - before) / (time.monotonic() - began)
+    return {"rested_s": idle_s, "cpu_cores": round(cores, 3), "pss_mib_total": round(pss_mib(supervisor)),
+            "pss_mib": {name: round(pss_mib(pid)) for name, pid in services.items()}}
+
+
+def measure(env: dict[str, str], starts: int, idle_s: float, window_s: float) -> dict[str, object]:
+    """Run the demo once on an empty state folder, then start the loaded stack `starts` times, then let it rest."""
+    found: dict[str, object] = {"benchmark": "startup", "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine()}
+    found["first_recommendation_s"] = round(json.loads(weir("demo", "--json", env=env))["seconds_to_ready"], 1)
+    seconds = []
+    for number in range(starts):
+        began = time.monotonic()
+        weir("up", env=env)
+        seconds.append(round(time.monotonic() - began, 1))
+        if number + 1 < starts:
+            weir("down", env=env)
+    found["second_start_s"] = seconds
+    found["at_rest"] = at_rest(env, idle_s, window_s)
+    return found
+
+
+def main() -> None:
+    """Parse the arguments, measure, print, and leave nothing behind."""
+    parser = argparse.ArgumentParser(prog="./weir bench startup", description=__doc__)
+    parser.add_argument("--starts", type=int, default=3, help="how often the loaded stack is started (default 3)")
+    parser.add_argument("--idle", type=float, default=60, help="seconds of rest before memory and CPU are read (default 60)")
+    parser.add_argument("--window", type=float, default=30, help="seconds over which CPU is counted (default 30)")
+    parser.add_argument("--json", action="store_true", help="print nothing but the document")
+    given = parser.parse_args()
+    outer = Path(os.environ["WEIR_HOME"])
+    home = outer / "bench-startup"
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    (outer / "jars").mkdir(exist_ok=True)
+    (home / "jars").symlink_to(outer / "jars")
+    env = {**os.environ, "WEIR_HOME": str(home), "WEIR_PORT_BASE": str(int(os.environ.get("WEIR_PORT_BASE", "17000")) + PORT_SHIFT)}
+    for name in [n for n in env if n.startswith("WEIR_") and n.endswith(("_URL", "_DSN", "_BOOTSTRAP")) and n != "WEIR_MAVEN_URL"]:
+        del env[name]
+    env.pop("WEIR_STARTED_AT", None)
+    try:
+        if not given.json:
+            print(f"demo, {given.starts} starts, {given.idle:.0f} s of rest: about {200 + given.starts * 20 + given.idle + given.window:.0f} s", file=sys.stderr)
+        document = measure(env, given.starts, given.idle, given.window)
+    finally:
+        subprocess.run([sys.executable, "-m", "weir.cli", "down"], env=env, capture_output=True, check=False)
+        shutil.rmtree(home, ignore_errors=True)
+    print(json.dumps(document, indent=2))
+
+
+if __name__ == "__main__":
+    main()
