@@ -6,16 +6,23 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PORT_BASE = int(os.environ.get("WEIR_TEST_PORT_BASE", "31000"))
 
 
+def listening():
+    """The ports of this stack that something listens on."""
+    return {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and PORT_BASE <= c.laddr.port < PORT_BASE + 20}
+
+
 @dataclass
 class Stack:
     home: Path
     env: dict
+    root: Path = ROOT
 
     def weir(self, *arguments, timeout=400, check=True):
         done = subprocess.run(
@@ -54,3 +61,13 @@ def stack():
     made = Stack(home, env)
     yield made
     made.weir("down", check=False)
+
+
+@pytest.fixture
+def running(stack):
+    """The stack, up and loaded, whichever test file runs first."""
+    if not (stack.home / "demo" / "journal.json").exists():
+        stack.weir("demo", "--json")
+    if {s["state"] for s in stack.status()["services"]} != {"ready"}:
+        stack.weir("up")
+    return stack

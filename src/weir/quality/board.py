@@ -103,7 +103,7 @@ def api_p99_ms(url: str) -> float | None:
     rows = ask.query(
         url,
         f"SELECT quantile(0.99)(Duration) / 1e6 AS v, count() AS n FROM {names.DB_OTEL}.otel_traces"
-        f" WHERE ServiceName IN ('api', 'weir-api') AND SpanKind = 'Server' AND Timestamp > now64(9) - INTERVAL {P99_MINUTES} MINUTE",
+        f" WHERE ServiceName = 'api' AND SpanKind = 'Server' AND Timestamp > now64(9) - INTERVAL {P99_MINUTES} MINUTE",
     )
     return float(rows[0]["v"]) if rows and rows[0]["n"] else None
 

@@ -250,7 +250,7 @@ def _operator_routes(app: FastAPI, api: Api) -> None:
 
 def create_app(home: Path, redis_url: str, telemetry: Telemetry | None = None) -> FastAPI:
     """Return the application of one worker."""
-    handles = telemetry or setup("weir-api")
+    handles = telemetry or setup("api")
     reader = RedisFeatures(redis_url)
     live = Live(home, redis_url, handles)
 
