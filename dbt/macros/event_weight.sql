@@ -5,5 +5,5 @@
 
 {#- Time decay of one interaction: halves every trending_half_life_s seconds. -#}
 {% macro decay(column) -%}
-    exp2(-(toUnixTimestamp64Milli(now64(3, 'UTC')) - toUnixTimestamp64Milli({{ column }})) / 1000. / {{ var('trending_half_life_s') }})
+    exp2(-(toUnixTimestamp64Milli({{ moment() }}) - toUnixTimestamp64Milli({{ column }})) / 1000. / {{ var('trending_half_life_s') }})
 {%- endmacro %}

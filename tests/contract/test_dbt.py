@@ -1,4 +1,5 @@
 """What dbt's folder and the contracts say of the same thing, held together."""
+import re
 from pathlib import Path
 
 import yaml
@@ -22,3 +23,45 @@ def test_every_feature_view_has_its_mart():
 def test_the_sources_are_the_landing_tables_of_the_contract():
     source = yaml.safe_load((DBT / "models" / "sources.yml").read_text())["sources"][0]
     assert {f"{source['schema']}.{t['name']}" for t in source["tables"]} == {LANDING_EVENTS, LANDING_CDC, LANDING_CATALOGUE, LANDING_PROFILE_EXPORTS}
+
+
+def _models(folder):
+    return {m["name"]: m for p in sorted((DBT / "models" / folder).glob("*.yml")) for m in yaml.safe_load(p.read_text()).get("models", ())}
+
+
+def test_every_mart_has_an_enforced_contract_with_each_column_typed_and_described():
+    marts = _models("marts")
+    assert set(marts) == {p.stem for p in (DBT / "models" / "marts").glob("*.sql")}
+    for name, mart in marts.items():
+        assert mart["config"]["contract"]["enforced"] is True, name
+        assert [c["name"] for c in mart["columns"] if not (c.get("data_type") and c.get("description"))] == [], name
+        assert mart["description"].strip(), name
+
+
+def test_every_mart_that_reckons_has_a_unit_test():
+    tested = {t["model"] for t in yaml.safe_load((DBT / "models" / "marts" / "unit_tests.yml").read_text())["unit_tests"]}
+    assert set(_models("marts")) - tested == {"user_profile"}  # it renames columns and reckons nothing
+
+
+def test_every_source_that_flows_is_watched_for_freshness():
+    source = yaml.safe_load((DBT / "models" / "sources.yml").read_text())["sources"][0]
+    watched = [t["name"] for t in source["tables"] if t.get("freshness", source["freshness"])]
+    assert watched == ["user_events", "cdc_changes", "catalogue_items"]
+
+
+# A view that fires on inserts adds what is inserted and never takes back: over rows that are updated or deleted it must keep one row a key.
+AGGREGATES = re.compile(r"\bGROUP\s+BY\b|\b(sum|count|avg|min|max|uniq\w*|group\w+|quantile\w*|arg(Min|Max)|any\w*)(State|If|Merge|SimpleState)?\s*\(|(Aggregating|Summing)MergeTree", re.IGNORECASE)
+
+
+def refused(sql):
+    """Say whether a model is an insert-triggered aggregate over rows that change."""
+    changing = re.search(r"source\('landing',\s*'(cdc_changes|catalogue_items|user_profile_exports)'\)|ref\('stg_", sql)
+    return bool("materialized='materialized_view'" in sql and changing and AGGREGATES.search(sql))
+
+
+def test_no_view_that_fires_on_inserts_aggregates_rows_that_change():
+    wrong = "{{ config(materialized='materialized_view', engine='SummingMergeTree()') }} SELECT country, 1 AS n FROM {{ source('landing', 'cdc_changes') }}"
+    assert refused(wrong)
+    assert refused("{{ config(materialized='materialized_view') }} SELECT country, count() AS n FROM {{ ref('stg_users') }} GROUP BY country")
+    assert not refused("{{ config(materialized='view') }} SELECT country, count() AS n FROM {{ ref('stg_users') }} FINAL GROUP BY country")
+    assert [p.name for p in sorted((DBT / "models").rglob("*.sql")) if refused(p.read_text())] == []

@@ -6,8 +6,8 @@ WITH scored AS (
         item_id,
         sum({{ event_weight('event_type') }} * {{ decay('occurred_at') }}) AS score,
         max(occurred_at) AS newest
-    FROM {{ ref('int_item_events') }} FINAL
-    WHERE minute >= toStartOfMinute(now('UTC') - INTERVAL 1 HOUR) AND occurred_at > now64(3, 'UTC') - INTERVAL 1 HOUR
+    FROM {{ final(ref('int_item_events')) }}
+    WHERE minute >= toStartOfMinute({{ moment() }} - INTERVAL 1 HOUR) AND occurred_at > {{ moment() }} - INTERVAL 1 HOUR
     GROUP BY place, item_id
 )
 SELECT

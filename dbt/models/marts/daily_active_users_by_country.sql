@@ -2,7 +2,7 @@
 
 SELECT
     toDate(occurred_at) AS day,
-    toString(country) AS country,
+    CAST(country, 'String') AS country,
     toInt64(uniqExact(user_id)) AS users
-FROM {{ ref('int_user_events') }} FINAL
+FROM {{ final(ref('int_user_events')) }}
 GROUP BY day, country

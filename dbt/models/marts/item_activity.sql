@@ -5,6 +5,6 @@ SELECT
     toInt64(count()) AS interactions_1h,
     sum({{ event_weight('event_type') }} * {{ decay('occurred_at') }}) AS trending_score,
     max(occurred_at) AS event_timestamp
-FROM {{ ref('int_item_events') }} FINAL
-WHERE minute >= toStartOfMinute(now('UTC') - INTERVAL 1 HOUR) AND occurred_at > now64(3, 'UTC') - INTERVAL 1 HOUR
+FROM {{ final(ref('int_item_events')) }}
+WHERE minute >= toStartOfMinute({{ moment() }} - INTERVAL 1 HOUR) AND occurred_at > {{ moment() }} - INTERVAL 2 HOUR
 GROUP BY item_id

@@ -8,4 +8,4 @@ SELECT
     country,
     preferred_genre,
     changed_at AS event_timestamp
-FROM {{ ref('stg_users') }} FINAL
+FROM {{ final(ref('stg_users')) }}

@@ -97,7 +97,7 @@ def _load(stage: _Stage) -> tuple[journal.Journal, Counts]:
 
 def _build(stage: _Stage, api: follow.Api) -> None:
     with stage.step("dbt build (models, tests)"):
-        build.build(stage.environment)
+        build.build(stage.environment, ("--exclude-resource-type", "unit_test"))  # ./weir run dbt build runs those too
     with stage.step("feast apply"):
         apply.apply(stage.environment)
     with stage.step("materialize"):
