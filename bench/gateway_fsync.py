@@ -1,6 +1,6 @@
 """What it costs that an acknowledged insert is synced: the same inserts over HTTP, with and without, in turn. Prints JSON.
 
-Run: `./weir run python -m bench.gateway_fsync [--rounds 40]`. It starts a gateway of its own on a free port and a temporary folder.
+Run it by `./weir bench gateway_fsync [--rounds 40]`. It starts a gateway of its own on a free port and in a temporary folder.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import httpx
 
+_ROOT = Path(__file__).resolve().parents[1]
 _OFF = "fsync_after_insert = 0, fsync_part_directory = 0"
 _WINDOW = "non_replicated_deduplication_window = 1000"
 
@@ -28,7 +29,7 @@ def _start(folder: str) -> tuple[subprocess.Popen[bytes], str]:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     command = [sys.executable, "-m", "weir.gateway", "--path", folder, "--port", str(port)]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": "src", "WEIR_OTLP_URL": ""})
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(_ROOT / "src"), "WEIR_OTLP_URL": ""})
     url = f"http://127.0.0.1:{port}"
     for _ in range(300):
         try:
@@ -83,5 +84,4 @@ def measure(client: httpx.Client, rounds: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path("src").resolve()))
     main()
