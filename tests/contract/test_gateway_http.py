@@ -1,33 +1,14 @@
 """The gateway against what ClickHouse's HTTP interface does (its documentation, interfaces/http), and through a real client."""
 import os
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import clickhouse_connect
 import httpx
 import pytest
+from tests.contract.gateway_server import ROOT, Server, free_port
 
-ROOT = Path(__file__).resolve().parents[2]
-PORT = 22105
-URL = f"http://127.0.0.1:{PORT}"
-
-
-def _start(path):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "weir.gateway", "--path", str(path), "--port", str(PORT)], env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, cwd=ROOT
-    )
-    deadline = time.monotonic() + 40
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(f"{URL}/ping").text == "Ok.\n":
-                return process
-        except httpx.HTTPError:
-            time.sleep(0.1)
-    process.kill()
-    raise AssertionError("the gateway did not start")
+URL = ""  # of the module's gateway
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +18,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def gateway(folder):
-    holder = [_start(folder)]
+    server = Server(folder).start()
+    global URL  # noqa: PLW0603 - (own) the helper below asks the module's one gateway
+    URL = server.url
     for sql in ("CREATE DATABASE IF NOT EXISTS d ENGINE = Atomic", "CREATE TABLE d.t (a Int64, s String) ENGINE = MergeTree ORDER BY a"):
         assert _post(sql).status_code == 200
-    yield holder
-    holder[0].terminate()
-    assert holder[0].wait(20) == 0
+    yield server
+    assert server.stop() == 0
 
 
 def _post(sql, body=b"", **query):
@@ -146,7 +128,7 @@ def test_one_token_counts_once_in_the_table_and_in_the_view_behind_it(gateway):
 
 def test_a_second_process_on_the_same_folder_is_refused_in_a_sentence(gateway, folder):
     done = subprocess.run(
-        [sys.executable, "-m", "weir.gateway", "--path", str(folder), "--port", str(PORT + 1)],
+        [sys.executable, "-m", "weir.gateway", "--path", str(folder), "--port", str(free_port())],
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
     )
     assert done.returncode == 1
@@ -158,7 +140,6 @@ def test_what_was_acknowledged_is_there_after_kill_9(gateway, folder):
     _post("CREATE TABLE d.k (a Int64) ENGINE = MergeTree ORDER BY a")
     for i in range(30):
         assert _post("INSERT INTO d.k FORMAT TSV", f"{i}\n".encode()).status_code == 200
-    gateway[0].send_signal(signal.SIGKILL)
-    gateway[0].wait(10)
-    gateway[0] = _start(folder)
+    gateway.kill()
+    gateway.start()
     assert _post("SELECT count(), uniqExact(a) FROM d.k").text == "30\t30\n"

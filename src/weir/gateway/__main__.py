@@ -1,10 +1,13 @@
-"""`python -m weir.gateway --path DIR --port N`: serve one data folder on loopback until SIGTERM."""
+"""`python -m weir.gateway --path DIR --port N`: serve one data folder on loopback until SIGTERM.
+
+On SIGTERM it takes no more queries, lets those that run end for DRAIN_S, stops the rest, and closes the engine; statements that do not stop
+within STOP_S more leave the engine open, and the process ends as a killed one would: what was acknowledged is on the disk.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import logging
 import os
 import signal
@@ -15,18 +18,41 @@ import uvicorn
 
 from weir.gateway.app import Gateway
 from weir.gateway.engine import Engine
+from weir.telemetry import setup
+
+DRAIN_S = 5.0
+STOP_S = 6.0
+log = logging.getLogger("weir.gateway")
+
+
+class _Unfinished(logging.Filter):
+    """Leaves out uvicorn's word on an answer without an end: it is how an exception after data is told (exchange.py)."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "without completing response" not in record.getMessage()
 
 
 async def _serve(gateway: Gateway, host: str, port: int) -> None:
-    server = uvicorn.Server(uvicorn.Config(gateway, host=host, port=port, log_level="warning", access_log=False, timeout_keep_alive=600, loop="uvloop", timeout_graceful_shutdown=8))
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # (own) uvicorn would raise the signal again and skip close()
-    loop = asyncio.get_running_loop()
+    config = uvicorn.Config(
+        gateway, host=host, port=port, log_level="warning", access_log=False, timeout_keep_alive=600, loop="uvloop", http="httptools",
+        timeout_graceful_shutdown=int(DRAIN_S + STOP_S), limit_max_requests=None, h11_max_incomplete_event_size=1 << 20,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    loop, draining = asyncio.get_running_loop(), []  # type: tuple[asyncio.AbstractEventLoop, list[asyncio.Task[None]]]
+
+    def stop() -> None:
+        if not draining:
+            draining.append(loop.create_task(gateway.drain(DRAIN_S)))
+            server.should_exit = True
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
-    config = server.config
+        loop.add_signal_handler(number, stop)
     config.load()
+    logging.getLogger("uvicorn.error").addFilter(_Unfinished())
     server.lifespan = config.lifespan_class(config)
     await server._serve()  # noqa: SLF001 - serve() would capture our signals (uvicorn.Server.capture_signals)
+    for task in draining:
+        task.cancel()
 
 
 def main() -> None:
@@ -44,13 +70,16 @@ def main() -> None:
         engine = Engine(arguments.path, memory_bytes=arguments.memory)
     except RuntimeError as error:
         sys.exit(str(error))
-    memory = Path("/dev/shm")  # noqa: S108 - memory-backed; our own subfolder of mode 0700
-    spool = memory / f"weir-spool-{os.geteuid()}-{hashlib.sha256(str(arguments.path.resolve()).encode()).hexdigest()[:12]}" if os.access(memory, os.W_OK) else arguments.path / "spool"
-    gateway = Gateway(engine, spool)
+    telemetry = setup("clickhouse")
+    gateway = Gateway(engine, arguments.path.resolve() / "spool", telemetry=telemetry)
     try:
         asyncio.run(_serve(gateway, arguments.host, arguments.port))
     finally:
-        gateway.close()
+        closed = gateway.close(STOP_S)
+        telemetry.shutdown()
+        if not closed:
+            log.error("%d statements did not stop: the engine is left as a kill would leave it", engine.active)
+            os._exit(1)
 
 
 if __name__ == "__main__":

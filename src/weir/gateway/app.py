@@ -1,227 +1,215 @@
 """ClickHouse's HTTP interface as an ASGI application around the engine.
 
 In: requests as in ClickHouse's documentation (interfaces/http). Out: its answers and headers. Keep: an exception has its code, name and
-status; more work than slots waits, and past the queue gets 503 with Retry-After.
+status; more work than slots waits, and past the queue gets 503 with Retry-After; a query id runs once at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
+import contextlib
 import json
-import re
-import tempfile
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
-from weir.gateway import coding, statements
-from weir.gateway.engine import SESSION_TIMEOUT_S, Answer, Engine
-from weir.gateway.failures import Failure, failure
+from opentelemetry.trace import SpanKind
 
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+from weir.gateway import answer, coding, request
+from weir.gateway.body import Body
+from weir.gateway.engine import Engine
+from weir.gateway.exchange import Exchange, Send
+from weir.gateway.failures import Failure, busy, failure
+from weir.gateway.lanes import OPEN, ClientGoneError, Lanes
+from weir.gateway.request import Request
+from weir.telemetry import Telemetry
+
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
-SLOTS = 24  # statements at once; the engine has two cores here, and heavy ones share them
-QUEUE = 200
-BODY_MAX = 1 << 30
-
-# Parameters of the interface itself; every other one is a setting, as on the server.
-_OWN = frozenset({"query", "database", "default_format", "session_id", "session_timeout", "session_check", "user", "password", "query_id",
-                  "compress", "decompress", "quota_key", "buffer_size", "wait_end_of_query", "stacktrace", "role", "client_protocol_version",
-                  "http_headers_progress_interval_ms", "send_progress_in_http_headers", "close_session", "enable_http_compression"})
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-_CONTENT_TYPE = {"JSON": "application/json; charset=UTF-8", "JSONCompact": "application/json; charset=UTF-8", "JSONEachRow": "application/x-ndjson; charset=UTF-8",
-                 "CSV": "text/csv; charset=UTF-8; header=absent", "CSVWithNames": "text/csv; charset=UTF-8; header=present",
-                 "TabSeparated": "text/tab-separated-values; charset=UTF-8", "Native": "application/octet-stream", "Parquet": "application/octet-stream",
-                 "RowBinary": "application/octet-stream", "ArrowStream": "application/octet-stream", "Arrow": "application/octet-stream"}
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request, read."""
-
-    method: str
-    path: str
-    url: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes
+_BATCH_BYTES = 256 << 10  # of a body, taken by a thread at a time
+_INLINE_BYTES = 64 << 10  # less is decoded at once: a thread would take longer
+_SWEEP_S = 5.0
+_KILL_EVERY_S = 0.2
+_KINDS = frozenset({"SELECT", "INSERT", "WITH", "CREATE", "ALTER", "DROP", "SHOW", "DESCRIBE", "EXISTS", "SET", "USE", "KILL", "OPTIMIZE", "TRUNCATE", "SYSTEM", "EXPLAIN"})
 
 
 class Gateway:
     """The application. `users`: name to password; empty means that user `default` needs none."""
 
-    def __init__(self, engine: Engine, spool: Path, users: Mapping[str, str] | None = None) -> None:
-        self._engine, self._spool, self._users = engine, spool, dict(users or {})
-        self._pool = ThreadPoolExecutor(max_workers=SLOTS, thread_name_prefix="query")
-        self._under_way = 0
+    def __init__(self, engine: Engine, spool: Path, *, telemetry: Telemetry, users: Mapping[str, str] | None = None, lanes: Lanes | None = None) -> None:
+        self._engine, self._spool, self._telemetry, self._users = engine, spool, telemetry, dict(users or {})
+        self._lanes = lanes or Lanes()
+        self._pool = ThreadPoolExecutor(max_workers=OPEN + 4, thread_name_prefix="query")
+        self._ids: set[str] = set()
+        self._none_runs = asyncio.Event()
+        self._none_runs.set()
+        self._draining = False
         spool.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for left in spool.glob("*.data"):  # an earlier process's spooled bodies: never acknowledged
+        for left in spool.glob("*.data"):  # an earlier process's files: never acknowledged, or never sent
             left.unlink()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-            return
-        if scope["type"] != "http":
-            return
-        query_id = ""
-        try:
-            request = await self._read(scope, receive)
-            query_id = request.url.get("query_id") or request.headers.get("x-clickhouse-query-id") or str(uuid.uuid4())
-            status, headers, body = await self._answer(request, query_id)
-        except ValueError as problem:  # a parameter of the interface that is not what it must be
-            status, body, headers = 400, f"Code: 36. DB::Exception: {problem}. (BAD_ARGUMENTS)\n".encode(), {"X-ClickHouse-Exception-Code": "36"}
-        except Failure as error:
-            status, body = error.status, error.text.encode() + b"\n"
-            headers = {"X-ClickHouse-Exception-Code": str(error.code), "Content-Type": "text/plain; charset=UTF-8"}
-            if status == 503:  # noqa: PLR2004 - the status itself
-                headers["Retry-After"] = "1"
-        if query_id:
-            headers["X-ClickHouse-Query-Id"] = query_id
-        headers |= {"X-ClickHouse-Timezone": "UTC", "X-ClickHouse-Server-Display-Name": "weir", "Content-Length": str(len(body))}
-        await send({"type": "http.response.start", "status": status, "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()]})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
 
-    @staticmethod
-    async def _lifespan(receive: Receive, send: Send) -> None:
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        sweeper = asyncio.ensure_future(self._sweep())
         while True:
             message = await receive()
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":
+                sweeper.cancel()
                 return
 
-    @staticmethod
-    async def _read(scope: dict[str, Any], receive: Receive) -> Request:
-        headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
-        chunks, size = [], 0
+    async def _sweep(self) -> None:
         while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise failure(210, "NETWORK_ERROR", "The client went away")
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > BODY_MAX:
-                raise failure(307, "TOO_MANY_BYTES", f"A request's body may have {BODY_MAX} bytes", 413)
-            chunks.append(chunk)
-            if not message.get("more_body"):
-                break
-        url = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-        return Request(scope["method"], scope["path"], url, headers, b"".join(chunks))
+            await asyncio.sleep(_SWEEP_S)
+            await asyncio.to_thread(self._engine.sessions.sweep)
 
-    async def _answer(self, request: Request, query_id: str) -> tuple[int, dict[str, str], bytes]:
-        plain = {"Content-Type": "text/plain; charset=UTF-8"}
-        if request.path in {"/ping", "/replicas_status"} or (request.path == "/" and request.method in {"GET", "HEAD"} and "query" not in request.url):
-            return 200, plain, b"Ok.\n"
-        if request.path == "/health":
-            return 200, {"Content-Type": "application/json"}, json.dumps({"version": self._engine.version, "under_way": self._under_way}).encode()
-        if request.path not in {"/", "/query"}:
-            return 404, plain, f"There is no handle {request.path}\n".encode()
-        self._authenticate(request)
-        if self._under_way >= SLOTS + QUEUE:
-            raise failure(202, "TOO_MANY_SIMULTANEOUS_QUERIES", f"Too many simultaneous queries. Maximum: {SLOTS + QUEUE}")
-        self._under_way += 1
+    async def _http(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        asked = request.from_scope(scope)
+        begun, started, status, kind = False, time.monotonic(), 200, "none"
+        query_id = asked.url.get("query_id") or asked.headers.get("x-clickhouse-query-id") or ""
+
+        async def sending(message: dict[str, Any]) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, self._execute, request, query_id)
-        finally:
-            self._under_way -= 1
+            plain = self._plain(asked)
+            if plain is not None:
+                await self._send(send, asked, *plain, query_id="")
+                return
+            query_id = query_id or str(uuid.uuid4())
+            kind = await self._query(asked, query_id, receive, sending)
+        except ClientGoneError:
+            status = 499
+            self._telemetry.count("weir.gateway.clients_gone")
+        except Failure as error:
+            status = error.status
+            if not begun:
+                await self._send(send, asked, status, answer.of_failure(error), error.text.encode() + b"\n", query_id=query_id)
+        elapsed_ms = (time.monotonic() - started) * 1000
+        self._telemetry.record("weir.gateway.request_ms", elapsed_ms, {"kind": kind if kind in _KINDS else "other", "status": status})
 
-    def _authenticate(self, request: Request) -> None:
-        name, password = request.headers.get("x-clickhouse-user", ""), request.headers.get("x-clickhouse-key", "")
-        scheme, _, value = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "basic":
+    def _plain(self, asked: Request) -> tuple[int, answer.Headers, bytes] | None:
+        """Return (status, headers, body) of a request that is no query, else None."""
+        text: answer.Headers = [("Content-Type", answer.TEXT)]
+        if asked.path in {"/ping", "/replicas_status"} or (asked.path == "/" and asked.method in {"GET", "HEAD"} and "query" not in asked.url):
+            return 200, text, b"Ok.\n"
+        if asked.path == "/health":
+            lanes = self._lanes
+            state = {"version": self._engine.version, "under_way": lanes.running, "waiting": lanes.waiting, "beyond": lanes.beyond,
+                     "sessions": len(self._engine.sessions), "draining": self._draining}  # fmt: skip
+            return 200, [("Content-Type", "application/json")], json.dumps(state).encode()
+        if asked.path not in {"/", "/query"}:
+            return 404, text, f"There is no handle {asked.path}\n".encode()
+        return None
+
+    async def _send(self, send: Send, asked: Request, status: int, headers: answer.Headers, body: bytes, *, query_id: str) -> None:
+        closing = [("Connection", "close")] if self._draining else []
+        raw = [*answer.always(query_id), *headers, *closing, ("Content-Length", str(len(body)))]
+        await send({"type": "http.response.start", "status": status, "headers": [(k.lower().encode(), v.encode()) for k, v in raw]})
+        await send({"type": "http.response.body", "body": b"" if asked.method == "HEAD" else body})
+
+    async def _query(self, asked: Request, query_id: str, receive: Receive, send: Send) -> str:
+        """Run a query and answer it; return its kind."""
+        request.authenticate(asked, self._users)
+        if self._draining:
+            raise busy("The server is shutting down")
+        if query_id in self._ids:
+            raise failure(216, "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING", f"Query with id = {query_id} is already running")
+        self._ids.add(query_id)
+        self._none_runs.clear()
+        decoder = coding.decoder(asked.headers.get("content-encoding", ""), native_framing=asked.on("decompress"))
+        body = Body(asked.url.get("query", "").encode("utf-8", "surrogateescape"), self._spool, decoder, is_form=asked.is_form)
+        try:
+            await _receive(receive, body)
+            inline = body.size <= _INLINE_BYTES and not asked.is_form
+            planning = (asked, body, self._spool, query_id)
+            plan = request.plan(*planning) if inline else await asyncio.to_thread(request.plan, *planning)
+            gone = asyncio.ensure_future(_gone(receive))
             try:
-                name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
-            except ValueError:
-                raise failure(516, "AUTHENTICATION_FAILED", "Invalid HTTP Basic authentication") from None
-        name = name or request.url.get("user", "default")
-        password = password or request.url.get("password", "")
-        if self._users and self._users.get(name) != password:
-            raise failure(516, "AUTHENTICATION_FAILED", f"{name}: Authentication failed: password is incorrect, or there is no user with such name")
-
-    def _execute(self, request: Request, query_id: str) -> tuple[int, dict[str, str], bytes]:
-        body = coding.decode(request.body, request.headers.get("content-encoding", "").lower())
-        if len(body) > BODY_MAX:
-            raise failure(307, "TOO_MANY_BYTES", f"A request's body may have {BODY_MAX} bytes once it is decompressed", 413)
-        if request.url.get("decompress") == "1" or request.url.get("compress") == "1":
-            raise failure(48, "NOT_IMPLEMENTED", "Native compressed framing (compress=1, decompress=1) is not served; use Content-Encoding")
-        in_url = request.url.get("query", "").encode("utf-8", "surrogateescape")
-        sql = in_url + b"\n" + body if in_url and body and statements.read(in_url).kind != "INSERT" else in_url or body
-        statement = statements.read(sql)
-        if not statement.kind:
-            raise failure(62, "SYNTAX_ERROR", "Empty query")
-        if request.method in {"GET", "HEAD"} and statement.kind not in statements.READING:
-            raise failure(164, "READONLY", "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly")
-        head = sql if statement.insert_data_at < 0 else sql[: statement.insert_data_at]
-        why = statements.refusal(head.rstrip(b"; \t\r\n"))
-        if why:
-            raise failure(62, "SYNTAX_ERROR", why)
-        if statement.kind == "KILL":
-            sql = statements.rewrite_kill(sql)
-        path: Path | None = None
-        if statement.kind == "INSERT" and statement.clause_at >= 0 and not statement.has_values:
-            data = body if in_url else sql[statement.insert_data_at :]
-            sql, path = self._spooled(sql, statement, data)
-        try:
-            answer = self._run(request, sql, statement, query_id)
+                await self._exchange(Exchange(self._engine, self._pool, self._lanes, send, asked, plan, gone, lambda: self._draining), asked, plan.statement.kind)
+            finally:
+                gone.cancel()
         finally:
-            if path is not None:
-                path.unlink(missing_ok=True)
-        return self._respond(request, statement, answer)
+            self._ids.discard(query_id)
+            if not self._ids:
+                self._none_runs.set()
+            body.discard()
+        return plan.statement.kind
 
-    def _spooled(self, sql: bytes, statement: statements.Statement, data: bytes) -> tuple[bytes, Path | None]:
-        if statement.insert_data_at < 0 and statement.format == "":
-            statement = statements.Statement("INSERT", "TabSeparated", len(sql), len(sql), has_values=False)
-            sql += b" FORMAT TabSeparated"
-            statement = statements.read(sql)
-        with tempfile.NamedTemporaryFile(dir=self._spool, suffix=".data", delete=False) as file:
-            file.write(data)
-        return statements.from_file(sql, statement, file.name), Path(file.name)
+    async def _exchange(self, exchange: Exchange, asked: Request, kind: str) -> None:
+        parent = asked.headers.get("traceparent", "")
+        attributes = {"kind": kind if kind in _KINDS else "other"}
+        try:
+            if not parent:  # spans are for requests that someone traces: one for each would write more than it tells
+                await exchange.run()
+                return
+            with self._telemetry.span("weir.gateway.query", kind=SpanKind.SERVER, parent=parent, attributes=attributes):
+                await exchange.run()
+        finally:
+            self._telemetry.record("weir.gateway.queue_s", exchange.queued_s)
+            if exchange.restarts:
+                self._telemetry.count("weir.gateway.restarts", exchange.restarts)
 
-    def _run(self, request: Request, sql: bytes, statement: statements.Statement, query_id: str) -> Answer:
-        settings = {k: v for k, v in request.url.items() if k not in _OWN and not k.startswith("param_")}
-        wrong = [k for k in settings if not _NAME.fullmatch(k)]
-        if wrong:
-            raise failure(115, "UNKNOWN_SETTING", f"Unknown setting '{wrong[0]}'", 404)
-        settings["log_comment"] = query_id  # the engine takes no query id from a caller; query_log and KILL find it here
-        output = statement.format if statement.kind != "INSERT" and statement.format else request.url.get("default_format") or request.headers.get(
-            "x-clickhouse-format") or "TabSeparated"
-        return self._engine.run(
-            sql, output=output, database=request.url.get("database") or request.headers.get("x-clickhouse-database", ""), settings=settings,
-            parameters={k.removeprefix("param_"): v for k, v in request.url.items() if k.startswith("param_")},
-            session=request.url.get("session_id", ""), session_timeout_s=float(request.url.get("session_timeout", SESSION_TIMEOUT_S)),
-            session_check=request.url.get("session_check") == "1",
-        )
+    async def drain(self, wait_s: float) -> None:
+        """Take no more queries; let those that run end, for at most `wait_s`, then stop them."""
+        self._draining = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._none_runs.wait(), wait_s)
+        while self._ids:
+            for query_id in list(self._ids):
+                await asyncio.to_thread(self._engine.kill, query_id)
+            await asyncio.sleep(_KILL_EVERY_S)
 
-    @staticmethod
-    def _respond(request: Request, statement: statements.Statement, answer: Answer) -> tuple[int, dict[str, str], bytes]:
-        output = statement.format or request.url.get("default_format") or request.headers.get("x-clickhouse-format") or "TabSeparated"
-        summary = {"read_rows": answer.read_rows, "read_bytes": answer.read_bytes, "written_rows": answer.written_rows, "written_bytes": answer.written_bytes,
-                   "total_rows_to_read": "0", "result_rows": "0", "result_bytes": len(answer.body), "elapsed_ns": int(answer.elapsed_s * 1e9)}
-        headers = {"X-ClickHouse-Summary": json.dumps({k: str(v) for k, v in summary.items()}), "Content-Type": "text/plain; charset=UTF-8"}
-        body = answer.body
-        if statement.kind in statements.READING:
-            headers["X-ClickHouse-Format"] = output
-            headers["Content-Type"] = _CONTENT_TYPE.get(output, "text/plain; charset=UTF-8")
-        if request.url.get("enable_http_compression") == "1":
-            body, name = coding.encode(body, request.headers.get("accept-encoding", ""))
-            if name:
-                headers["Content-Encoding"] = name
-        return 200, headers, body
-
-    def close(self, wait_s: float = 10.0) -> None:
-        """Let running statements end, at most `wait_s`, then close the engine."""
-        deadline = time.monotonic() + wait_s
-        while self._under_way and time.monotonic() < deadline:
-            time.sleep(0.02)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    def close(self, wait_s: float) -> bool:
+        """Close the engine once no statement runs, waiting at most `wait_s`; False: one still does, and the engine was left open."""
+        if not self._engine.wait_idle(wait_s):
+            return False
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        with contextlib.suppress(OSError):
+            for left in self._spool.glob("*.data"):
+                left.unlink()
         self._engine.close()
+        return True
+
+
+async def _receive(receive: Receive, body: Body) -> None:
+    """Read the body of a request.
+
+    Raises:
+        ClientGoneError: the client closed its connection first. Failure: the body cannot be taken.
+    """
+    held: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        held.append(message.get("body", b""))
+        size += len(held[-1])
+        more = message.get("more_body", False)
+        if not more or size >= _BATCH_BYTES:
+            raw = b"".join(held)
+            if size <= _INLINE_BYTES:
+                body.feed(raw)
+            else:
+                await asyncio.to_thread(body.feed, raw)
+            held.clear()
+            size = 0
+    body.end()
+
+
+async def _gone(receive: Receive) -> None:
+    """Return when the client closes its connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,96 +1,83 @@
 """The engine in this process: one data folder, a connection per request or session, worker threads.
 
-In: SQL. Out: `Answer`. Keep: temporary tables, USE and SET belong to a connection, so each request without a session has its own; the folder
-is locked for as long as the process lives.
+In: `Work`. Out: a `Running` statement that is read piece by piece. Keep: temporary tables, USE and SET belong to a connection, so each request
+without a session has its own; what a request sets in a session is undone; the folder is locked for as long as the process lives; the engine
+is never closed under a statement.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import threading
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from weir.gateway.failures import Failure, failure, from_engine
+from weir.gateway import config, tokens
+from weir.gateway.config import PINNED
+from weir.gateway.running import OURS, Counts, Running, quote
+from weir.gateway.sessions import TIMEOUT_S, Sessions
 
-SESSION_TIMEOUT_S = 60.0
-SESSION_TIMEOUT_MAX_S = 3600.0
+__all__ = ["PINNED", "Counts", "Engine", "Running", "Work"]
 
-# Pinned, never inherited: defaults changed between releases, and the exactly-once claim rests on these.
-PINNED = {
-    "async_insert": "0",
-    "deduplicate_blocks_in_dependent_materialized_views": "1",
-    "implicit_select": "0",
-    "max_memory_usage": str(2 << 30),
-    "log_queries": "1",
-}
+log = logging.getLogger(__name__)
 
-_CONFIG = """<clickhouse>
-  <logger><level>none</level></logger>
-  <timezone>UTC</timezone>
-  <max_server_memory_usage>{memory}</max_server_memory_usage>
-  <mark_cache_size>67108864</mark_cache_size>
-  <uncompressed_cache_size>0</uncompressed_cache_size>
-  <background_pool_size>2</background_pool_size>
-  <backups><allowed_path>{path}/backups/</allowed_path></backups>
-  <query_log><database>system</database><table>query_log</table><flush_interval_milliseconds>5000</flush_interval_milliseconds><ttl>event_date + INTERVAL 3 DAY DELETE</ttl></query_log>
-  <part_log><database>system</database><table>part_log</table><flush_interval_milliseconds>5000</flush_interval_milliseconds><ttl>event_date + INTERVAL 3 DAY DELETE</ttl></part_log>
-  <query_views_log><database>system</database><table>query_views_log</table><flush_interval_milliseconds>5000</flush_interval_milliseconds><ttl>event_date + INTERVAL 3 DAY DELETE</ttl></query_views_log>
-</clickhouse>
-"""
+# The engine takes no query id from a caller. This setting is free for a caller's text (it names a client towards remote servers, of which
+# there are none) and stands in system.processes and in the query log, so the client's id goes there; log_comment stays the client's own.
+TAG = "chdb_client_name"
+CLIENT_ID = f"if(Settings['{TAG}'] = '', query_id, Settings['{TAG}'])"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a statement gave: `body`, and the counts of the summary header."""
+class Work:
+    """A statement to run. `settings` and `database` hold for it alone; `external`: statements that make its external tables, run before it."""
 
-    body: bytes
-    read_rows: int
-    read_bytes: int
-    written_rows: int
-    written_bytes: int
-    elapsed_s: float
-
-
-def quote(value: str) -> str:
-    """Return `value` as a string literal."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-@dataclass
-class _Session:
-    connection: Any
-    timeout_s: float
-    used_at_s: float
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    sql: bytes
+    query_id: str
+    output: str = "TabSeparated"
+    database: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    session: str = ""
+    session_timeout_s: float = TIMEOUT_S
+    session_check: bool = False
+    session_end: bool = False
+    readonly: bool = False
+    streamed: bool = False
+    progress: bool = False
+    external: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Engine:
     """The engine on one data folder.
 
     Raises:
-        Failure: from `run`, when the engine refuses a statement. RuntimeError: the folder belongs to another process.
+        Failure: from `start`, when the engine refuses a statement. RuntimeError: the folder belongs to another process.
     """
 
     def __init__(self, path: Path, *, memory_bytes: int = 4 << 30) -> None:
         os.environ["TZ"] = "UTC"
         path.mkdir(parents=True, exist_ok=True)
         self._lock_file = self._lock(path)
-        config = path / "engine.xml"
-        config.write_text(_CONFIG.format(memory=memory_bytes, path=path))
+        self._data = path / "data"
+        for orphan in tokens.repair(self._data):
+            log.warning("dropped the deduplication token of part %s, which is not in %s: a process was killed while it was inserted", orphan.part, orphan.table.name)
         import chdb
 
         self._chdb = chdb
-        self._address = f"{path / 'data'}?config-file={config}"
+        self._address = f"{self._data}?config-file={config.write(path, memory_bytes)}"
         self._root = chdb.connect(self._address)
-        self._sessions: dict[str, _Session] = {}
-        self._sessions_lock = threading.Lock()
-        self.version = self._root.query("SELECT version()", "TabSeparated").bytes().decode().strip()
+        self._root_lock = threading.Lock()
+        self._active = 0
+        self._idle = threading.Condition()
+        self._logs: list[Path] | None = None
+        self.sessions = Sessions(self._connect)
+        self.version = self._ask("SELECT version()").strip()
+        self._prepare_query_log()
 
     @staticmethod
     def _lock(path: Path) -> IO[str]:
@@ -106,88 +93,91 @@ class Engine:
         return file
 
     def _connect(self) -> Any:
-        connection = self._chdb.connect(self._address)
-        connection.query("SET " + ", ".join(f"{k}={quote(v)}" for k, v in PINNED.items()))
-        return connection
+        return self._chdb.connect(self._address)
 
-    def _session(self, name: str, timeout_s: float, *, check: bool) -> _Session:
-        now = time.monotonic()
-        with self._sessions_lock:
-            for key, session in list(self._sessions.items()):
-                if now - session.used_at_s > session.timeout_s and session.lock.acquire(blocking=False):
-                    self._sessions.pop(key).connection.close()
-            found = self._sessions.get(name)
-            if found is None:
-                if check:
-                    raise failure(372, "SESSION_NOT_FOUND", f"Session {name} not found", 404)
-                found = self._sessions[name] = _Session(self._connect(), timeout_s, now)
-            if not found.lock.acquire(blocking=False):
-                raise failure(373, "SESSION_IS_LOCKED", f"Session {name} is locked by a concurrent client")
-            found.used_at_s, found.timeout_s = now, timeout_s
-            return found
+    def _ask(self, sql: str) -> str:
+        """Run a statement of our own."""
+        with self._root_lock:
+            return bytes(self._root.query(OURS + sql, "TabSeparated").bytes() or b"").decode()
 
-    def run(
-        self,
-        sql: bytes,
-        *,
-        output: str,
-        database: str = "",
-        settings: Mapping[str, str] | None = None,
-        parameters: Mapping[str, str] | None = None,
-        session: str = "",
-        session_timeout_s: float = SESSION_TIMEOUT_S,
-        session_check: bool = False,
-        after: Iterable[str] = (),
-    ) -> Answer:
-        """Run one statement and return its whole answer.
+    def _prepare_query_log(self) -> None:
+        """Make system.query_log a view of the engine's log, under the query ids that clients chose and without our own statements."""
+        if self._ask("SELECT engine FROM system.tables WHERE database = 'system' AND name = 'query_log'").strip() not in {"", "View"}:
+            self._ask("DROP TABLE system.query_log SYNC")  # an earlier version's; it held days of logs and nothing else
+        self._ask("SYSTEM FLUSH LOGS")
+        self._ask(
+            f"CREATE OR REPLACE VIEW system.query_log AS SELECT * REPLACE ({CLIENT_ID} AS query_id, {CLIENT_ID} AS initial_query_id) "
+            f"FROM system.{config.QUERY_LOG} WHERE NOT startsWith(query, {quote(OURS.strip())})"
+        )
 
-        Args:
-            sql: the statement.
-            output: default format of its result.
-            database: the default database.
-            settings: settings of this query alone.
-            parameters: values of {name:Type}.
-            session: id of a session, or empty.
-            session_timeout_s: seconds of silence after which the session ends.
-            session_check: refuse a session that is not there.
-            after: statements to run on the connection afterwards.
+    def start(self, work: Work) -> Running:
+        """Begin one statement; the caller reads it to its end or closes it.
+
+        Raises:
+            Failure: the engine, or the session, refuses it.
         """
-        if not session:
-            connection = self._connect()
-            try:
-                return self._run(connection, sql, output, database, settings or {}, parameters or {})
-            finally:
-                connection.close()
-        held = self._session(session, min(session_timeout_s, SESSION_TIMEOUT_MAX_S), check=session_check)
-        try:
-            return self._run(held.connection, sql, output, database, settings or {}, parameters or {})
-        finally:
-            with contextlib.suppress(Exception):
-                undo = [f"{k}={quote(PINNED[k])}" if k in PINNED else f"{k}=DEFAULT" for k in settings or {}]
-                for statement in ([f"SET {', '.join(undo)}"] if undo else []) + list(after):
-                    held.connection.query(statement)
-            held.used_at_s = time.monotonic()
-            held.lock.release()
+        session = self.sessions.take(work.session, work.session_timeout_s, check=work.session_check) if work.session else None
+        connection = session.connection if session else self._connect()
+        with self._idle:
+            self._active += 1
 
-    @staticmethod
-    def _run(connection: Any, sql: bytes, output: str, database: str, settings: Mapping[str, str], parameters: Mapping[str, str]) -> Answer:
+        def release() -> None:
+            if session:
+                self.sessions.give(session, end=work.session_end)
+            else:
+                connection.close()
+            self._ended()
+
+        running = Running(connection, session, release)
+        settings = {**work.settings, TAG: work.query_id}
+        if work.readonly and not session:  # in a session it could not be undone; there the statement's kind decides
+            settings["readonly"] = "2"
         try:
-            if database:
-                connection.query("USE `" + database.replace("`", "\\`") + "`")
-            pairs = [f"{k}={quote(v)}" for k, v in settings.items()] + [f"param_{k}={quote(v)}" for k, v in parameters.items()]
-            if pairs:
-                connection.query("SET " + ", ".join(pairs))
-            result = connection.query(sql.decode("utf-8", "surrogateescape"), output)
-            return Answer(bytes(result.bytes() or b""), result.storage_rows_read() or result.rows_read(), result.storage_bytes_read(),
-                          result.rows_written(), result.bytes_written(), result.elapsed())
-        except Failure:
+            running.begin(work.sql, work.output, work.database, settings, work.parameters, work.external, streamed=work.streamed, progress=work.progress)
+        except BaseException:
+            running.abandon()  # which releases
             raise
-        except Exception as error:
-            raise from_engine(str(error)) from error
+        return running
+
+    def _ended(self) -> None:
+        with self._idle:
+            self._active -= 1
+            self._idle.notify_all()
+
+    def kill(self, query_id: str) -> None:
+        """Ask the engine to stop the statement of this query id, if it runs; returns at once."""
+        with contextlib.suppress(Exception):
+            self._ask(f"KILL QUERY WHERE Settings['{TAG}'] = {quote(query_id)} ASYNC")
+
+    def sync_tokens(self, since_s: float) -> None:
+        """Sync the deduplication logs that were written since `since_s` (seconds since the epoch)."""
+        if self._logs is None:
+            self._logs = tokens.folders(self._data)
+        tokens.sync(self._logs, since_s)
+
+    def tables_changed(self) -> None:
+        """Note that tables may have come or gone: their deduplication logs are looked for again."""
+        self._logs = None
+
+    @property
+    def active(self) -> int:
+        """Statements begun and not ended."""
+        return self._active
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until no statement runs; False when one still does."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._active == 0, seconds)
 
     def close(self) -> None:
-        """Close every connection; the engine flushes and ends."""
-        for session in self._sessions.values():
-            session.connection.close()
+        """Close every connection; the engine flushes and ends.
+
+        Raises:
+            RuntimeError: a statement runs; closing would end the process under its threads.
+        """
+        if self._active:
+            raise RuntimeError(f"{self._active} statements still run")
+        self.sessions.close()
         self._root.close()
         self._lock_file.close()
+

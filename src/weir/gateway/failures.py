@@ -22,9 +22,11 @@ _STATUS = {
     48: 501,
 }
 UNKNOWN_EXCEPTION = 1002
+QUERY_WAS_CANCELLED = 394
+_VERSION = " (version 26.9.2.1 (official build))"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Failure(Exception):
     """An answer that is an exception: ClickHouse's `code`, HTTP `status`, and the text as the server words it."""
 
@@ -35,7 +37,12 @@ class Failure(Exception):
 
 def failure(code: int, name: str, message: str, status: int | None = None) -> Failure:
     """Return a failure of our own in the engine's words."""
-    return Failure(code, status or _STATUS.get(code, 500), f"Code: {code}. DB::Exception: {message}. ({name}) (version 26.9.2.1 (official build))")
+    return Failure(code, status or _STATUS.get(code, 500), f"Code: {code}. DB::Exception: {message}. ({name}){_VERSION}")
+
+
+def busy(message: str) -> Failure:
+    """Return the failure of a request for which there is no room; the client may come again (503 with Retry-After)."""
+    return failure(202, "TOO_MANY_SIMULTANEOUS_QUERIES", message)
 
 
 def from_engine(text: str) -> Failure:
@@ -43,4 +50,4 @@ def from_engine(text: str) -> Failure:
     match = _CODE.search(text)
     code = int(match.group(1)) if match else UNKNOWN_EXCEPTION
     body = text[match.start() :] if match else f"Code: {code}. DB::Exception: {text}"
-    return Failure(code, _STATUS.get(code, 500), body.rstrip() + " (version 26.9.2.1 (official build))")
+    return Failure(code, _STATUS.get(code, 500), body.rstrip() + _VERSION)

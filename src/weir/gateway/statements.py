@@ -6,6 +6,7 @@ Grammar: ClickHouse's lexer (strings '…' with \ and doubled quotes; "…" and 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ class Statement:
 
     `kind`: first word, upper case. `format`: name after the last top-level FORMAT, or empty. `insert_data_at`: for an INSERT that takes data,
     where its data begins in the bytes, else -1. `clause_at`: where FROM INFILE belongs (before SETTINGS, FORMAT or VALUES), else -1.
-    `has_values`: an INSERT … VALUES with the values in the statement itself.
+    `has_values`: an INSERT … VALUES with the values in the statement itself. `outfile_at`: for a statement that reads, where INTO OUTFILE
+    belongs (before FORMAT, else after the last token). `writes`: a WITH … INSERT. `has_totals`: WITH TOTALS stands somewhere in it.
     """
 
     kind: str
@@ -56,6 +58,19 @@ class Statement:
     insert_data_at: int
     clause_at: int
     has_values: bool
+    outfile_at: int = -1
+    writes: bool = False
+    has_totals: bool = False
+
+    @property
+    def reads(self) -> bool:
+        """Whether it changes nothing: it may run by GET, be cancelled, and be run again."""
+        return self.kind in READING and not self.writes
+
+    @property
+    def selects(self) -> bool:
+        """Whether it is a query proper, whose answer the engine can give piece by piece."""
+        return self.kind in {"SELECT", "WITH", "("} and not self.writes
 
 
 def refusal(sql: bytes) -> str:
@@ -93,24 +108,28 @@ def read(sql: bytes) -> Statement:
     kind = _word(first) or first.value.decode("latin-1")
     if kind == "INSERT":
         return _read_insert(sql, stream)
-    depth, name, expecting = 0, "", False
+    depth, name, expecting, format_at, end = 0, "", False, -1, first.end
+    words: set[str] = {kind}
     for token in stream:
         if token.value in {b"(", b"["}:
             depth += 1
         elif token.value in {b")", b"]"}:
             depth -= 1
         word = _word(token)
+        words.add(word)
         if expecting and word:
             name, expecting = token.value.decode(), False
         elif word == "FORMAT" and depth == 0:
-            expecting = True
+            expecting, format_at = True, token.start
         elif word == "SETTINGS" and name:
             break
         else:
             expecting = False
             if token.value != b";":  # more follows, so that FORMAT was a column's name or an alias
                 name = ""
-    return Statement(kind, name, -1, -1, has_values=False)
+        end = end if token.value == b";" else token.end
+    writes = kind in {"WITH", "("} and "INSERT" in words
+    return Statement(kind, name, -1, -1, False, format_at if name else end, writes, "TOTALS" in words)
 
 
 def _read_insert(sql: bytes, stream: Iterator[Token]) -> Statement:  # noqa: C901 - a flat scanner: one branch a keyword
@@ -152,9 +171,32 @@ def from_file(sql: bytes, statement: Statement, path: str) -> bytes:
     return head.rstrip() + clause + tail
 
 
-_KILL = re.compile(rb"\bquery_id\b(?=\s*(=|IN\b|LIKE\b))", re.IGNORECASE)
+def to_file(sql: bytes, statement: Statement, path: str, output: str) -> bytes:
+    """Return the query with its answer written to the file at `path` (an own, quote-free name) in format `output`."""
+    head, tail = sql[: statement.outfile_at], sql[statement.outfile_at :]
+    clause = f" INTO OUTFILE '{path}' ".encode()
+    return head + clause + (tail if statement.format else f"FORMAT {output} ".encode() + tail)
 
 
-def rewrite_kill(sql: bytes) -> bytes:
-    """Return a KILL QUERY whose query_id condition looks at log_comment, where this server keeps the client's query id."""
-    return _KILL.sub(b"Settings['log_comment']", sql)
+def rewrite_kill(sql: bytes, client_id: bytes) -> bytes:
+    """Return a KILL QUERY whose query_id is the expression `client_id`, which gives the id that the client chose.
+
+    Only the name itself is replaced, where the lexer sees a name: never inside literals, comments or quoted names of something else.
+    """
+    found = list(tokens(sql))
+    if [_word(t) for t in found[:2]] != ["KILL", "QUERY"]:
+        return sql
+    parts, at = [], 0
+    for before, token in itertools.pairwise(found):
+        if token.value in {b"query_id", b"`query_id`", b'"query_id"'} and before.value != b".":
+            parts += [sql[at : token.start], client_id]
+            at = token.end
+    return b"".join([*parts, sql[at:]])
+
+
+def set_names(sql: bytes) -> frozenset[str]:
+    """Return the names that a SET statement sets; empty for anything else."""
+    found = list(tokens(sql))
+    if not found or _word(found[0]) != "SET":
+        return frozenset()
+    return frozenset(a.value.decode() for a, b in itertools.pairwise(found) if a.kind == "word" and b.value == b"=")

@@ -69,3 +69,58 @@ def test_no_bytes_make_the_scanner_fail(sql):
 def test_what_a_literal_holds_is_never_a_keyword(text):
     literal = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
     assert statements.read(f"SELECT {literal}".encode()).format == ""
+
+
+KILLED = b"<id>"
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("KILL QUERY WHERE query_id = 'a'", "KILL QUERY WHERE <id> = 'a'"),
+        ("kill query where `query_id` in ('a', 'b') sync", "kill query where <id> in ('a', 'b') sync"),
+        ("KILL QUERY WHERE 'a' = query_id", "KILL QUERY WHERE 'a' = <id>"),
+        ("KILL QUERY WHERE query LIKE '%query_id = 1%'", "KILL QUERY WHERE query LIKE '%query_id = 1%'"),
+        ("KILL QUERY WHERE query_id = 'query_id = ''x'''", "KILL QUERY WHERE <id> = 'query_id = ''x'''"),
+        ("KILL QUERY /* query_id = 1 */ WHERE user = 'a' -- query_id IN ('x')", "KILL QUERY /* query_id = 1 */ WHERE user = 'a' -- query_id IN ('x')"),
+        ("KILL QUERY WHERE query = $x$ query_id = 1 $x$", "KILL QUERY WHERE query = $x$ query_id = 1 $x$"),
+        ("KILL QUERY WHERE initial_query_id = 'a'", "KILL QUERY WHERE initial_query_id = 'a'"),
+        ("KILL MUTATION WHERE query_id = 'a'", "KILL MUTATION WHERE query_id = 'a'"),
+        ("SELECT query_id = 1", "SELECT query_id = 1"),
+    ],
+)
+def test_kill_finds_the_clients_id_and_edits_nothing_but_the_name(sql, expected):
+    assert statements.rewrite_kill(sql.encode(), KILLED) == expected.encode()
+
+
+@given(st.text(max_size=40))
+def test_kill_never_edits_a_literal(text):
+    literal = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    sql = f"KILL QUERY WHERE query = {literal} OR query = 'query_id'".encode("utf-8", "surrogatepass")
+    assert statements.rewrite_kill(sql, KILLED) == sql
+
+
+@pytest.mark.parametrize(
+    ("sql", "output", "expected"),
+    [
+        ("SELECT 1", "JSON", "SELECT 1 INTO OUTFILE '/s/a' FORMAT JSON "),
+        ("SELECT 1 FORMAT JSON", "JSON", "SELECT 1  INTO OUTFILE '/s/a' FORMAT JSON"),
+        ("SELECT 1;", "JSON", "SELECT 1 INTO OUTFILE '/s/a' FORMAT JSON ;"),
+        ("SELECT 1 -- end", "JSON", "SELECT 1 INTO OUTFILE '/s/a' FORMAT JSON  -- end"),
+        ("SELECT 'FORMAT CSV', format FROM t", "JSON", "SELECT 'FORMAT CSV', format FROM t INTO OUTFILE '/s/a' FORMAT JSON "),
+        ("SELECT 1 FORMAT CSV SETTINGS max_threads = 1", "CSV", "SELECT 1  INTO OUTFILE '/s/a' FORMAT CSV SETTINGS max_threads = 1"),
+    ],
+)
+def test_a_query_into_a_file_keeps_its_format_and_settings(sql, output, expected):
+    assert statements.to_file(sql.encode(), statements.read(sql.encode()), "/s/a", output) == expected.encode()
+
+
+@pytest.mark.parametrize(("sql", "names"), [("SET a = 1, b='x = y'", {"a", "b"}), ("set a=-1", {"a"}), ("SELECT a = 1", set()), ("", set())])
+def test_the_names_that_a_set_statement_sets(sql, names):
+    assert statements.set_names(sql.encode()) == names
+
+
+def test_a_with_that_inserts_does_not_read():
+    assert statements.read(b"WITH 1 AS x SELECT x").reads
+    assert not statements.read(b"WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x").reads
+    assert statements.read(b"SELECT a, count() FROM t GROUP BY a WITH TOTALS").has_totals

@@ -1,0 +1,179 @@
+"""A request of the HTTP interface, read and understood: who asks, for what, and how the engine is to run it.
+
+In: an ASGI scope and a body. Out: `Request`, then `Plan`. Keep: parameters of the interface are no settings; a GET changes nothing; the body's
+files belong to the plan until it is discarded.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from weir.gateway import external, statements
+from weir.gateway.body import Body
+from weir.gateway.engine import CLIENT_ID, TAG, Work
+from weir.gateway.failures import failure
+from weir.gateway.sessions import TIMEOUT_S
+
+# Parameters of the interface itself; every other one is a setting, as on the server.
+OWN = frozenset({"query", "database", "default_format", "session_id", "session_timeout", "session_check", "user", "password", "query_id",
+                 "compress", "decompress", "quota_key", "buffer_size", "wait_end_of_query", "stacktrace", "role", "client_protocol_version",
+                 "http_headers_progress_interval_ms", "send_progress_in_http_headers", "close_session", "enable_http_compression",
+                 "http_native_compression_disable_checksumming_on_decompress", TAG})  # fmt: skip
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+# Formats whose blocks, formatted one by one, are the whole answer; of the others the engine must see the end first, so they go by a file.
+JOINED = frozenset({"TabSeparated", "TSV", "TabSeparatedRaw", "TSVRaw", "Raw", "CSV", "JSONEachRow", "JSONLines", "NDJSON", "JSONCompactEachRow",
+                    "JSONStringsEachRow", "JSONCompactStringsEachRow", "RowBinary", "Native", "TSKV", "LineAsString", "MsgPack", "RawBLOB"})  # fmt: skip
+_UNJOINED_SETTINGS = frozenset({"extremes", "output_format_json_array_of_rows"})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request without its body."""
+
+    method: str
+    path: str
+    url: Mapping[str, str]
+    headers: Mapping[str, str]
+
+    def on(self, name: str) -> bool:
+        """Whether the URL's switch `name` is on."""
+        return self.url.get(name, "0").lower() in {"1", "true"}
+
+    @property
+    def is_form(self) -> bool:
+        """Whether the body is parts of a form: external data."""
+        return self.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+    @property
+    def output(self) -> str:
+        """The default format of the answer."""
+        return self.url.get("default_format") or self.headers.get("x-clickhouse-format") or "TabSeparated"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one statement runs. `answer_path`: the file that the engine writes the answer to, if it does not come in pieces."""
+
+    work: Work
+    statement: statements.Statement
+    output: str
+    answer_path: Path | None
+
+
+def from_scope(scope: Mapping[str, Any]) -> Request:
+    """Return the request of an ASGI scope."""
+    headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
+    url = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    return Request(scope["method"], scope["path"], url, headers)
+
+
+def authenticate(request: Request, users: Mapping[str, str]) -> None:
+    """Check the name and password of a request; `users` empty means that anyone may.
+
+    Raises:
+        Failure: 516.
+    """
+    name, password = request.headers.get("x-clickhouse-user", ""), request.headers.get("x-clickhouse-key", "")
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+        except ValueError:
+            raise failure(516, "AUTHENTICATION_FAILED", "Invalid HTTP Basic authentication") from None
+    name = name or request.url.get("user", "default")
+    password = password or request.url.get("password", "")
+    if users and users.get(name) != password:
+        raise failure(516, "AUTHENTICATION_FAILED", f"{name}: Authentication failed: password is incorrect, or there is no user with such name")
+
+
+def plan(request: Request, body: Body, spool: Path, query_id: str) -> Plan:
+    """Return how to run the request; may write the INSERT's data, or the parts of a form, to files of `body`.
+
+    Raises:
+        Failure: the request is not understood, or not allowed.
+    """
+    tables: Mapping[str, tuple[str, ...]] = {}
+    if request.is_form:
+        parts = external.split(body.whole(), request.headers["content-type"], spool, body.paths)
+        tables = external.tables(parts, request.url)
+        url = {k: v for k, v in request.url.items() if k not in external.own_parameters(parts)} | parts.fields
+        request = replace(request, url=url)
+        sql = url.get("query", "").encode("utf-8", "surrogateescape")
+    else:
+        sql = body.sql()
+    statement = statements.read(sql)
+    _check(request, sql, statement)
+    if statement.kind == "KILL":
+        sql = statements.rewrite_kill(sql, CLIENT_ID.encode())
+    if statement.kind == "INSERT" and statement.clause_at >= 0 and not (statement.has_values and not body.spilled):
+        sql, statement = _with_data(sql, statement, body)
+    output = statement.format if statement.kind != "INSERT" and statement.format else request.output
+    joined = output in JOINED and not statement.has_totals and not _UNJOINED_SETTINGS & (set(request.url) | _names(sql))
+    path = None
+    if statement.selects and (not joined or request.on("wait_end_of_query")):
+        if not output.isidentifier():
+            raise failure(73, "UNKNOWN_FORMAT", f"Unknown format {output}", 400)
+        path = body.new_path()
+        sql = statements.to_file(sql, statement, str(path), output)
+    return Plan(_work(request, sql, statement, query_id, output, tables, streamed=statement.selects and path is None), statement, output, path)
+
+
+def _names(sql: bytes) -> set[str]:
+    """Return the names of _UNJOINED_SETTINGS that stand in a statement, wherever: to take the longer way is no harm."""
+    return {name for name in _UNJOINED_SETTINGS if name.encode() in sql}
+
+
+def _check(request: Request, sql: bytes, statement: statements.Statement) -> None:
+    if not statement.kind:
+        raise failure(62, "SYNTAX_ERROR", "Empty query")
+    if request.method in {"GET", "HEAD"} and not statement.reads:
+        raise failure(164, "READONLY", "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly")
+    head = sql if statement.insert_data_at < 0 else sql[: statement.insert_data_at]
+    why = statements.refusal(head.rstrip(b"; \t\r\n"))
+    if why:
+        raise failure(62, "SYNTAX_ERROR", why)
+
+
+def _with_data(sql: bytes, statement: statements.Statement, body: Body) -> tuple[bytes, statements.Statement]:
+    path = body.data(statement)
+    if statement.insert_data_at < 0 and statement.format == "":
+        sql = sql.rstrip(b"; \t\r\n") + b" FORMAT TabSeparated"
+        statement = statements.read(sql)
+    return statements.from_file(sql, statement, str(path)), statement
+
+
+def _work(
+    request: Request, sql: bytes, statement: statements.Statement, query_id: str, output: str, tables: Mapping[str, tuple[str, ...]], *, streamed: bool
+) -> Work:
+    settings = {k: v for k, v in request.url.items() if k not in OWN and not k.startswith("param_")}
+    wrong = [k for k in settings if not _NAME.fullmatch(k)]
+    if wrong:
+        raise failure(115, "UNKNOWN_SETTING", f"Unknown setting '{wrong[0]}'", 404)
+    try:
+        timeout_s = float(request.url.get("session_timeout", TIMEOUT_S))
+    except ValueError:
+        raise failure(36, "BAD_ARGUMENTS", f"Invalid session timeout: '{request.url['session_timeout']}'", 400) from None
+    return Work(
+        sql,
+        query_id,
+        output=output,
+        database=request.url.get("database") or request.headers.get("x-clickhouse-database", ""),
+        settings=settings,
+        parameters={k.removeprefix("param_"): v for k, v in request.url.items() if k.startswith("param_")},
+        session=request.url.get("session_id", ""),
+        session_timeout_s=timeout_s,
+        session_check=request.on("session_check"),
+        session_end=request.on("close_session"),
+        readonly=request.method in {"GET", "HEAD"} and statement.reads,
+        streamed=streamed,
+        progress=request.on("send_progress_in_http_headers"),
+        external=tables,
+    )

@@ -1,0 +1,119 @@
+"""The engine's deduplication logs: repaired before the engine opens a folder, and synced before an insert is acknowledged.
+
+A table with a deduplication window has a folder `deduplication_logs` with files of lines `operation TAB part TAB block id`; 1 adds, 2 drops
+(ClickHouse, src/Storages/MergeTree/MergeTreeDeduplicationLog.cpp). The engine writes the line before it renames the part into place, so a
+process that is killed between the two leaves a token without a part: the table then drops the repeated insert while a view behind it takes
+it, or the reverse. It never syncs the file, so a power cut can leave a part without its token.
+
+In: a data folder that no process has open. Out: the parts whose entries were dropped. Keep: an entry is dropped only if no part on the disk is
+it or covers it, and only among the newest `RECENT` of a table: those are what can have been in flight. What was deleted on purpose long ago
+keeps its token.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+RECENT = 128  # more than statements can be open at once (lanes.OPEN), with retries
+_ADD, _DROP = "1", "2"
+_PART = re.compile(r"(?P<partition>[^_]+)_(?P<low>\d+)_(?P<high>\d+)_(?P<level>\d+)(?:_(?P<mutation>\d+))?")
+_NUMBER = re.compile(r"deduplication_log_(\d+)\.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """An entry of a deduplication log without its part."""
+
+    table: Path
+    part: str
+    block: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    partition: str
+    low: int
+    high: int
+
+    def covers(self, other: _Part) -> bool:
+        return self.partition == other.partition and self.low <= other.low and other.high <= self.high
+
+
+def _part(name: str) -> _Part | None:
+    match = _PART.fullmatch(name)
+    return _Part(match["partition"], int(match["low"]), int(match["high"])) if match else None
+
+
+def folders(data: Path) -> list[Path]:
+    """Return the folder `deduplication_logs` of every table below `data`."""
+    return sorted({*data.glob("store/*/*/deduplication_logs"), *data.glob("data/*/*/deduplication_logs")})
+
+
+def _files(folder: Path) -> list[Path]:
+    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NUMBER.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def _entries(files: list[Path]) -> Iterator[tuple[str, str, str]]:
+    for path in files:
+        for line in path.read_text(errors="replace").splitlines():
+            fields = line.split("\t")
+            if len(fields) == 3:  # noqa: PLR2004 - operation, part, block; a line that a crash cut short has fewer
+                yield fields[0], fields[1], fields[2]
+
+
+def orphans(folder: Path) -> list[Orphan]:
+    """Return the newest entries of one table's log that have no part."""
+    live: dict[str, str] = {}
+    for operation, part, block in _entries(_files(folder)):
+        live.pop(block, None)
+        if operation == _ADD:
+            live[block] = part
+    table = folder.parent
+    present = [p for entry in table.iterdir() if (p := _part(entry.name)) is not None]
+    found = []
+    for block, name in list(live.items())[-RECENT:]:
+        wanted = _part(name)
+        if wanted is not None and not any(p.covers(wanted) for p in present):
+            found.append(Orphan(table, name, block))
+    return found
+
+
+def repair(data: Path) -> list[Orphan]:
+    """Drop every orphan below `data` from its log, by the engine's own kind of entry; return them."""
+    found = []
+    for folder in folders(data):
+        files = _files(folder)
+        lost = orphans(folder)
+        if not lost:
+            continue
+        with files[-1].open("r+b") as file:
+            whole = file.read()
+            if whole and not whole.endswith(b"\n"):  # the line that the crash cut short
+                file.truncate(whole.rfind(b"\n") + 1)
+            file.seek(0, os.SEEK_END)
+            file.write("".join(f"{_DROP}\t{o.part}\t{o.block}\n" for o in lost).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        found += lost
+    return found
+
+
+def sync(logs: list[Path], since_s: float) -> int:
+    """Sync the newest file of each of `logs` that was written at `since_s` (seconds since the epoch) or later; return how many."""
+    count = 0
+    for folder in logs:
+        try:
+            files = _files(folder)
+            if not files or files[-1].stat().st_mtime < since_s:
+                continue
+            with files[-1].open("rb") as file:
+                os.fsync(file.fileno())
+            count += 1
+        except FileNotFoundError:  # the table was dropped, or its log turned over, meanwhile
+            continue
+    return count
