@@ -98,8 +98,8 @@ def check(server: Server, tables: list[str]) -> None:
     engines = {name: (engine, full) for name, engine, full in _rows(server.execute(
         "SELECT database || '.' || name, engine, replaceRegexpAll(engine_full, '\\\\s+', ' ') FROM system.tables "
         "WHERE database NOT IN ('system', 'information_schema', 'INFORMATION_SCHEMA') FORMAT TabSeparatedRaw"))}
-    defaults = {name: value for name, value in _rows(server.execute(
-        "SELECT name, value FROM system.merge_tree_settings WHERE name LIKE '%replicated_deduplication_window'"))}
+    defaults = dict(_rows(server.execute(
+        "SELECT name, value FROM system.merge_tree_settings WHERE name LIKE '%replicated_deduplication_window'")))
     for table, view in reached.items():
         if table not in engines:
             raise ContractViolation(f"{table}{f', which {view} fills,' if view else ''} is not there", hint="ingest/ddl and dbt make the tables", table=table)

@@ -13,13 +13,13 @@ from typing import Final
 
 import pyarrow as pa
 
-from weir.errors import Transient, Unavailable
+from weir.errors import Terminal, Transient, Unavailable
 from weir.ingest.simulation.world import Process, World
 
 TIMEOUT_S: Final = 30.0
 REPLY_S: Final = (0.005, 0.5)
 Row = tuple[int, int, str]  # partition, offset, reject reason
-FAULTS: Final = ("refused", "answer lost", "late", "repeated", "view throws", "slow", "outage")
+FAULTS: Final = ("refused", "answer lost", "late", "repeated", "view throws", "view refuses", "slow", "outage")
 OUTAGE_S: Final = (2.0, 60.0)
 
 
@@ -104,9 +104,10 @@ class Store:
             raise Transient("ClickHouse refused: too many parts")
         if fault == "late":
             world.later(world.rng.uniform(1, 90), lambda: engine.apply(sent, batch, rows))
-        elif fault == "view throws":
+        elif fault in {"view throws", "view refuses"}:
             engine.apply(sent, batch, rows, only=world.rng.randint(1, 3))
-            raise Transient("ClickHouse refused: while pushing to view")
+            kind = Transient if fault == "view throws" else Terminal
+            raise kind("ClickHouse refused: while pushing to view")
         elif engine.acknowledges_first and world.draw("buffer", ("dropped",)):
             return
         else:

@@ -70,9 +70,9 @@ class Process:
         if fault == "kill":
             self.world.passed[f"kill at {name}"] += 1
             self.die()
-        elif fault == "pause":
+        elif fault in {"pause", "long pause"}:
             self.silent_since_s = self.world.now_s
-            self.sleep(self.world.rng.uniform(*PAUSE_S))
+            self.sleep(self.world.rng.uniform(*PAUSE_S) if fault == "pause" else PAUSE_S[1])
             self.silent_since_s = None
 
     def die(self) -> None:
