@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from weir.cli.quarantine import quarantine_app
+from weir.cli.simulate import simulate
 from weir.contracts.path import PATH
 from weir.errors import WeirError
 
@@ -278,6 +279,7 @@ def main() -> None:
 
 
 app.add_typer(quarantine_app, name="quarantine")
+app.command()(simulate)
 
 chaos_app = typer.Typer(no_args_is_help=True, help="Chaos experiments against the running stack.")
 app.add_typer(chaos_app, name="chaos")

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from weir.contracts.endpoints import Endpoints
 from weir.ingest import schema
-from weir.ingest.worker import LaneThread, routes
+from weir.ingest.decode import DECODERS
+from weir.ingest.worker import LaneThread, real, routes
 from weir.telemetry import setup
 
 
@@ -43,7 +44,10 @@ def main() -> None:
     endpoints = Endpoints.from_environment()
     telemetry = setup("ingest")
     schema.apply(endpoints.clickhouse_url)
-    lanes = [LaneThread(t, d, topics, endpoints.kafka_bootstrap, endpoints.clickhouse_url, telemetry) for t, (d, topics) in routes().items()]
+    lanes = [
+        LaneThread(table, DECODERS[decoder], topics, real(endpoints.kafka_bootstrap, endpoints.clickhouse_url), telemetry)
+        for table, (decoder, topics) in routes().items()
+    ]
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

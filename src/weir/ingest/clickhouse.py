@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from weir.errors import ContractViolation, Terminal, Transient, Unavailable
+from weir.errors import Terminal, Transient, Unavailable
 
 # docs/decisions/0001: one block under one token; in every view too; synchronous; one thread.
 INSERT_SETTINGS: Final = {
@@ -25,9 +25,27 @@ INSERT_SETTINGS: Final = {
     "materialized_views_ignore_errors": "0",
 }
 INSERT_TIMEOUT_S: Final = 30.0
+_TOO_MANY_PARTS: Final = "252"
 
 # Codes that a later try of the same bytes may not meet: memory, too many parts or queries, time-outs, shutdown, disk.
 _TRANSIENT_CODES: Final = frozenset({"159", "202", "209", "210", "236", "241", "242", "243", "252", "319", "394", "439", "735"})
+
+
+def refusal(code: str, status: int, text: str) -> Transient | Terminal:
+    """Return what ClickHouse's refusal means. Pure.
+
+    Code 252 is two things: too many parts in a table (merges will make room: transient) and too many ClickHouse partitions in one block, which the
+    same bytes meet each time. Only the text tells them apart, so it is read here, once.
+    """
+    message = f"ClickHouse refused: {text.strip()[:500]}"
+    if code == _TOO_MANY_PARTS and "single INSERT block" in text:
+        return Terminal(
+            message, code=code,
+            hint="a table behind this insert has a finer PARTITION BY than a batch may touch (max_partitions_per_insert_block): make it coarser, or bound the view's rows",
+        )
+    if code in _TRANSIENT_CODES or status == httpx.codes.SERVICE_UNAVAILABLE:
+        return Transient(message, code=code)
+    return Terminal(message, code=code)
 
 
 class ClickHouse:
@@ -54,6 +72,12 @@ class ClickHouse:
         query = f"INSERT INTO {table} ({names}) FORMAT ArrowStream"
         self._post(arrow_stream, {"query": query, "insert_deduplication_token": token, "query_id": query_id, **INSERT_SETTINGS})
 
+    def settings_in_force(self) -> dict[str, str]:
+        """Return what the server makes of the settings that go with an insert; one that it does not know is missing."""
+        wanted = ", ".join(f"'{name}'" for name in (*INSERT_SETTINGS, "deduplicate_insert"))
+        text = self._post(f"SELECT name, value FROM system.settings WHERE name IN ({wanted})".encode(), dict(INSERT_SETTINGS))
+        return dict(line.split("\t") for line in text.splitlines())
+
     def _post(self, body: bytes, query: dict[str, str]) -> str:
         try:
             answer = self._client.post("/", params=query, content=body)
@@ -61,28 +85,8 @@ class ClickHouse:
             raise Unavailable(f"ClickHouse does not answer: {error!r}", hint="./weir logs clickhouse shows why") from error
         if answer.is_success:
             return answer.text
-        code = answer.headers.get("X-ClickHouse-Exception-Code", "")
-        kind: type[Transient | Terminal] = Transient if code in _TRANSIENT_CODES or answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else Terminal
-        raise kind(f"ClickHouse refused: {answer.text.strip()[:500]}", code=code)
+        raise refusal(answer.headers.get("X-ClickHouse-Exception-Code", ""), answer.status_code, answer.text)
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
-
-
-def check(client: ClickHouse, tables: list[str]) -> None:
-    """Ask the server for what the claim rests on: a deduplication window on each table and on every view's target.
-
-    Raises:
-        ContractViolation: one is off; names it.
-    """
-    for table in tables:
-        ddl = client.execute(f"SHOW CREATE TABLE {table} FORMAT TabSeparatedRaw")
-        if "non_replicated_deduplication_window" not in ddl and "Replicated" not in ddl:
-            raise ContractViolation(
-                f"{table} has no deduplication window, so a repeated batch would be counted twice",
-                hint=f"ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = 10000", table=table,
-            )
-    setting = client.execute("SELECT value FROM system.settings WHERE name = 'async_insert'").strip()
-    if setting not in {"0", "1"}:
-        raise ContractViolation("the server does not tell its setting async_insert", hint="grant SELECT on system.settings")

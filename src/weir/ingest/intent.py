@@ -11,6 +11,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from weir.errors import ContractViolation
 from weir.ingest.record import Record
 
@@ -46,6 +48,18 @@ class Intent:
         return json.dumps({"v": CODE_VERSION, "r": [[r.topic, r.partition, r.first, r.last, r.count] for r in self.ranges], "h": self.payload}, separators=(",", ":"))
 
 
+class _Version(msgspec.Struct):
+    v: int
+
+
+class _Document(msgspec.Struct):
+    r: list[tuple[str, int, int, int, int]]
+    h: str
+
+
+_VERSION, _DOCUMENT = msgspec.json.Decoder(_Version), msgspec.json.Decoder(_Document)
+
+
 def decode(text: str | None) -> Intent | None:
     """Read a metadata text; None when there is no intent.
 
@@ -55,13 +69,20 @@ def decode(text: str | None) -> Intent | None:
     if not text:
         return None
     try:
-        document = json.loads(text)
-        version, ranges, payload = document["v"], document["r"], document["h"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ContractViolation("the group's commit metadata is not an intent of ours", hint="another program commits in Weir's group; give it its own") from error
-    if version != CODE_VERSION:
-        raise ContractViolation(f"a batch declared by code version {version} is open", hint=f"let a worker of version {version} finish it first")
-    return Intent(tuple(Range(*r) for r in ranges), payload)
+        version = _VERSION.decode(text).v
+        if version != CODE_VERSION:
+            raise ContractViolation(f"a batch declared by code version {version} is open", hint=f"let a worker of version {version} finish it first")
+        document = _DOCUMENT.decode(text)
+    except msgspec.MsgspecError as error:
+        raise _not_ours() from error
+    ranges = tuple(Range(*r) for r in document.r)
+    if not ranges or any(not 0 < r.count <= r.last - r.first + 1 for r in ranges):
+        raise _not_ours()
+    return Intent(ranges, document.h)
+
+
+def _not_ours() -> ContractViolation:
+    return ContractViolation("the group's commit metadata is not an intent of ours", hint="another program commits in Weir's group; give it its own")
 
 
 def of(records: Sequence[Record]) -> Intent:

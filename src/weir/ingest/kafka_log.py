@@ -103,9 +103,13 @@ class KafkaLog:
         if assignment:
             self._consumer.pause(assignment)
         message = self._consumer.poll(0)
+        self._raise_pending()
         if message is not None and message.error() is None:  # it was read before the pause took hold: must not be skipped
             self._consumer.seek(TopicPartition(message.topic(), message.partition(), message.offset()))
-        self._raise_pending()
+        elif message is not None and message.error().code() == KafkaError._MAX_POLL_EXCEEDED:  # noqa: SLF001 - librdkafka's own name
+            raise Fenced("the worker was silent for longer than max.poll.interval.ms")
+        if {(p.topic, p.partition) for p in self._consumer.assignment()} != {(p.topic, p.partition) for p in assignment}:
+            raise Fenced("partitions changed hands while an insert was being repeated")
         if assignment:
             self._consumer.resume(assignment)
 

@@ -97,11 +97,13 @@ class Lane:
     _buffer: list[Record] = field(default_factory=list)
     _size: int = 0
     _since: float = 0.0
+    _epoch: int = 0  # how often partitions came or went: a batch that began in one is not finished in another
 
     # -- assignment
 
     def assigned(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Take over partitions: replay what their commits declare, and return where to read on."""
+        self._epoch += 1
         found = self.log.committed(partitions)
         self._forget()
         by_token: dict[str, tuple[Intent, list[Partition]]] = {}
@@ -116,6 +118,7 @@ class Lane:
 
     def revoked(self) -> None:
         """Give partitions back: finish the last batch while the generation still holds, drop what was only read."""
+        self._epoch += 1
         try:
             self.finish()
         finally:
@@ -167,14 +170,11 @@ class Lane:
         intent = of(batch)
         table = self.decoder(batch, intent.token)
         self.reach("before_declare")
-        entries: dict[Partition, Entry] = {}
-        if self._applied is not None:
-            entries = {(r.topic, r.partition): (self._position[r.topic, r.partition], "") for r in self._applied.ranges}
+        entries = self._ends()
         text = intent.encode()
         for r in intent.ranges:
             entries[r.topic, r.partition] = (self._position[r.topic, r.partition], text)
         self.log.commit(entries)  # finishes the last batch and declares this one
-        self._applied = None
         self.reach("after_declare")
         began = self.clock()
         self._insert(intent, table, "insert")
@@ -197,7 +197,7 @@ class Lane:
     def _insert(self, intent: Intent, table: object, why: str) -> None:
         body = arrow_stream(table)
         columns = list(table.column_names)  # type: ignore[attr-defined]  # (dyn) pyarrow has no types
-        deadline, pause, attempt = self.clock() + self.limits.insert_s, 0.05, 0
+        deadline, pause, attempt, epoch = self.clock() + self.limits.insert_s, 0.05, 0, self._epoch
         while True:
             attempt += 1
             try:
@@ -209,13 +209,23 @@ class Lane:
                 self.wait(pause)
                 pause = min(2.0, pause * 2)
                 self.between_tries()
+                if self._epoch != epoch:  # whoever has the partitions now replays the intent; going on would commit over its progress
+                    raise Fenced(f"partitions changed hands while batch {intent.token} was being repeated") from error
             else:
                 self.stats.state = "running"
                 return
 
     def finish(self) -> None:
         """Commit the end of the last batch, with nothing declared."""
-        if self._applied is not None:
-            self.log.commit({(r.topic, r.partition): (self._position[r.topic, r.partition], "") for r in self._applied.ranges})
-            self._applied = None
+        entries = self._ends()
+        if entries:
+            self.log.commit(entries)
             self.reach("after_finish")
+
+    def _ends(self) -> dict[Partition, Entry]:
+        """Return the entries that end the last batch, once: a commit without an answer is never followed by another of this membership.
+
+        It may have been kept; a second one would then take the intent from some partitions of its batch and leave it on the others.
+        """
+        applied, self._applied = self._applied, None
+        return {(r.topic, r.partition): (self._position[r.topic, r.partition], "") for r in applied.ranges} if applied else {}

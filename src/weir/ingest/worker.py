@@ -10,20 +10,23 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 from opentelemetry.trace import SpanKind
 
 from weir.contracts import names
 from weir.errors import Fenced, Terminal, WeirError
-from weir.ingest.clickhouse import ClickHouse, check
-from weir.ingest.decode import DECODERS
+from weir.ingest import guard
+from weir.ingest.clickhouse import ClickHouse
+from weir.ingest.decode import Decoder
 from weir.ingest.intent import Intent
 from weir.ingest.kafka_log import KafkaLog
-from weir.ingest.lane import Lane, Stats
+from weir.ingest.lane import Lane, Limits, Log, Partition, Sink, Stats
 from weir.ingest.record import Record
 from weir.telemetry import Telemetry
 
@@ -64,16 +67,82 @@ def crash_points(setting: str) -> Callable[[str], None]:
     return reach if setting else lambda _name: None
 
 
+class Member(Log, Protocol):
+    """A lane's log, and its life in the group; `KafkaLog` says what each does."""
+
+    def join(self, on_assign: Callable[[Iterable[Partition]], dict[Partition, int]], on_revoke: Callable[[], None]) -> None:
+        """Enter the group."""
+
+    def fetch(self, limit: int, timeout_s: float) -> list[Record]:
+        """Read, and serve the callbacks."""
+
+    def stay(self) -> None:
+        """Serve the callbacks without reading."""
+
+    def close(self) -> None:
+        """Leave the group."""
+
+
+class Store(Sink, Protocol):
+    """A sink that can be closed."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class Ended(Protocol):
+    """Whether to end, as `threading.Event` tells it."""
+
+    def is_set(self) -> bool:
+        """Return whether to end."""
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for the end, at most so long."""
+
+    def set(self) -> None:
+        """Say that it is time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """All that a worker touches outside itself, so that the simulation can give it another world."""
+
+    log: Callable[[str, list[str]], Member]  # group, topics
+    store: Callable[[], Store]
+    check: Callable[[Store, str], None]  # landing table; raises when the server does not hold what the claim rests on
+    ended: Ended = field(default_factory=threading.Event)
+    reach: Callable[[str], None] = lambda _point: None
+    wait: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    limits: Limits = field(default_factory=Limits)
+
+
+def real(bootstrap: str, clickhouse_url: str) -> Edges:
+    """Return Kafka and ClickHouse by their addresses, and this machine's clock."""
+
+    def store() -> ClickHouse:
+        return ClickHouse(clickhouse_url)
+
+    def check(_store: Store, table: str) -> None:
+        client = ClickHouse(clickhouse_url)
+        try:
+            guard.check(client, [table, names.QUARANTINE, names.LEDGER])
+        finally:
+            client.close()
+
+    return Edges(lambda name, topics: KafkaLog(bootstrap, name, topics), store, check, reach=crash_points(os.environ.get("WEIR_INGEST_CRASH_AT", "")))
+
+
 class LaneThread(threading.Thread):
     """Runs one lane until `ended` is set."""
 
-    def __init__(self, table: str, decoder: str, topics: list[str], bootstrap: str, clickhouse_url: str, telemetry: Telemetry) -> None:
+    def __init__(self, table: str, decoder: Decoder, topics: list[str], edges: Edges, telemetry: Telemetry) -> None:
         super().__init__(name=table, daemon=True)
         self.table, self._decoder, self._topics = table, decoder, topics
-        self._brokers, self._url, self._telemetry = bootstrap, clickhouse_url, telemetry
+        self._edges, self._telemetry = edges, telemetry
         self.stats = Stats()
         self._traces: list[str] = []
-        self.ended = threading.Event()
+        self.ended = edges.ended
 
     def run(self) -> None:
         """Join, work, and join again after being fenced."""
@@ -101,12 +170,13 @@ class LaneThread(threading.Thread):
         self.ended.wait(REJOIN_S)
 
     def _membership(self) -> None:
-        sink = ClickHouse(self._url)
-        kafka = KafkaLog(self._brokers, group(self.table), self._topics)
-        lane = Lane(self.table, self._decode, kafka, sink, stats=self.stats, between_tries=kafka.stay, told=self._told,
-                    reach=crash_points(os.environ.get("WEIR_INGEST_CRASH_AT", "")))
+        edges = self._edges
+        sink = edges.store()
+        kafka = edges.log(group(self.table), self._topics)
+        lane = Lane(self.table, self._decode, kafka, sink, limits=edges.limits, stats=self.stats, reach=edges.reach, wait=edges.wait,
+                    clock=edges.clock, between_tries=kafka.stay, told=self._told)
         try:
-            check(sink, [self.table, names.QUARANTINE, names.LEDGER])
+            edges.check(sink, self.table)
             kafka.join(lane.assigned, lane.revoked)
             self.stats.state = "running"
             while not self.ended.is_set():
@@ -119,7 +189,7 @@ class LaneThread(threading.Thread):
     def _decode(self, records: Sequence[Record], batch: str) -> Any:
         """Decode, and keep the sampled records' trace contexts for the batch's span."""
         self._traces = sorted({r.traceparent for r in records if r.traceparent})
-        return DECODERS[self._decoder](records, batch)
+        return self._decoder(records, batch)
 
     def _told(self, intent: Intent, rejected: int, seconds: float) -> None:
         rows = sum(r.count for r in intent.ranges)

@@ -1,0 +1,74 @@
+import pytest
+
+from weir.errors import ContractViolation, Terminal, Transient
+from weir.ingest.clickhouse import INSERT_SETTINGS, refusal
+from weir.ingest.guard import View, behind, check, window
+
+FULL = "MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 8192"
+
+
+class Server:
+    def __init__(self, settings=None, views="", tables=f"l.t\tMergeTree\t{FULL}\n", defaults="non_replicated_deduplication_window\t0\nreplicated_deduplication_window\t10000\n"):
+        self.settings, self.views, self.tables, self.defaults = {**INSERT_SETTINGS, **(settings or {})}, views, tables, defaults
+
+    def settings_in_force(self):
+        return self.settings
+
+    def execute(self, sql, **_):
+        return self.defaults if "merge_tree_settings" in sql else self.views if "MaterializedView" in sql else self.tables
+
+
+def test_a_server_that_holds_all_of_it_is_accepted():
+    assert check(Server(), ["l.t"]) is None
+
+
+@pytest.mark.parametrize("name", sorted(INSERT_SETTINGS))
+def test_a_setting_that_is_off_is_named(name):
+    with pytest.raises(ContractViolation, match=name):
+        check(Server({name: "7"}), ["l.t"])
+
+
+def test_deduplication_turned_off_by_its_newer_name_is_named():
+    with pytest.raises(ContractViolation, match="deduplicate_insert"):
+        check(Server({"deduplicate_insert": "disable"}), ["l.t"])
+
+
+@pytest.mark.parametrize("full", ["MergeTree ORDER BY a", FULL.replace("10000", "0"), FULL.replace("10000", "10"), FULL.replace("non_replicated", "replicated")])
+def test_a_table_with_no_window_or_a_small_one_is_named(full):
+    with pytest.raises(ContractViolation, match=r"l\.t has a deduplication window"):
+        check(Server(tables=f"l.t\tMergeTree\t{full}\n"), ["l.t"])
+
+
+def test_a_view_behind_a_view_is_looked_at():
+    views = "m.v\tm.a\tSELECT x FROM l.t\tCREATE MATERIALIZED VIEW m.v TO m.a AS\nm.w\tm.b\tSELECT x FROM m.a\tCREATE MATERIALIZED VIEW m.w TO m.b AS\n"
+    tables = f"l.t\tMergeTree\t{FULL}\nm.a\tMergeTree\t{FULL}\nm.b\tMergeTree\tMergeTree ORDER BY a\n"
+    with pytest.raises(ContractViolation, match=r"m\.b, which m\.w fills,"):
+        check(Server(views=views, tables=tables), ["l.t"])
+
+
+def test_a_view_that_is_computed_anew_is_not_fed_by_inserts():
+    views = "m.v\tm.a\tSELECT x FROM l.t\tCREATE MATERIALIZED VIEW m.v REFRESH EVERY 1 HOUR TO m.a AS\n"
+    assert check(Server(views=views), ["l.t"]) is None
+
+
+def test_a_target_that_keeps_no_window_at_all_is_named():
+    views = "m.v\tm.a\tSELECT x FROM l.t\tCREATE MATERIALIZED VIEW m.v TO m.a AS\n"
+    with pytest.raises(ContractViolation, match=r"m\.a"):
+        check(Server(views=views, tables=f"l.t\tMergeTree\t{FULL}\nm.a\tMemory\tMemory\n"), ["l.t"])
+
+
+def test_a_table_is_not_taken_for_one_whose_name_it_begins():
+    assert behind(["l.t"], [View("v", "m.a", "SELECT 1 FROM l.t2"), View("w", "m.b", "SELECT 1 FROM xl.t"), View("x", "m.c", "SELECT 1 FROM `l`.`t` AS q")]) == {"l.t": "", "m.c": "x"}
+
+
+def test_a_replicated_table_has_the_servers_default():
+    assert window("ReplicatedMergeTree", "ReplicatedMergeTree('/x', 'r') ORDER BY a", {"replicated_deduplication_window": "10000"}) == 10_000
+
+
+@pytest.mark.parametrize(("code", "status", "text", "kind"), [
+    ("252", 500, "Code: 252. DB::Exception: Too many parts (3001 with average size of 1.00 KiB) in table. Merges are processing slower", Transient),
+    ("252", 500, "Code: 252. DB::Exception: Too many partitions for single INSERT block (more than 100).", Terminal),
+    ("241", 500, "Memory limit exceeded", Transient), ("", 503, "busy", Transient), ("60", 404, "no such table", Terminal), ("469", 500, "constraint", Terminal),
+])
+def test_a_refusal_is_repeated_only_when_the_same_bytes_may_pass(code, status, text, kind):
+    assert isinstance(refusal(code, status, text), kind)
