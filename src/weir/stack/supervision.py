@@ -203,14 +203,19 @@ def spawn(home: Path, text: str, environment: dict[str, str]) -> None:
     )
     control = Control(home)
     deadline = time.monotonic() + 15
-    while time.monotonic() < deadline:
-        if control.alive():
-            return
-        if process.poll() is not None:
-            break
-        time.sleep(0.05)
+    try:
+        while time.monotonic() < deadline:
+            if control.alive():
+                return
+            if process.poll() is not None:
+                break
+            time.sleep(0.05)
+    except KeyboardInterrupt:  # nobody else knows of it yet
+        process.terminate()
+        process.wait(15)
+        raise
     lines = log_path(home, "supervisord.out").read_text().strip().splitlines()
-    raise ServiceFailed(f"the supervisor did not start: {lines[-1] if lines else 'no output'}", hint=f"see {log_path(home, 'supervisord')}")
+    raise ServiceFailed(f"the supervisor did not start: {lines[-1] if lines else 'no output'}", hint=f"its log is {log_path(home, 'supervisord')}")
 
 
 def sweep(home: Path) -> int:
