@@ -36,9 +36,10 @@ def port_taken(url: str) -> bool:
 
 
 def holder(port: int) -> str:
-    """Return who listens on a TCP port, for a message: command, pid, and the stack it belongs to; what cannot be known is left out."""
+    """Return who has a TCP port (a listener first, else a connection), for a message: command, pid, and the stack it belongs to; what cannot be known is left out."""
     try:
-        found = [c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port and c.pid]
+        at = sorted((c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and c.pid), key=lambda c: c.status != psutil.CONN_LISTEN)
+        found = [c.pid for c in at]
         process = psutil.Process(found[0]) if found else None
         name = " ".join(process.cmdline()[:3])[:60] or process.name() if process else ""
     except (psutil.Error, OSError):
