@@ -99,7 +99,7 @@ def test_a_role_that_may_not_alter_it_is_told_what_its_owner_should_run(server, 
 def test_a_server_without_logical_replication_is_told_with_the_sql(server, shop, monkeypatch):
     real = psycopg.Connection.execute
     monkeypatch.setattr(psycopg.Connection, "execute", lambda c, q, *a, **k: real(c, "SELECT 'replica'" if q == "SHOW wal_level" else q, *a, **k))
-    with pytest.raises(ContractViolation, match="wal_level is replica.*ALTER SYSTEM SET wal_level"):
+    with pytest.raises(ContractViolation, match=r"wal_level is replica.*ALTER SYSTEM SET wal_level"):
         register.ensure_database(server[1], server[0])
 
 

@@ -30,7 +30,7 @@ from weir.stack.settings import StackSettings
 from weir.stack.watch import judge
 
 HOOK_S = 60  # PostgreSQL replays at most max_wal_size (1 GB) after a kill
-DISK_BYTES = 1 << 30  # a demo's data and logs take about 0.6 GB (jars aside); a full disk stops PostgreSQL and Kafka hard
+DISK_BYTES = 1 << 30  # a demo's data and logs took 0.2 GB, and PostgreSQL's WAL may grow by 1 GB; a full disk stops PostgreSQL and Kafka hard
 DEATHS = 4  # a service that ended so often at its start, about 6 s of pauses apart, will not come
 
 Report = Callable[[str, str], None]  # (service, what happened)

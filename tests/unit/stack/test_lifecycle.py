@@ -44,7 +44,7 @@ def test_what_will_fail_again_fails_at_once():
 @pytest.mark.parametrize("service", ["kafka", "redis"])
 def test_a_taken_port_is_told_with_service_port_and_process(configured, service):
     while True:
-        port = random.randrange(26_100, 26_900)  # below the range of ports that connections get by themselves
+        port = random.randrange(26_100, 26_900)  # noqa: S311 - below the range of ports that connections get by themselves
         if not any(probe.port_taken(f"127.0.0.1:{p}") for p in (port - 1, port)):
             break
     with socket.socket() as s:
