@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from weir.cli import outcome
 from weir.cli.quarantine import quarantine_app
@@ -139,13 +140,16 @@ def path(*, as_json: Json = False) -> None:
 
 
 @app.command(epilog="Example: ./weir doctor && ./weir up")
-def doctor() -> None:
-    """Say what is missing on this machine and how to get it."""
+def doctor(*, as_json: Json = False) -> None:
+    """Say what is missing on this machine and how to get it. Exits 1 unless all is there."""
     from weir.stack import examine
 
     findings = examine.examine(_settings())
-    for f in findings:
-        err.print(f"  {'[green]ok[/]     ' if f.ok else '[red]missing[/]'} {f.what}{'' if f.ok else ': ' + f.remedy}")
+    if as_json:
+        _print_json([asdict(f) for f in findings])
+    else:
+        for f in findings:
+            out.print("  [green]ok[/]     " if f.ok else "  [red]missing[/]", Text(f"{f.what}{'' if f.ok else ': ' + f.remedy}"), soft_wrap=True)
     raise typer.Exit(0 if all(f.ok for f in findings) else 1)
 
 

@@ -72,14 +72,15 @@ def tail(home: Path, name: str, lines: int = 1) -> str:
     return "\n".join(text[-lines:])
 
 
-def _ports(spec: ServiceSpec) -> list[int]:
+def ports(spec: ServiceSpec) -> list[int]:
+    """Return the ports that a service listens on: its endpoint's, and Kafka's controller's. Pure."""
     port = urlsplit(spec.endpoint if "//" in spec.endpoint else f"//{spec.endpoint}").port or 0
     return [port, port + PORT_OFFSETS["kafka_controller"] - PORT_OFFSETS["kafka"]] if spec.name == "kafka" else [port]
 
 
 def _check_ports(specs: Sequence[ServiceSpec]) -> None:
     for spec in specs:
-        for port in _ports(spec):
+        for port in ports(spec):
             if probe.port_taken(f"127.0.0.1:{port}"):
                 raise PortTaken(
                     f"{spec.name}'s port {port} is taken by {probe.holder(port)}",
