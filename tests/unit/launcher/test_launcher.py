@@ -130,3 +130,19 @@ def test_an_interrupted_step_takes_its_child_with_it(tmp_path):
     assert process.returncode != 0
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
+
+
+def test_an_interrupt_between_fork_and_knowing_the_child_takes_the_child_too(launcher, monkeypatch):
+    started = []
+    real = subprocess.Popen
+
+    def interrupted_meanwhile(*arguments, **named):
+        started.append(real(*arguments, **named))
+        os.kill(os.getpid(), 2)
+        time.sleep(0)  # the signal's handler runs here
+        return started[0]
+
+    monkeypatch.setattr(launcher.subprocess, "Popen", interrupted_meanwhile)
+    with pytest.raises(KeyboardInterrupt):
+        launcher.step("waiting", [sys.executable, "-c", "import time; time.sleep(60)"])
+    assert started[0].poll() is not None
