@@ -223,7 +223,7 @@ def spawn(home: Path, text: str, environment: dict[str, str]) -> None:
     deadline = time.monotonic() + 15
     try:
         if interrupted:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt  # noqa: TRY301 - one place ends the process
         while time.monotonic() < deadline:
             if control.alive():
                 return
