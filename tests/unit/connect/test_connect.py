@@ -103,15 +103,15 @@ def test_two_homes_that_share_a_folder_fetch_at_once_and_each_jar_is_whole(tmp_p
 def test_a_fetch_that_is_stopped_does_not_wait_for_the_others_and_keeps_nothing_half(tmp_path, monkeypatch):
     import threading
 
-    _lock_of(tmp_path, monkeypatch, 3)
-    let_go = threading.Event()
+    _lock_of(tmp_path, monkeypatch, 30)
+    let_go, saw_the_end = threading.Event(), []
 
     def fails_or_hangs(jar, temporary, meter):
         temporary.write_bytes(b"half")
         if jar.artifact == "j0":
             raise Unavailable("j0 could not be fetched")
         let_go.wait(20)
-        assert meter.ended.is_set()
+        saw_the_end.append(meter.ended.is_set())
         raise Unavailable("stopped")
 
     monkeypatch.setattr(jars, "_download", fails_or_hangs)
@@ -121,6 +121,8 @@ def test_a_fetch_that_is_stopped_does_not_wait_for_the_others_and_keeps_nothing_
     for thread in threading.enumerate():
         if thread.name.startswith("ThreadPoolExecutor"):
             thread.join(20)
+    assert set(saw_the_end) == {True}
+    assert len(saw_the_end) < 20  # the rest was not begun
     assert list((tmp_path / "jars" / "kafka").iterdir()) == []
 
 
