@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -42,7 +43,7 @@ def _settings() -> Any:
 
 
 def _report(name: str, what: str) -> None:
-    err.print(f"  [bold]{name:<11}[/] {what}")
+    err.print(f"  [bold]{name:<11}[/] {escape(what)}", soft_wrap=True)  # `what` may quote a log, brackets and all
 
 
 def _print_json(document: object) -> None:

@@ -91,3 +91,10 @@ def _commands(group, name="./weir"):
 def test_every_commands_help_teaches_by_an_example(name, command):
     assert command.help
     assert name in (command.epilog or "")
+
+
+def test_a_quoted_log_line_with_brackets_is_printed_as_it_is(capsys):
+    from weir.cli.app import _report
+
+    _report("redis", "ended at its start: [/x] [Errno 2] no such file")
+    assert "[/x] [Errno 2] no such file" in capsys.readouterr().err
