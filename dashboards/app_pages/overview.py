@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from weir.quality import board
+from weir.quality import board, flow
 from weir.quality.judge import Verdict
 
 UNKNOWN = "unknown"
@@ -49,13 +49,15 @@ def verdict_row(b: board.Board) -> None:
 
 def path_table(b: board.Board) -> None:
     st.subheader("The path", divider="gray")
+    rates = flow.rates(b.before, b.report)
     st.dataframe(
         pd.DataFrame(
             {
                 "stage": r.name,
                 "services": r.services,
                 "writes": r.writes,
-                "lag (records)": ("-" if r.name not in board.STAGE_TOPICS else UNKNOWN) if r.lag_records is None else f"{r.lag_records:,}",
+                "records/s": UNKNOWN if (rate := rates.get(r.name)) is None else f"{rate:,.0f}",
+                "lag (records)": ("-" if r.name not in flow.STAGE_TOPICS else UNKNOWN) if r.lag_records is None else f"{r.lag_records:,}",
                 "freshness": " · ".join(f"{h.name} {age(h.age_ms)} ago" if h.age_ms is not None else f"{h.name} {UNKNOWN}" for h in r.freshness) or "-",
             }
             for r in board.stage_rows(b.report)
@@ -63,6 +65,8 @@ def path_table(b: board.Board) -> None:
         hide_index=True,
         column_config={"writes": st.column_config.TextColumn(width="large"), "freshness": st.column_config.TextColumn(width="large")},
     )
+    shown = [f"{h.name} {UNKNOWN if h.behind_ms is None else age(h.behind_ms)}" for h in flow.hops(b.report)]
+    st.caption(f"behind its input: {' · '.join(shown)}")
 
 
 def services_table(b: board.Board) -> None:

@@ -9,18 +9,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from weir.cli import outcome
 from weir.cli.quarantine import quarantine_app
 from weir.cli.simulate import simulate
 from weir.contracts.path import PATH
-from weir.errors import WeirError
+from weir.errors import Terminal, UnknownName, WeirError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,7 +31,7 @@ app = typer.Typer(
     help="Weir: what is correct, how fresh it is, what it costs, and when recovery was last proven. "
     "Try ./weir demo first; ./weir test runs every test.",
 )
-err = Console(stderr=True, highlight=False)
+err = outcome.err
 out = Console(highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
@@ -42,14 +44,14 @@ def _settings() -> Any:
 
 
 def _report(name: str, what: str) -> None:
-    err.print(f"  [bold]{name:<11}[/] {what}")
+    err.print(f"  [bold]{name:<11}[/] {escape(what)}", soft_wrap=True)  # `what` may quote a log, brackets and all
 
 
 def _print_json(document: object) -> None:
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
-@app.command()
+@app.command(epilog="Example: ./weir up && ./weir status")
 def up() -> None:
     """Start every service in order of readiness; running it again is harmless."""
     from weir.stack import lifecycle
@@ -60,7 +62,7 @@ def up() -> None:
     err.print(f"up in {time.monotonic() - began:.0f} s · dashboard {settings.endpoints.dashboard_url} · api {settings.endpoints.api_url}/docs")
 
 
-@app.command()
+@app.command(epilog="Example: ./weir down")
 def down() -> None:
     """End every service; leaves no process and no port, keeps the data."""
     from weir.stack import lifecycle
@@ -68,12 +70,21 @@ def down() -> None:
     lifecycle.down(_settings(), _report)
 
 
-@app.command()
-def status(*, as_json: Json = False) -> None:
+@app.command(epilog="Examples: ./weir status · ./weir status --watch · ./weir status --json")
+def status(
+    *,
+    as_json: Json = False,
+    keep: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, with each stage's rate and lag, each hop's freshness, and rows of source and sink.")] = False,
+) -> None:
     """Show each service's state, pid and endpoint. Exits 1 unless all are ready."""
+    from weir.cli import watching
     from weir.stack import services, watch
 
     settings = _settings()
+    if keep:
+        if as_json:
+            raise typer.BadParameter("--watch and --json do not go together: ./weir status --json prints one document")
+        watching.follow(settings, out)
     rows = watch.observe(services.build(settings), settings.home)
     endpoints = asdict(settings.endpoints)
     if as_json:
@@ -81,15 +92,11 @@ def status(*, as_json: Json = False) -> None:
         external = [{"name": n, "state": "external", "pid": 0, "endpoint": ""} for n in sorted(settings.external)]
         _print_json({"services": [asdict(r) for r in rows] + external, "endpoints": {k: endpoints[k] for k in wanted}})
     else:
-        table = Table("service", "state", "pid", "endpoint", box=None)
-        for r in rows:
-            colour = {"ready": "green", "stopped": "dim"}.get(r.state, "red")
-            table.add_row(r.name, f"[{colour}]{r.state}[/]", str(r.pid or ""), watch._masked(r.endpoint))  # noqa: SLF001 - shown without its password
-        out.print(table)
+        out.print(watching.services_table(rows))
     raise typer.Exit(0 if all(r.state == "ready" for r in rows) else 1)
 
 
-@app.command()
+@app.command(epilog="Example: ./weir logs kafka --lines 200")
 def logs(name: str, *, lines: Annotated[int, typer.Option(help="How many of the last lines.")] = 50) -> None:
     """Show the last lines of a service's log."""
     from weir.stack import lifecycle, services
@@ -97,11 +104,11 @@ def logs(name: str, *, lines: Annotated[int, typer.Option(help="How many of the 
     settings = _settings()
     known = [*services.ORDER, *services.companions(settings), "supervisord"]
     if name not in known:
-        raise typer.BadParameter(f"no service {name!r}; there are {', '.join(known)}")
+        raise UnknownName.of("service", name, known)
     print(lifecycle.tail(settings.home, name, lines) or f"{name} has not written a log yet")  # noqa: T201 - raw lines, no markup
 
 
-@app.command()
+@app.command(epilog="Example: ./weir restart ingest")
 def restart(name: str) -> None:
     """Stop and start one service, and wait until it is ready."""
     from weir.errors import ServiceFailed
@@ -110,7 +117,7 @@ def restart(name: str) -> None:
     settings = _settings()
     spec = next((s for s in services.build(settings) if s.name == name), None)
     if spec is None:
-        raise typer.BadParameter(f"no local service {name!r}; there are {', '.join(services.ORDER)}")
+        raise UnknownName.of("local service", name, (s.name for s in services.build(settings)))
     control = supervision.Control(settings.home)
     control.stop(name)
     control.start(name)
@@ -122,7 +129,7 @@ def restart(name: str) -> None:
     _report(name, "ready")
 
 
-@app.command()
+@app.command(epilog="Example: ./weir path --json")
 def path(*, as_json: Json = False) -> None:
     """Show the stages of the path in order, with what each reads and writes."""
     if as_json:
@@ -134,18 +141,24 @@ def path(*, as_json: Json = False) -> None:
     out.print(table)
 
 
-@app.command()
-def doctor() -> None:
-    """Say what is missing on this machine and how to get it."""
+@app.command(epilog="Example: ./weir doctor && ./weir up")
+def doctor(*, as_json: Json = False) -> None:
+    """Say what is missing on this machine and how to get it. Exits 1 unless all is there."""
     from weir.stack import examine
 
     findings = examine.examine(_settings())
-    for f in findings:
-        err.print(f"  {'[green]ok[/]     ' if f.ok else '[red]missing[/]'} {f.what}{'' if f.ok else ': ' + f.remedy}")
+    if as_json:
+        _print_json([asdict(f) for f in findings])
+    else:
+        for f in findings:
+            out.print("  [green]ok[/]     " if f.ok else "  [red]missing[/]", Text(f"{f.what}{'' if f.ok else ': ' + f.remedy}"), soft_wrap=True)
     raise typer.Exit(0 if all(f.ok for f in findings) else 1)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="Examples: ./weir run dbt build · ./weir run feast feature-views list · ./weir run python -m weir.quality",
+)
 def run(context: typer.Context) -> None:
     """Run any command in the locked environment with every URL set: ./weir run dbt build."""
     from weir.stack import services
@@ -163,13 +176,15 @@ def run(context: typer.Context) -> None:
     os.execve(program, arguments, env)  # noqa: S606 - becoming the command keeps its exit code and signals
 
 
-@app.command()
+@app.command(epilog="Example: ./weir clean --yes && ./weir demo")
 def clean(*, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """End the stack and delete its data (the environment and the jars are kept)."""
     from weir.stack import lifecycle
 
     settings = _settings()
     if not yes:
+        if not sys.stdin.isatty():
+            raise Terminal(f"nothing is deleted under {settings.home}: there is nobody to ask", hint="./weir clean --yes deletes without asking")
         typer.confirm(f"Delete all data under {settings.home}?", abort=True)
     lifecycle.down(settings, _report)
     for entry in settings.home.iterdir():
@@ -179,7 +194,7 @@ def clean(*, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = F
     _report("stack", "data deleted")
 
 
-@app.command()
+@app.command(epilog="Examples: ./weir demo · ./weir demo --json | python3 -m json.tool")
 def demo(
     *,
     leave: Annotated[bool, typer.Option("--exit", help="End the stack after the story instead of staying up until Ctrl-C.")] = False,
@@ -188,35 +203,40 @@ def demo(
     """Start everything, load MovieLens through the real path, and follow one click and one profile change to a recommendation."""
     from weir.connect import jars
     from weir.demo import story
+    from weir.demo.screen import Screen
+    from weir.quality import verdict
     from weir.stack import lifecycle, services
 
     settings = _settings()
     os.environ.update(services.environment(settings))  # the story is a client like any other: it finds the receiver by its URL
     began_s = float(os.environ.get("WEIR_STARTED_AT") or time.time())
-    failed = False
+    code, told = 1, False
     try:
         before = time.time()
         jars.fetch(settings.home)
         began_s += time.time() - before  # downloads are not counted as starting
         lifecycle.up(settings, _report)
-        result = story.run(settings.endpoints, settings.home, err, began_s=began_s)
-        if as_json:
-            _print_json(result.document())
-        elif not leave:
-            e = settings.endpoints
-            err.print(f"\ndashboard {e.dashboard_url}\napi       {e.api_url}/docs\nclickhouse {e.clickhouse_url}\nCtrl-C ends everything")
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        with Screen(err, lambda: verdict(settings.endpoints)) as screen:
+            result = story.run(settings.endpoints, settings.home, screen, began_s=began_s)
+            code, told = 0, True
+            if as_json:
+                _print_json(result.document())
+            elif not leave:
+                e = settings.endpoints
+                screen.print(f"\ndashboard {e.dashboard_url}\napi       {e.api_url}/docs\nclickhouse {e.clickhouse_url}\nCtrl-C ends everything")
+                while True:
+                    time.sleep(0.5)  # not a wait without end: a signal that another thread took is seen here
     except KeyboardInterrupt:
         err.print("stopping …")
+        code = 0 if told else outcome.STOPPED
     except WeirError as error:
-        _end(error)
-        failed = True
+        outcome.tell(error)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lifecycle.down(settings, _report)
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(code)
 
 
-@app.command()
+@app.command(epilog="Examples: ./weir test --only unit · ./weir test --long")
 def test(
     *,
     long: Annotated[bool, typer.Option("--long", help="Also what takes longer than half an hour.")] = False,
@@ -229,7 +249,8 @@ def test(
     raise typer.Exit(checks.run(settings.root, long=long, only=only))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+             epilog="Examples: ./weir bench · ./weir bench startup --json")
 def bench(context: typer.Context, name: Annotated[str, typer.Argument(help="Which benchmark; without it they are listed.")] = "") -> None:
     """Run a benchmark of bench/ and print one JSON document; its own options follow: ./weir bench startup --starts 5."""
     settings = _settings()
@@ -240,11 +261,11 @@ def bench(context: typer.Context, name: Annotated[str, typer.Argument(help="Whic
             out.print(f"{stem:<12} {first.strip(chr(34))}", markup=False)
         return
     if name not in scripts:
-        raise typer.BadParameter(f"no benchmark {name!r}; there are {', '.join(scripts)}")
+        raise UnknownName.of("benchmark", name, scripts)
     os.execv(sys.executable, [sys.executable, str(scripts[name]), *context.args])  # noqa: S606 - becoming the benchmark keeps its exit code and signals
 
 
-@app.command()
+@app.command(epilog="Example: ./weir lock && git diff requirements/")
 def lock() -> None:
     """Make the requirement locks anew from requirements/*.in (needs a network)."""
     root = _settings().root / "requirements"
@@ -256,26 +277,10 @@ def lock() -> None:
         )
 
 
-def _end(error: WeirError) -> None:
-    err.print(f"weir: {error}", markup=False, soft_wrap=True)  # one line, however narrow the terminal
-
-
-def run_app(command: Callable[[], None]) -> int:
-    """Run the typer application; return its exit code. A `WeirError` is one line, never a traceback."""
-    try:
-        command()
-    except WeirError as error:
-        _end(error)
-        return 1
-    except KeyboardInterrupt:
-        err.print("weir: stopped")
-        return 130
-    return 0
-
-
 def main() -> None:
     """Entry point."""
-    raise SystemExit(run_app(app))
+    outcome.end_politely()
+    raise SystemExit(outcome.run_app(app))
 
 
 app.add_typer(quarantine_app, name="quarantine")
@@ -285,7 +290,7 @@ chaos_app = typer.Typer(no_args_is_help=True, help="Chaos experiments against th
 app.add_typer(chaos_app, name="chaos")
 
 
-@chaos_app.command("list")
+@chaos_app.command("list", epilog="Example: ./weir chaos list")
 def chaos_list() -> None:
     """Name the experiments."""
     from weir.chaos import runner
@@ -294,7 +299,7 @@ def chaos_list() -> None:
         out.print(name)
 
 
-@chaos_app.command("run")
+@chaos_app.command("run", epilog="Example: ./weir chaos run kill-kafka-broker --json")
 def chaos_run(name: str, *, as_json: Json = False) -> None:
     """Run one experiment; exits 0 only for the verdict yes."""
     from weir.chaos import runner

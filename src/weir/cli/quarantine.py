@@ -47,7 +47,7 @@ def _print_json(document: object) -> None:
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
-@quarantine_app.command("list")
+@quarantine_app.command("list", epilog="Example: ./weir quarantine list --reason malformed --limit 20")
 def list_(
     *,
     reason: Annotated[str, typer.Option(help="Only this reason, such as malformed.")] = "",
@@ -77,7 +77,7 @@ def list_(
         err.print("nothing is in the quarantine" if not (reason or topic or state) else "nothing in the quarantine is like that")
 
 
-@quarantine_app.command()
+@quarantine_app.command(epilog="Example: ./weir quarantine show user-events/3/17")
 def show(place: PlaceArgument, *, as_json: Json = False) -> None:
     """Show one record: its bytes (the first 4,096), reason, trace, and every audit row."""
     from weir.ingest.quarantine import Place
@@ -94,7 +94,7 @@ def show(place: PlaceArgument, *, as_json: Json = False) -> None:
         out.print(f"{a['at'][:19]}  {a['action']} by {a['who']}: {a['why']}", markup=False, soft_wrap=True)
 
 
-@quarantine_app.command()
+@quarantine_app.command(epilog='Example: ./weir quarantine fix user-events/3/17 --set country=DE --why "lower case"')
 def fix(
     place: PlaceArgument,
     *,
@@ -122,7 +122,7 @@ def fix(
     err.print(f"{place} is corrected; ./weir quarantine replay {place} sends it", markup=False, soft_wrap=True)
 
 
-@quarantine_app.command("replay")
+@quarantine_app.command("replay", epilog='Example: ./weir quarantine replay user-events/3/17 --why "corrected"')
 def replay_(
     places: Annotated[list[str], typer.Argument(metavar="TOPIC/PARTITION/OFFSET…", help="One or more records.")], *, why: Why, who: Who = "", as_json: Json = False
 ) -> None:
@@ -157,7 +157,7 @@ def _landed(quarantine: Quarantine, place: Place) -> str:
     return "not landed yet: is ingest running? ./weir status"
 
 
-@quarantine_app.command()
+@quarantine_app.command(epilog='Example: ./weir quarantine discard user-events/3/17 --why "a test"')
 def discard(places: Annotated[list[str], typer.Argument(metavar="TOPIC/PARTITION/OFFSET…", help="One or more records.")], *, why: Why, who: Who = "") -> None:
     """Give records up for good; they stay in the quarantine table with who decided and why."""
     from weir.ingest.quarantine import Action, Place, allow

@@ -12,8 +12,10 @@ import os
 import ssl
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +23,9 @@ from weir.errors import ContractViolation, SettingsError, Unavailable
 
 FETCHERS = 8
 TIMEOUT_S = 60
+REPORT_S = 2.0
+STALE_S = 3600  # no jar takes an hour: each read of a download has TIMEOUT_S
+
 
 @dataclass(frozen=True, slots=True)
 class Jar:
@@ -79,7 +84,20 @@ def _repository() -> str:
     return os.environ.get("WEIR_MAVEN_URL", MAVEN_CENTRAL_URL).rstrip("/")
 
 
-def _download(jar: Jar, temporary: Path) -> str:
+class _Meter:
+    """Bytes that all fetchers have taken; `ended` has them give up (an interrupted start must not wait for a download)."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self.size_bytes = 0
+        self._lock = threading.Lock()
+
+    def add(self, size_bytes: int) -> None:
+        with self._lock:
+            self.size_bytes += size_bytes
+
+
+def _download(jar: Jar, temporary: Path, meter: _Meter) -> str:
     """Download to `temporary` and return the SHA-256."""
     import httpx
 
@@ -90,51 +108,79 @@ def _download(jar: Jar, temporary: Path) -> str:
         with httpx.stream("GET", url, timeout=TIMEOUT_S, follow_redirects=True, verify=trust) as answer, temporary.open("wb") as file:
             answer.raise_for_status()
             for chunk in answer.iter_bytes(1 << 16):
+                if meter.ended.is_set():
+                    raise Unavailable(f"{jar.filename} was not fetched: stopped")
                 digest.update(chunk)
                 file.write(chunk)
-    except httpx.HTTPError as error:
-        temporary.unlink(missing_ok=True)
+                meter.add(len(chunk))
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unavailable(
             f"{jar.filename} could not be fetched: {error}", hint="the first run needs a network; WEIR_MAVEN_URL names a mirror"
         ) from error
     return digest.hexdigest()
 
 
-def _fetch_one(jar: Jar, target: Path) -> None:
-    temporary = target.with_suffix(".part")
-    if _download(jar, temporary) != jar.sha256:
+def _fetch_one(jar: Jar, target: Path, meter: _Meter) -> None:
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")  # own name: two homes may share the folder
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        if _download(jar, temporary, meter) != jar.sha256:
+            raise ContractViolation(f"{jar.filename} has another SHA-256 than connect/jars.lock", hint="do not use it; ask the mirror's owner")
+        temporary.chmod(0o644)
+        temporary.replace(target)
+    finally:
         temporary.unlink(missing_ok=True)
-        raise ContractViolation(f"{jar.filename} has another SHA-256 than connect/jars.lock", hint="do not use it; ask the mirror's owner")
-    temporary.replace(target)
 
 
-def fetch(home: Path, progress: Callable[[int, int], None] = lambda _done, _all: None) -> Path:
-    """Fetch every locked jar that is not there yet; return the jars' folder.
+def line_of_progress(done: int, total: int, size_bytes: int, elapsed_s: float) -> str:
+    """Return one line: how many of the missing jars, how fast, how long to go (by jars, since the lock knows no sizes). Pure."""
+    to_go = f"{(total - done) * elapsed_s / done:.0f} s to go" if done else "time to go not known yet"
+    return f"{done} of {total} fetched · {size_bytes / max(elapsed_s, 1e-6) / 1e6:.1f} MB/s · {to_go}"
 
-    Args:
-        home: WEIR_HOME.
-        progress: called with (jars there, jars in all).
 
-    Raises:
-        Unavailable: the repository could not be reached. ContractViolation: a sum differs.
-    """
-    jars = parse(lock_path().read_text())
-    folder = home / "jars"
+def _missing(folder: Path, jars: Iterable[Jar]) -> list[tuple[Jar, Path]]:
     missing = []
     for jar in jars:
         target = folder / jar.folder / jar.filename
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             missing.append((jar, target))
-    there = len(jars) - len(missing)
+    return missing
+
+
+def fetch(home: Path, report: Callable[[str], None] = lambda _line: None) -> Path:
+    """Fetch every locked jar that is not there yet; return the jars' folder.
+
+    Args:
+        home: WEIR_HOME.
+        report: called with a line of progress each REPORT_S.
+
+    Raises:
+        Unavailable: the repository could not be reached. ContractViolation: a sum differs.
+    """
+    jars = parse(lock_path().read_text())
+    folder = home / "jars"
+    missing, meter, began = _missing(folder, jars), _Meter(), time.monotonic()
     if missing:
-        with ThreadPoolExecutor(max_workers=FETCHERS) as pool:
-            for number, _ in enumerate(pool.map(lambda jt: _fetch_one(*jt), missing), there + 1):
-                progress(number, len(jars))
+        pool = ThreadPoolExecutor(max_workers=FETCHERS)
+        waiting = {pool.submit(_fetch_one, jar, target, meter) for jar, target in missing}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, timeout=REPORT_S, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+                report(line_of_progress(len(missing) - len(waiting), len(missing), meter.size_bytes, time.monotonic() - began))
+        finally:
+            meter.ended.set()
+            pool.shutdown(wait=False, cancel_futures=True)
     wanted = {(j.folder, j.filename) for j in jars}
     for path in folder.glob("*/*.jar"):  # a jar of an older lock must not stay on the class path
         if (path.parent.name, path.name) not in wanted:
-            path.unlink()
+            path.unlink(missing_ok=True)
+    for path in folder.glob("*/.*.part"):  # left by a fetch that was killed
+        if time.time() - path.stat().st_mtime > STALE_S:
+            path.unlink(missing_ok=True)
     return folder
 
 
@@ -149,7 +195,7 @@ def resolve(home: Path) -> Iterable[Jar]:
         if line.strip() and not line.startswith("#"):
             jar = parse(f"{line} {'0' * 64}")[0]
             target = home / jar.filename
-            yield replace(jar, sha256=_download(jar, target))
+            yield replace(jar, sha256=_download(jar, target, _Meter()))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from weir.connect.command import Command
 from weir.contracts.endpoints import Endpoints
-from weir.errors import MissingTool, ServiceFailed
+from weir.errors import MissingTool, ServiceFailed, SettingsError
 
 SERVER_UID_NAME = "nobody"
 
@@ -84,6 +84,29 @@ def server_uid() -> int | None:
         raise MissingTool(
             f"PostgreSQL refuses to run as root, and this machine has no user {SERVER_UID_NAME!r}", hint="add one, or run as another user"
         ) from error
+
+
+def impassable(path: Path) -> Path | None:
+    """Return the topmost existing folder on the way to `path` that others may not pass, or None."""
+    ways = [p for p in (*reversed(path.resolve().parents), path.resolve()) if p.is_dir()]
+    return next((p for p in ways if not p.stat().st_mode & 0o001), None)
+
+
+def check_passable(home: Path) -> None:
+    """See that the server's uid can reach its data and its binaries (needed only when we are root).
+
+    Raises:
+        SettingsError: a folder on the way lets nobody through; names it.
+    """
+    if server_uid() is None:
+        return
+    for what, path in (("WEIR_HOME", home), ("PostgreSQL's binaries", binaries())):
+        stopped = impassable(path)
+        if stopped is not None:
+            raise SettingsError(
+                f"PostgreSQL runs as {SERVER_UID_NAME} when started by root, and cannot pass {stopped} on the way to {what}",
+                hint=f"chmod o+x {stopped}, or set WEIR_HOME to a place such as /var/lib/weir", key="WEIR_HOME",
+            )
 
 
 def data_dir(home: Path) -> Path:

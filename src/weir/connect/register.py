@@ -13,6 +13,7 @@ from string import Template
 from typing import Any
 from urllib.parse import urlsplit
 
+from weir.connect import publication
 from weir.connect.postgres import read_or_create_secret
 from weir.connect.worker import secrets_file
 from weir.contracts import names
@@ -60,6 +61,7 @@ def ensure_database(endpoints: Endpoints, home: Path) -> None:
 
     Raises:
         Unavailable: PostgreSQL does not answer.
+        ContractViolation: the server or the role does not allow what is needed; the hint says what to run.
     """
     import psycopg
     from psycopg import sql
@@ -76,13 +78,19 @@ def ensure_database(endpoints: Endpoints, home: Path) -> None:
             admin.execute(sql.SQL(verb + " ROLE weir_cdc WITH REPLICATION LOGIN PASSWORD {}").format(sql.Literal(password)))
         with psycopg.connect(endpoints.postgres_dsn, connect_timeout=10) as shop:
             shop.execute((_ROOT / "sql" / "shop.sql").read_bytes())
-            tables = "public.users, public.items, public.weir_signal, public.weir_heartbeat"
             shop.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO weir_cdc")
             shop.execute("GRANT INSERT, UPDATE ON public.weir_signal, public.weir_heartbeat TO weir_cdc")
-            if not shop.execute("SELECT 1 FROM pg_publication WHERE pubname = 'weir'").fetchone():
-                shop.execute(f"CREATE PUBLICATION weir FOR TABLE {tables}".encode())
+            publication.ensure(shop)
+            level = (shop.execute("SHOW wal_level").fetchone() or ("unknown",))[0]
     except psycopg.OperationalError as error:
-        raise Unavailable(f"PostgreSQL does not answer: {error}", hint="./weir logs postgres shows why") from error
+        raise Unavailable(f"PostgreSQL does not answer: {' '.join(str(error).split())}", hint="./weir logs postgres shows why") from error
+    except psycopg.Error as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        hint = "the role of postgres_dsn must own the shop's tables and may create roles (or let an administrator run connect/sql/shop.sql)"
+        raise ContractViolation(f"PostgreSQL refused to set up the shop: {said}", hint=hint) from error
+    if level != "logical":
+        hint = "run as its administrator: ALTER SYSTEM SET wal_level = 'logical'; and restart the server"
+        raise ContractViolation(f"PostgreSQL's wal_level is {level}, and changes can be read only when it is logical", hint=hint)
 
 
 def configuration(endpoints: Endpoints, home: Path) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The story, step by step, on a stack that is up.
 
-In: endpoints, WEIR_HOME, a console. Out: `DemoResult`. Keep: views stand before events flow; batch marts are built after; every step says
+In: endpoints, WEIR_HOME, a screen. Out: `DemoResult`. Keep: views stand before events flow; batch marts are built after; every step says
 how long it took.
 """
 
@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 
 from weir.contracts.endpoints import Endpoints
 from weir.demo import follow, loading, reconcile
 from weir.demo.result import Counts, DemoResult, others_changed
+from weir.demo.screen import Line, Screen
 from weir.errors import Terminal, Unavailable
 from weir.features import apply
 from weir.ingest.clickhouse import ClickHouse
@@ -28,10 +28,6 @@ from weir.simulation.produce import Progress
 from weir.telemetry import setup
 from weir.transform import build
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.status import Status
-
 
 @dataclass
 class _Stage:
@@ -39,19 +35,19 @@ class _Stage:
 
     endpoints: Endpoints
     home: Path
-    console: Console
+    screen: Screen
     environment: dict[str, str]
     client: ClickHouse
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def step(self, name: str) -> Iterator[Status]:
+    def step(self, name: str) -> Iterator[Line]:
         """Show a step while it runs and its seconds when it is done."""
         began = time.monotonic()
-        with self.console.status(f"{name} …") as status:
-            yield status
+        with self.screen.step(name) as line:
+            yield line
         self.seconds[name] = time.monotonic() - began
-        self.console.print(f"  {name:<28} {self.seconds[name]:6.1f} s")
+        self.screen.print(f"  {name:<28} {self.seconds[name]:6.1f} s")
 
 
 def line_of_progress(p: Progress) -> str:
@@ -91,7 +87,7 @@ def _load(stage: _Stage) -> tuple[journal.Journal, Counts]:
     with stage.step("source against sink") as status:
         counts = reconcile.wait(e, stage.client, lambda c: status.update(line_of_counts(c)))
         reconcile.check_journal(stage.client, found)
-    stage.console.print(f"    {line_of_counts(counts)}")
+    stage.screen.print(f"    {line_of_counts(counts)}")
     return found, counts
 
 
@@ -116,7 +112,7 @@ def _hero() -> tuple[int, str]:
 
 def _follow(stage: _Stage, api: follow.Api, began_s: float) -> DemoResult:
     user_id, country = _hero()
-    say, telemetry = stage.console.print, setup("weir-demo")
+    say, telemetry = stage.screen.print, setup("weir-demo")
     try:
         with stage.step("first recommendation"):
             follow.until(lambda: len(api.recommendations(user_id)) > 0, "a recommendation")
@@ -140,7 +136,7 @@ def _follow(stage: _Stage, api: follow.Api, began_s: float) -> DemoResult:
     return DemoResult(user_id, clicked, before, found, event_ms, cdc_ms, counts, hops, ready_s, stage.seconds)
 
 
-def run(endpoints: Endpoints, home: Path, console: Console, *, began_s: float) -> DemoResult:
+def run(endpoints: Endpoints, home: Path, screen: Screen, *, began_s: float) -> DemoResult:
     """Run the story on a running stack; `began_s`: when the command began, seconds since the epoch.
 
     Raises:
@@ -151,7 +147,7 @@ def run(endpoints: Endpoints, home: Path, console: Console, *, began_s: float) -
     environment = {**os.environ, **services.environment(settings.load()), **endpoints.environment(), "WEIR_HOME": str(home)}
     client, api = ClickHouse(endpoints.clickhouse_url), follow.Api(endpoints.api_url)
     try:
-        stage = _Stage(endpoints, home, console, environment, client)
+        stage = _Stage(endpoints, home, screen, environment, client)
         _load(stage)
         _build(stage, api)
         return _follow(stage, api, began_s)

@@ -6,6 +6,9 @@ Messages say what failed, of what, and what to do.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class WeirError(Exception):
     """Root of every error raised on purpose.
@@ -36,6 +39,21 @@ class Terminal(WeirError):
 
 class SettingsError(Terminal):
     """A settings file or environment variable is wrong; names the key."""
+
+
+class UnknownName(Terminal):
+    """A name that the user gave is not one of those that there are; the hint names them, the nearest first."""
+
+    @classmethod
+    def of(cls, kind: str, given: str, known: Iterable[str]) -> UnknownName:
+        """Return the error for `given`, which is no `kind` of `known`."""
+        names = list(known)
+        near = difflib.get_close_matches(given, names, 1)
+        return cls(f"no {kind} {given!r}", hint=f"{f'Did you mean {near[0]}? ' if near else ''}There are {', '.join(names)}", given=given)
+
+
+class DiskFull(Terminal):
+    """There is too little room on the disk of WEIR_HOME."""
 
 
 class MissingTool(Terminal):

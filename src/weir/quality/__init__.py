@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 from weir.contracts import names
 from weir.contracts.endpoints import Endpoints
@@ -25,17 +27,40 @@ def verdict(endpoints: Endpoints, *, now_ms: int | None = None) -> Report:
     with ThreadPoolExecutor(max_workers=2) as pool:
         offsets_asked, rows_asked = pool.submit(ask.kafka, endpoints.kafka_bootstrap), pool.submit(ask.postgres, endpoints.postgres_dsn)
         offsets, source = offsets_asked.result(), rows_asked.result()
-    facts = ask.clickhouse(endpoints.clickhouse_url, offsets)
+        wrote_asked = pool.submit(ask.document, f"{endpoints.features_url}/health")
+        serves_asked = pool.submit(ask.document, f"{endpoints.api_url}/ready")
+        facts = ask.clickhouse(endpoints.clickhouse_url, offsets)
+        wrote, serves = wrote_asked.result(), serves_asked.result()
     now = int(time.time() * 1000) if now_ms is None else now_ms
     tables = [TableCount(t, source.get(t), facts.staging.get(t)) for t in ask.CDC_TABLES]
     owed = {key: landed.owed for key, landed in (facts.landed or {}).items()}
     lost, trailing = gaps.look(endpoints.kafka_bootstrap, endpoints.clickhouse_url, offsets, owed) if offsets and facts.landed is not None else ({}, set())
     partitions = partition_counts(offsets, facts, lost, trailing)
-    hops = [Hop(name, at, None if at is None else max(0, now - at)) for name, at in facts.newest.items()]
-    return judge(
+    newest = {**facts.newest, "feature written": ask.newest_feature(wrote), "feature served": serves.get("newest_event_at_ms")}
+    hops = [Hop(name, at, None if at is None else max(0, now - at)) for name, at in newest.items()]
+    report = judge(
         tables, partitions, hops, facts.quarantine, cdc_topics={t: topic for t, (_, topic) in ask.CDC_TABLES.items()}, now_ms=now,
         first_unlanded_ms=_landed_through(partitions, facts),
     )
+    return replace(report, counters=counters(partitions, facts, wrote, serves))
+
+
+def counters(partitions: list[PartitionCount], facts: ask.ClickHouseFacts, wrote: Mapping[str, Any], serves: Mapping[str, Any]) -> dict[str, int | None]:
+    """Return how many records have passed each stage up to now: changes, Kafka's records, landed rows, the views' rows, features, answers. Pure."""
+
+    def total(values: list[int | None]) -> int | None:
+        known = [v for v in values if v is not None]
+        return sum(known) if known and len(known) == len(values) else None
+
+    changes = {topic for _, topic in ask.CDC_TABLES.values()}
+    return {
+        "source": total([p.end for p in partitions if p.topic in changes]),
+        "connect": total([p.end for p in partitions]),
+        "ingest": total([p.landed_rows for p in partitions]),
+        "transform": facts.fed,
+        "features": sum(wrote["rows_written"].values()) if wrote.get("rows_written") else None,
+        "serving": serves.get("answered"),
+    }
 
 
 def partition_counts(

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from weir.contracts import names
+from weir.contracts.features import FEATURE_VIEWS
 
 log = logging.getLogger("weir.quality")
 TIMEOUT_S: Final = 4.0
@@ -58,6 +59,7 @@ class ClickHouseFacts:
     staging: Mapping[str, int | None] = field(default_factory=dict)
     quarantine: Mapping[str, int] | None = None
     newest: Mapping[str, int | None] = field(default_factory=dict)
+    fed: int | None = None  # rows of the keyed copy of the events, which the views fill
 
 
 def query(url: str, sql: str) -> list[dict[str, Any]] | None:
@@ -108,6 +110,21 @@ def bound(offsets: Mapping[tuple[str, int], Offsets] | None, *, begin: bool = Fa
     return f"transform(concat(toString(topic), '/', toString(partition)), [{keys}], [{values}], toUInt64(0))"
 
 
+def document(url: str) -> dict[str, Any]:
+    """Return the JSON object that one of our services tells of itself at `url`; empty when it does not."""
+    try:
+        found = httpx.get(url, timeout=1.0).json()  # loopback: a service that needs longer is away
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def newest_feature(told: Mapping[str, Any]) -> int | None:
+    """Return the newest event that is in a feature, from the materializer's health document. Pure."""
+    newest = told.get("newest_event_ms") or {}
+    return max((int(newest[v.name]) for v in FEATURE_VIEWS if "events" in v.triggers and newest.get(v.name)), default=None)
+
+
 def _landed(url: str, offsets: Mapping[tuple[str, int], Offsets] | None) -> dict[tuple[str, int], Landed] | None:
     found: dict[tuple[str, int], Landed] = {}
     below = f"offset < {bound(offsets)}"
@@ -131,6 +148,7 @@ def clickhouse(url: str, offsets: Mapping[tuple[str, int], Offsets] | None) -> C
         "change committed": f"SELECT maxOrNull(toUnixTimestamp64Milli(assumeNotNull(source_at))) AS v FROM {names.LANDING_CDC} WHERE source_at IS NOT NULL",
         "change landed": f"SELECT maxOrNull(toUnixTimestamp64Milli(produced_at)) AS v FROM {names.LANDING_CDC}",
         "catalogue landed": f"SELECT maxOrNull(toUnixTimestamp64Milli(produced_at)) AS v FROM {names.LANDING_CATALOGUE}",
+        "event time landed": f"SELECT maxOrNull(toUnixTimestamp64Milli(occurred_at)) AS v FROM {names.LANDING_EVENTS} WHERE reject_reason = ''",
         "mart user_activity": f"SELECT maxOrNull(toUnixTimestamp64Milli(event_timestamp)) AS v FROM {names.DB_MARTS}.user_activity",
     }
     with ThreadPoolExecutor(max_workers=4) as pool:
@@ -138,6 +156,7 @@ def clickhouse(url: str, offsets: Mapping[tuple[str, int], Offsets] | None) -> C
         ledger = pool.submit(query, url, f"SELECT topic, partition, sumIf(rows, last_offset < {bound(offsets)}) AS n FROM {names.LEDGER} GROUP BY topic, partition")
         quarantine = pool.submit(query, url, f"SELECT reject_reason, count() AS n FROM {names.QUARANTINE} GROUP BY reject_reason ORDER BY n DESC")
         staging = {t: pool.submit(_one, url, f"SELECT count() AS n FROM {s} FINAL WHERE is_deleted = 0") for t, (s, _) in CDC_TABLES.items()}
+        fed = pool.submit(_one, url, f"SELECT count() AS n FROM {names.DB_STAGING}.int_user_events")
         times = {name: pool.submit(_one, url, sql) for name, sql in newest.items()}
         booked, rejected = ledger.result(), quarantine.result()
         return ClickHouseFacts(
@@ -146,6 +165,7 @@ def clickhouse(url: str, offsets: Mapping[tuple[str, int], Offsets] | None) -> C
             {t: f.result() for t, f in staging.items()},
             None if rejected is None else {r["reject_reason"]: int(r["n"]) for r in rejected},
             {name: f.result() for name, f in times.items()},
+            fed.result(),
         )
 
 

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,8 +15,9 @@ from weir.contracts import names
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.path import PATH, Stage
 from weir.errors import SettingsError
-from weir.quality import ask, verdict
-from weir.quality.judge import Hop, PartitionCount, Report
+from weir.quality import ask, flow, verdict
+from weir.quality.flow import STAGE_TOPICS
+from weir.quality.judge import Hop, Report
 
 COST_RECENT_S: Final = 60
 P99_MINUTES: Final = 15
@@ -28,9 +29,9 @@ STAGE_HOPS: Final[Mapping[str, tuple[str, ...]]] = {
     "connect": ("change landed", "catalogue landed"),
     "ingest": ("event landed", "change landed"),
     "transform": ("mart user_activity",),
+    "features": ("feature written",),
+    "serving": ("feature served",),
 }
-# Which stage's lag is the ingest workers' lag on which topics.
-STAGE_TOPICS: Final = {"ingest": tuple(names.PARTITIONS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Board:
     services: Sequence[Mapping[str, Any]] | None
     cost: Sequence[Mapping[str, Any]] | None
     api_p99_ms: float | None
+    before: Report | None = None  # the report of the asking before, for rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +62,10 @@ def stage_rows(report: Report, path: Sequence[Stage] = PATH) -> list[StageRow]:
     rows = []
     for stage in path:
         topics = STAGE_TOPICS.get(stage.name, ())
-        lag = topic_lag([p for p in report.partitions if p.topic in topics]) if topics else None
+        lag = flow.lag(report, topics) if topics else None
         found = tuple(hops[n] for n in STAGE_HOPS.get(stage.name, ()) if n in hops)
         rows.append(StageRow(stage.name, ", ".join(stage.services), ", ".join(stage.writes), lag, found))
     return rows
-
-
-def topic_lag(partitions: Sequence[PartitionCount]) -> int | None:
-    """Return the sum of lags, or None when one is not known or there are none. Pure."""
-    lags = [p.lag for p in partitions]
-    known = [x for x in lags if x is not None]
-    return sum(known) if known and len(known) == len(lags) else None
 
 
 def services(home: Path) -> list[dict[str, Any]] | None:
@@ -148,5 +143,6 @@ class Latest:
 
     def _run(self) -> None:
         while time.monotonic() - self._looked_at < self.IDLE_S:
-            self._board = gather()
+            before = self._board.report if self._board else None
+            self._board = replace(gather(), before=before)
             time.sleep(self.EVERY_S)

@@ -7,7 +7,7 @@ records still on their way explain is not a loss.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from weir.contracts import names
@@ -95,6 +95,7 @@ class Report:
     partitions: tuple[PartitionCount, ...]
     hops: tuple[Hop, ...]
     quarantine: Mapping[str, int] | None
+    counters: Mapping[str, int | None] = field(default_factory=dict)  # records that passed each stage of the path up to now; None: could not be asked
 
     @property
     def reasons(self) -> tuple[str, ...]:

@@ -134,9 +134,11 @@ class Api:
 
     def __init__(self, home: Path, live: Live, reader: FeatureReader, telemetry: Telemetry) -> None:
         self.home, self.live, self.reader, self.telemetry = home, live, reader, telemetry
+        self.answered = 0
 
     async def user_views(self, user_id: int, now_ms: int) -> tuple[dict[str, ServedView], bool]:
         """Return the user's views, and whether the store answered."""
+        self.answered += 1
         try:
             return decode_user(await self.reader.user(user_id), now_ms), True
         except Unavailable:
@@ -242,10 +244,14 @@ def _operator_routes(app: FastAPI, api: Api) -> None:
 
     @app.get("/ready")
     async def ready(request: Request, response: Response) -> dict[str, Any]:  # noqa: ARG001 - fastapi injects both
-        """Return 200 when there are items to recommend, else 503."""
+        """Return 200 when there are items to recommend, else 503; with the newest event in what is served, and this worker's answers so far."""
         view, good = api.live.view(), api.live.ready()
         response.status_code = 200 if good else 503
-        return {"ready": good, "items": len(view.snapshot.items.ids), "model_version": view.champion.version}
+        newest = max((t for t in (view.snapshot.item_event_ms, view.snapshot.trending_event_ms) if t is not None), default=None)
+        return {
+            "ready": good, "items": len(view.snapshot.items.ids), "model_version": view.champion.version,
+            "newest_event_at_ms": newest, "answered": api.answered,
+        }
 
 
 def create_app(home: Path, redis_url: str, telemetry: Telemetry | None = None) -> FastAPI:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import psutil
 
-from weir.stack import probe, supervision
+from weir.connect import jars, postgres
+from weir.errors import WeirError
+from weir.stack import lifecycle, probe, services, supervision
 from weir.stack.settings import StackSettings
 
 DISK_BYTES = 4 << 30
@@ -24,23 +26,38 @@ class Finding:
     remedy: str = ""
 
 
-def examine(settings: StackSettings) -> list[Finding]:
-    """Return findings on disk, memory, jars, data set, ports and a browser; changes nothing."""
-    from weir.stack import services
+def _ports(settings: StackSettings) -> Finding:
+    """Return whether the ports are free; a stack of this home that runs has them rightly."""
+    if supervision.Control(settings.home).alive():
+        return Finding(f"ports {settings.port_base} to {settings.port_base + 19}: the stack of this home has them", ok=True)
+    taken = {port: spec.name for spec in services.build(settings) for port in lifecycle.ports(spec) if probe.port_taken(f"127.0.0.1:{port}")}
+    told = ", ".join(f"{name}'s {port} is taken by {probe.holder(port)}" for port, name in taken.items())
+    return Finding(told or f"ports {settings.port_base} to {settings.port_base + 19}", not taken, "end it, or set WEIR_PORT_BASE to a free range of 20 ports")
 
+
+def _passable(settings: StackSettings) -> Finding:
+    """Return whether PostgreSQL's own uid reaches its data, when root starts it."""
+    try:
+        if "postgres" not in settings.external:
+            postgres.check_passable(settings.home)
+    except WeirError as error:
+        return Finding(error.message, ok=False, remedy=error.hint)
+    return Finding(f"WEIR_HOME at {settings.home}", ok=True)
+
+
+def examine(settings: StackSettings) -> list[Finding]:
+    """Return findings on home, disk, memory, jars, data set, ports and a browser; changes nothing."""
     free = shutil.disk_usage(settings.home if settings.home.exists() else settings.root).free
-    running = supervision.Control(settings.home).alive()
-    taken = [] if running else [s for s in services.build(settings) if probe.port_taken(s.endpoint)]
+    available = psutil.virtual_memory().available
+    wanted = jars.parse(jars.lock_path().read_text())
+    there = sum((settings.home / "jars" / j.folder / j.filename).exists() for j in wanted)
     return [
-        Finding(f"disk: {free >> 30} GB free", free >= DISK_BYTES, "free 4 GB, or set WEIR_HOME to a larger disk"),
-        Finding(
-            f"memory: {psutil.virtual_memory().available >> 30} GB available",
-            psutil.virtual_memory().available >= MEMORY_BYTES,
-            "the stack needs about 4 GB; end something large",
-        ),
-        Finding("the demo's data set", settings.dataset_dir.exists(), "it comes with the environment: run ./weir up once with a network"),
-        Finding("the jars", any((settings.home / "jars").glob("**/*.jar")), "fetched by the first ./weir up (needs a network)"),
-        Finding("ports free" if not taken else f"ports: {', '.join(s.name for s in taken)}", not taken, "set WEIR_PORT_BASE to a free range of 20 ports"),
+        _passable(settings),
+        Finding(f"disk: {free / 2**30:.1f} GB free of {DISK_BYTES >> 30} wanted", free >= DISK_BYTES, "free some, ./weir clean, or set WEIR_HOME to a larger disk"),
+        Finding(f"memory: {available / 2**30:.1f} GB available of {MEMORY_BYTES >> 30} wanted", available >= MEMORY_BYTES, "end something large; the stack at rest takes 3"),
+        Finding(f"the demo's data set at {settings.dataset_dir}", settings.dataset_dir.exists(), "it comes with the environment: run ./weir up once with a network"),
+        Finding(f"the jars: {there} of {len(wanted)}", there == len(wanted), "./weir up fetches them (needs a network; WEIR_MAVEN_URL names a mirror)"),
+        _ports(settings),
         Finding(
             "a browser for the dashboard's test",
             bool(shutil.which("chromium") or os.environ.get("WEIR_CHROMIUM")),

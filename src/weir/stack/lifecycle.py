@@ -1,27 +1,37 @@
 """Bring the whole stack up by readiness, and down without a trace.
 
 In: settings and specs. Out: every service ready, with topics, database, connector and landing tables in place. Keep: `up` twice is
-harmless; a stack that was killed is swept first; `down` leaves no process and no port.
+harmless; a stack that was killed is swept first; an `up` that is interrupted takes back what it started; `down` leaves no process and no port.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import tenacity
 
-from weir.errors import PortTaken, ServiceFailed, Terminal, Transient, WeirError
+from weir.connect import jars, postgres
+from weir.contracts.endpoints import PORT_OFFSETS
+from weir.errors import DiskFull, PortTaken, ServiceFailed, SettingsError, Terminal, Transient, WeirError
 from weir.stack import probe, services, supervision
 from weir.stack.services import ServiceSpec
 from weir.stack.settings import StackSettings
 from weir.stack.watch import judge
 
 HOOK_S = 60  # PostgreSQL replays at most max_wal_size (1 GB) after a kill
+DISK_BYTES = 1 << 30  # a demo's data and logs took 0.2 GB, and PostgreSQL's WAL may grow by 1 GB; a full disk stops PostgreSQL and Kafka hard
+DEATHS = 4  # a service that ended so often at its start, about 6 s of pauses apart, will not come
 
 Report = Callable[[str, str], None]  # (service, what happened)
 
@@ -62,14 +72,83 @@ def tail(home: Path, name: str, lines: int = 1) -> str:
     return "\n".join(text[-lines:])
 
 
+def ports(spec: ServiceSpec) -> list[int]:
+    """Return the ports that a service listens on: its endpoint's, and Kafka's controller's. Pure."""
+    port = urlsplit(spec.endpoint if "//" in spec.endpoint else f"//{spec.endpoint}").port or 0
+    return [port, port + PORT_OFFSETS["kafka_controller"] - PORT_OFFSETS["kafka"]] if spec.name == "kafka" else [port]
+
+
 def _check_ports(specs: Sequence[ServiceSpec]) -> None:
     for spec in specs:
-        if probe.port_taken(spec.endpoint):
-            raise PortTaken(
-                f"{spec.name}'s port {spec.endpoint.rsplit(':', 1)[-1].split('/')[0]} is taken by another process",
-                hint="end that process, or set WEIR_PORT_BASE to a free range of 20 ports",
-                service=spec.name,
-            )
+        for port in ports(spec):
+            if probe.port_taken(f"127.0.0.1:{port}"):
+                raise PortTaken(
+                    f"{spec.name}'s port {port} is taken by {probe.holder(port)}",
+                    hint="end that process, or set WEIR_PORT_BASE to the start of a free range of 20 ports", service=spec.name, port=port,
+                )
+
+
+def _check_disk(home: Path) -> None:
+    free = shutil.disk_usage(home).free
+    if free < DISK_BYTES:
+        raise DiskFull(
+            f"{free >> 20} MB are free on the disk of WEIR_HOME at {home}, and the stack needs {DISK_BYTES >> 20} MB",
+            hint="free some, ./weir clean deletes an old stack's data, or set WEIR_HOME to a larger disk",
+        )
+
+
+def _check_same(settings: StackSettings) -> None:
+    """See that a stack which runs already has the ports that are asked for."""
+    path = settings.home / "run" / "port-base"
+    runs_at = path.read_text().strip() if path.exists() else ""
+    if runs_at and runs_at != str(settings.port_base):
+        raise SettingsError(
+            f"the stack at {settings.home} runs already, with WEIR_PORT_BASE {runs_at} instead of {settings.port_base}",
+            hint=f"./weir down first, or set WEIR_PORT_BASE={runs_at}, or another WEIR_HOME for a second stack", key="WEIR_PORT_BASE",
+        )
+
+
+@contextmanager
+def _turn(home: Path, report: Report) -> Iterator[None]:
+    """Let one `up` or `down` of a home work at a time."""
+    run = home / "run"
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / "lifecycle.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("stack", "another ./weir is starting or ending it: waiting")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep a second Ctrl-C from stopping the clearing away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _background(act: Callable[[], None]) -> Future[None]:
+    """Run `act` in a thread that nobody waits for when the start is given up."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - handed to who asks for the result
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    threading.Thread(target=run, daemon=True, name="hook").start()
+    return future
 
 
 class _Bringing:
@@ -82,18 +161,18 @@ class _Bringing:
         self.waiting = {s.name: s for s in specs}
         self.starting: dict[str, tuple[ServiceSpec, float]] = {}
         self.hooking: dict[str, Future[None]] = {}
+        self.deaths: dict[str, set[int]] = {}
         self.ready: set[str] = set()
 
     def run(self) -> None:
-        with ThreadPoolExecutor(max_workers=6) as pool:
-            for name in self.settings.external:
-                if name in self.hooks:
-                    patiently(self.hooks[name])
-            while len(self.ready) < len(self.specs):
-                self._start_due()
-                self._probe_started(pool)
-                self._collect_hooks()
-                time.sleep(0.05)
+        for name in self.settings.external:
+            if name in self.hooks:
+                patiently(self.hooks[name])
+        while len(self.ready) < len(self.specs):
+            self._start_due()
+            self._probe_started()
+            self._collect_hooks()
+            time.sleep(0.05)
 
     def _start_due(self) -> None:
         for name in [n for n, s in self.waiting.items() if self.ready.issuperset(s.needs)]:
@@ -101,16 +180,32 @@ class _Bringing:
             self.control.start(name)
             self.starting[name] = (spec, time.monotonic())
 
-    def _probe_started(self, pool: ThreadPoolExecutor) -> None:
+    def _probe_started(self) -> None:
         states = self.control.states()
         for name, (spec, since) in list(self.starting.items()):
-            if judge(states.get(name), answers=probe.ready(spec.probe, 0.5)) == "ready":
+            process = states[name]
+            if judge(process, answers=probe.ready(spec.probe, 0.5)) == "ready":
                 del self.starting[name]
                 self.report(name, f"ready in {time.monotonic() - since:.1f} s")
-                self.hooking[name] = pool.submit(patiently, self.hooks.get(name, lambda: None))
-            elif states[name].state == "FATAL" or time.monotonic() - since > spec.slow_s:
-                why = tail(self.settings.home, name) or states[name].why
-                raise ServiceFailed(f"{name} did not become ready: {why[-300:]}", hint=f"./weir logs {name} shows more", service=name)
+                self.hooking[name] = _background(lambda name=name: patiently(self.hooks.get(name, lambda: None)))  # type: ignore[misc]  # (default) binds the name now
+                continue
+            if process.state == "BACKOFF":
+                self._died(name, process)
+            if process.state == "FATAL" or len(self.deaths.get(name, ())) >= DEATHS or time.monotonic() - since > spec.slow_s:
+                ended = process.state in {"FATAL", "BACKOFF"} or name in self.deaths
+                raise self._failure(name, "ended at its start" if ended else f"was not ready within {spec.slow_s} s", process.why)
+
+    def _died(self, name: str, process: supervision.ProcessState) -> None:
+        mine = self.deaths.setdefault(name, set())
+        if not mine:
+            self.report(name, f"ended at its start, trying again: {tail(self.settings.home, name)[-200:] or process.why}")
+        mine.add(process.started_at_s)
+
+    def _failure(self, name: str, what: str, why: str) -> ServiceFailed:
+        home = self.settings.home
+        said = " | ".join(line.strip()[-160:] for line in tail(home, name, 3).splitlines()) or why or "it wrote no log"
+        log = services.log_path(home, name)
+        return ServiceFailed(f"{name} {what}; its log {log} ends with: {said}", hint=f"./weir logs {name} shows more, ./weir down ends the rest", service=name)
 
     def _collect_hooks(self) -> None:
         for name, future in list(self.hooking.items()):
@@ -124,35 +219,67 @@ def up(settings: StackSettings, report: Report) -> list[ServiceSpec]:
     """Start what is not running and wait until all are ready; return the specs.
 
     Raises:
-        PortTaken: a port is in use. ServiceFailed: a service died or was too slow; the rest is left running for a look.
+        PortTaken: a port is in use. DiskFull, SettingsError: nothing was started. ServiceFailed: a service died or was too slow; the rest is
+        left running for a look. KeyboardInterrupt: what this call started is ended again.
     """
-    control = supervision.Control(settings.home)
+    with _turn(settings.home, report):
+        control = supervision.Control(settings.home)
+        ran = control.alive()
+        try:
+            if not ran:
+                _begin(settings, report)
+            else:
+                _check_same(settings)
+            specs = services.build(settings)
+            _Bringing(settings, specs, report).run()
+            for name in services.companions(settings):
+                control.start(name)
+        except KeyboardInterrupt:
+            if not ran:
+                with _undisturbed():
+                    report("stack", "interrupted, ending what was started")
+                    _end(settings)
+            raise
+        return specs
+
+
+def _begin(settings: StackSettings, report: Report) -> None:
+    """Check that the stack can run, prepare every service, start the supervisor."""
+    home = settings.home
+    swept = supervision.sweep(home)
+    if swept:
+        report("stack", f"ended {swept} processes that an earlier stack left behind")
     specs = services.build(settings)
-    if not control.alive():
-        swept = supervision.sweep(settings.home)
-        if swept:
-            report("stack", f"ended {swept} processes that an earlier stack left behind")
-        _check_ports(specs)
-        for spec in specs:
-            if spec.prepare is not None:
-                spec.prepare()
-        specs = services.build(settings)  # again: a class path is known only once its jars are there
-        text = supervision.configuration(specs, services.companions(settings), settings.home)
-        supervision.spawn(settings.home, text, {**os.environ, **services.environment(settings)})
-    _Bringing(settings, specs, report).run()
-    for name in services.companions(settings):
-        control.start(name)
-    return specs
+    _check_disk(home)
+    if "postgres" not in settings.external:
+        postgres.check_passable(home)
+    _check_ports(specs)
+    if not {"kafka", "connect"} <= settings.external:
+        jars.fetch(home, lambda line: report("jars", line))
+    for spec in specs:
+        if spec.prepare is not None:
+            spec.prepare()
+    specs = services.build(settings)  # again: a class path is known only once its jars are there
+    text = supervision.configuration(specs, services.companions(settings), home)
+    (home / "run" / "port-base").write_text(f"{settings.port_base}\n")
+    supervision.spawn(home, text, {**os.environ, **services.environment(settings)})
 
 
 def down(settings: StackSettings, report: Report) -> None:
-    """End every service, the newest first, then the supervisor; then whatever a killed stack left.
+    """End every service, the newest first, then the supervisor; then whatever a killed stack left. Harmless when nothing runs.
 
     Raises:
         Terminal: something of this stack still runs.
     """
+    with _turn(settings.home, report):
+        report("stack", "down" if _end(settings) else "was not running")
+
+
+def _end(settings: StackSettings) -> bool:
+    """End whatever runs; say whether anything did."""
     control = supervision.Control(settings.home)
-    if control.alive():
+    ran = control.alive()
+    if ran:
         pid = int(supervision.pid_path(settings.home).read_text())
         names = [*services.companions(settings), *(s.name for s in reversed(services.build(settings)))]
         for batch in (names[:-5], names[-5:]):  # readers and workers before the stores that they flush to
@@ -164,9 +291,10 @@ def down(settings: StackSettings, report: Report) -> None:
             time.sleep(0.05)
         if _runs(pid):
             raise Terminal(f"the supervisor (pid {pid}) did not end in 30 s", hint=f"kill {pid}, then ./weir down again")
-    supervision.sweep(settings.home)
-    (settings.home / "run" / "services.json").unlink(missing_ok=True)
-    report("stack", "down")
+    swept = supervision.sweep(settings.home)
+    for name in ("services.json", "port-base"):
+        (settings.home / "run" / name).unlink(missing_ok=True)
+    return ran or swept > 0
 
 
 def _runs(pid: int) -> bool:

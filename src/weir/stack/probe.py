@@ -1,4 +1,4 @@
-"""Ask a service whether it is ready: an HTTP 2xx, or a TCP connection that is accepted."""
+"""Ask a service whether it is ready (an HTTP 2xx, or a TCP connection that is accepted), and a port who has it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import socket
 import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
+
+import psutil
 
 
 def ready(url: str, timeout_s: float = 2.0) -> bool:
@@ -31,3 +33,21 @@ def port_taken(url: str) -> bool:
         except OSError:
             return True
     return False
+
+
+def holder(port: int) -> str:
+    """Return who has a TCP port (a listener first, else a connection), for a message: command, pid, and the stack it belongs to; what cannot be known is left out."""
+    try:
+        at = sorted((c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and c.pid), key=lambda c: c.status != psutil.CONN_LISTEN)
+        found = [c.pid for c in at]
+        process = psutil.Process(found[0]) if found else None
+        name = " ".join(process.cmdline()[:3])[:60] or process.name() if process else ""
+    except (psutil.Error, OSError):
+        return "another process"
+    if process is None:
+        return "another process (of another user: ss -ltnp as root names it)"
+    try:
+        home = process.environ().get("WEIR_HOME", "") if process.environ().get("SUPERVISOR_ENABLED") else ""
+    except (psutil.Error, OSError):
+        home = ""
+    return f"{name!r} (pid {process.pid}{f', of the Weir stack at {home}' if home else ''})"

@@ -5,14 +5,16 @@ In: WEIR_HOME, WEIR_PORT_BASE, WEIR_SETTINGS or weir.toml. Out: `StackSettings`.
 
 from __future__ import annotations
 
+import errno
 import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from weir.contracts.endpoints import DEFAULT_PORT_BASE, PORT_OFFSETS, Endpoints
-from weir.errors import SettingsError
+from weir.errors import DiskFull, SettingsError, UnknownName
 
 LOWEST_PORT = 1024  # below it only root may listen
 
@@ -23,6 +25,14 @@ EXTERNAL = {
     "connect_url": "connect",
     "clickhouse_url": "clickhouse",
     "redis_url": "redis",
+}
+# What the value of each looks like: the schemes that are read, and an example for the hint.
+FORMS = {
+    "postgres_dsn": (("postgresql", "postgres"), "postgresql://user:password@db.example:5432/shop"),
+    "kafka_bootstrap": ((), "kafka1.example:9092,kafka2.example:9092"),
+    "connect_url": (("http", "https"), "http://connect.example:8083"),
+    "clickhouse_url": (("http", "https"), "http://user:password@clickhouse.example:8123"),
+    "redis_url": (("redis", "rediss"), "redis://redis.example:6379/0"),
 }
 
 
@@ -46,31 +56,68 @@ def _port_base(environment: Mapping[str, str]) -> int:
     return int(text)
 
 
+def problem(key: str, value: str) -> str:
+    """Return what is wrong with the value of an endpoint, or an empty string. Pure; no name is looked up."""
+    schemes, _ = FORMS[key]
+    for url in value.split(",") if key == "kafka_bootstrap" else [value]:
+        try:
+            parts = urlsplit(url if schemes else f"//{url}")
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            return str(error)
+        if schemes and parts.scheme not in schemes:
+            return f"begins with {parts.scheme + '://' if parts.scheme else 'no scheme'} instead of {schemes[0]}://"
+        if not host:
+            return "names no host"
+        if key == "kafka_bootstrap" and port is None:
+            return "names no port"
+        if key == "postgres_dsn" and not parts.path.strip("/"):
+            return "names no database"
+    return ""
+
+
 def _read_file(path: Path) -> dict[str, str]:
     try:
         document = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}", hint="correct that line, or remove the file") from error
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}", hint="make it readable, or remove it") from error
     unknown = set(document) - {"endpoints"}
     if unknown:
-        raise SettingsError(f"{path} has an unknown section [{min(unknown)}]", hint="the one section is [endpoints]")
+        raise SettingsError(f"{path} has an unknown section or key {min(unknown)!r}", hint="the one section is [endpoints]")
     values = document.get("endpoints", {})
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: endpoints is no section", hint="write [endpoints] on a line of its own, and one key a line below it")
     for key, value in values.items():
         if key not in EXTERNAL:
-            raise SettingsError(f"{path}: endpoints.{key} is unknown", hint=f"known are {', '.join(EXTERNAL)}")
+            raise SettingsError(f"{path}: endpoints.{key} is unknown", hint=UnknownName.of("key", key, EXTERNAL).hint, key=key)
+        example = f'write it such as {key} = "{FORMS[key][1]}"'
         if not isinstance(value, str) or not value:
-            raise SettingsError(f"{path}: endpoints.{key} must be a non-empty string", hint="give its URL or DSN")
+            raise SettingsError(f"{path}: endpoints.{key} must be a non-empty string", hint=example, key=key)
+        if found := problem(key, value):
+            raise SettingsError(f"{path}: endpoints.{key} {found}", hint=example, key=key)
     return dict(values)
+
+
+def _password(home: Path) -> str:
+    from weir.connect.postgres import read_or_create_password
+
+    try:
+        return read_or_create_password(home)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFull(f"no room is left at {home}", hint="free some, or set WEIR_HOME to a larger disk") from error
+        raise SettingsError(f"WEIR_HOME at {home} cannot be written: {error.strerror}", hint="set WEIR_HOME to a folder that you own", key="WEIR_HOME") from error
 
 
 def load(environment: Mapping[str, str] | None = None) -> StackSettings:
     """Return the settings of this process's stack.
 
     Raises:
-        SettingsError: a variable or the settings file is wrong; the message names the key.
+        SettingsError: a variable or the settings file is wrong, or WEIR_HOME cannot be written; the message names which.
+        DiskFull: WEIR_HOME's disk is full.
     """
-    from weir.connect.postgres import read_or_create_password
-
     env = os.environ if environment is None else environment
     root = Path(env.get("WEIR_ROOT") or Path(__file__).resolve().parents[3])
     home = Path(env.get("WEIR_HOME") or root / ".weir").resolve()
@@ -80,7 +127,7 @@ def load(environment: Mapping[str, str] | None = None) -> StackSettings:
     if named and not path.exists():
         raise SettingsError(f"WEIR_SETTINGS names {path}, which does not exist", hint="create it, or unset the variable")
     external = _read_file(path) if path.exists() else {}
-    endpoints = replace(Endpoints.local(base, read_or_create_password(home)), **external)
+    endpoints = replace(Endpoints.local(base, _password(home)), **external)
     assert {f.name for f in fields(Endpoints)} >= set(EXTERNAL)  # noqa: S101 - the table above names real endpoints
     dataset = Path(env.get("WEIR_DATASET_DIR") or home / "dataset")
     return StackSettings(home, root, base, endpoints, frozenset(EXTERNAL[k] for k in external), dataset)

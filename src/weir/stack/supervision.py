@@ -13,9 +13,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import xmlrpc.client
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,6 +185,21 @@ class Control:
         self._call("shutdown")
 
 
+@contextmanager
+def _interrupts_later() -> Iterator[list[int]]:
+    """Note SIGINT and SIGTERM in the list instead of raising; in the main thread, where alone they are raised."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def spawn(home: Path, text: str, environment: dict[str, str]) -> None:
     """Start supervisord detached and wait until it answers.
 
@@ -197,20 +214,28 @@ def spawn(home: Path, text: str, environment: dict[str, str]) -> None:
     conf.write_text(text)
     socket_path(home).unlink(missing_ok=True)
     out = log_path(home, "supervisord.out").open("w")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(conf)],
-        stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, env=environment, cwd=home,
-    )
+    with _interrupts_later() as interrupted:  # not between the fork and knowing the process
+        process = subprocess.Popen(
+            [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(conf)],
+            stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, env=environment, cwd=home,
+        )
     control = Control(home)
     deadline = time.monotonic() + 15
-    while time.monotonic() < deadline:
-        if control.alive():
-            return
-        if process.poll() is not None:
-            break
-        time.sleep(0.05)
+    try:
+        if interrupted:
+            raise KeyboardInterrupt  # noqa: TRY301 - one place ends the process
+        while time.monotonic() < deadline:
+            if control.alive():
+                return
+            if process.poll() is not None:
+                break
+            time.sleep(0.05)
+    except KeyboardInterrupt:  # nobody else knows of it yet
+        process.terminate()
+        process.wait(15)
+        raise
     lines = log_path(home, "supervisord.out").read_text().strip().splitlines()
-    raise ServiceFailed(f"the supervisor did not start: {lines[-1] if lines else 'no output'}", hint=f"see {log_path(home, 'supervisord')}")
+    raise ServiceFailed(f"the supervisor did not start: {lines[-1] if lines else 'no output'}", hint=f"its log is {log_path(home, 'supervisord')}")
 
 
 def sweep(home: Path) -> int:

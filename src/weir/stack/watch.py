@@ -65,13 +65,14 @@ def observe(specs: Sequence[services.ServiceSpec], home: Path) -> list[ServiceSt
 def write(rows: Sequence[ServiceState], home: Path) -> None:
     """Write services.json atomically. Endpoints' passwords are left out: the file is for showing."""
     path = home / "run" / "services.json"
-    document = [asdict(r) | {"endpoint": _masked(r.endpoint)} for r in rows]
+    document = [asdict(r) | {"endpoint": masked(r.endpoint)} for r in rows]
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps({"written_at_ms": int(time.time() * 1000), "services": document}))
     temporary.replace(path)
 
 
-def _masked(endpoint: str) -> str:
+def masked(endpoint: str) -> str:
+    """Return an endpoint without its user and password. Pure."""
     head, at, tail = endpoint.rpartition("@")
     return f"{head.split('//')[0]}//{tail}" if at else endpoint
 

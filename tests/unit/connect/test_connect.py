@@ -7,7 +7,7 @@ import pytest
 from weir.connect import jars
 from weir.connect.postgres import read_or_create_secret
 from weir.connect.register import state
-from weir.errors import ContractViolation, SettingsError
+from weir.errors import ContractViolation, SettingsError, Unavailable
 
 
 def test_a_secret_is_made_once_whoever_asks_and_only_its_owner_reads_it(tmp_path):
@@ -33,9 +33,9 @@ def test_a_broken_line_of_the_lock_is_named():
 
 def test_a_jar_with_another_sum_is_refused_and_not_kept(tmp_path, monkeypatch):
     jar = jars.parse(f"kafka a:b:1 {'0' * 64}")[0]
-    monkeypatch.setattr(jars, "_download", lambda _jar, path: path.write_bytes(b"x") and "1" * 64)
+    monkeypatch.setattr(jars, "_download", lambda _jar, path, _meter: path.write_bytes(b"x") and "1" * 64)
     with pytest.raises(ContractViolation, match="another SHA-256"):
-        jars._fetch_one(jar, tmp_path / "b-1.jar")
+        jars._fetch_one(jar, tmp_path / "b-1.jar", jars._Meter())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -63,3 +63,76 @@ def test_the_jvms_load_the_agent_once_its_jar_is_there_and_then_make_no_archive(
     for flag in after:
         if flag.startswith(("-Dotel.javaagent.configuration-file=", "-Dotel.jmx.config=")):
             assert Path(flag.split("=", 1)[1]).exists()
+
+
+def _lock_of(tmp_path, monkeypatch, count):
+    import hashlib
+
+    lock = tmp_path / "jars.lock"
+    lock.write_text("".join(f"kafka a:j{i}:1 {hashlib.sha256(str(i).encode()).hexdigest()}\n" for i in range(count)))
+    monkeypatch.setattr(jars, "lock_path", lambda: lock)
+
+
+def test_two_homes_that_share_a_folder_fetch_at_once_and_each_jar_is_whole(tmp_path, monkeypatch):
+    import hashlib
+    import time
+
+    _lock_of(tmp_path, monkeypatch, 12)
+    used = []
+
+    def slowly(jar, temporary, _meter):
+        used.append(temporary)
+        text = jar.artifact[1:].encode()
+        with temporary.open("wb") as file:
+            file.write(b"half")
+            file.flush()
+            time.sleep(0.01)
+            file.seek(0)
+            file.truncate()
+            file.write(text)
+        return hashlib.sha256(text).hexdigest()
+
+    monkeypatch.setattr(jars, "_download", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: jars.fetch(tmp_path), range(2)))
+    assert len(used) == len(set(used))
+    folder = tmp_path / "jars" / "kafka"
+    assert {p.name: p.read_text() for p in folder.iterdir()} == {f"j{i}-1.jar": str(i) for i in range(12)}
+
+
+def test_a_fetch_that_is_stopped_does_not_wait_for_the_others_and_keeps_nothing_half(tmp_path, monkeypatch):
+    import threading
+
+    _lock_of(tmp_path, monkeypatch, 30)
+    let_go, saw_the_end = threading.Event(), []
+
+    def fails_or_hangs(jar, temporary, meter):
+        temporary.write_bytes(b"half")
+        if jar.artifact == "j0":
+            raise Unavailable("j0 could not be fetched")
+        let_go.wait(20)
+        saw_the_end.append(meter.ended.is_set())
+        raise Unavailable("stopped")
+
+    monkeypatch.setattr(jars, "_download", fails_or_hangs)
+    with pytest.raises(Unavailable, match="j0"):
+        jars.fetch(tmp_path)
+    let_go.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("ThreadPoolExecutor"):
+            thread.join(20)
+    assert set(saw_the_end) == {True}
+    assert len(saw_the_end) < 20  # the rest was not begun
+    assert list((tmp_path / "jars" / "kafka").iterdir()) == []
+
+
+def test_a_dead_repository_is_told_in_a_sentence_that_names_the_jar(tmp_path, monkeypatch):
+    _lock_of(tmp_path, monkeypatch, 1)
+    monkeypatch.setenv("WEIR_MAVEN_URL", "http://127.0.0.1:1/m")
+    with pytest.raises(Unavailable, match=r"j0-1\.jar could not be fetched.*needs a network"):
+        jars.fetch(tmp_path)
+
+
+def test_progress_tells_how_many_how_fast_and_how_long():
+    assert jars.line_of_progress(40, 110, 80_000_000, 8.0) == "40 of 110 fetched · 10.0 MB/s · 14 s to go"
+    assert "not known yet" in jars.line_of_progress(0, 110, 0, 2.0)

@@ -1,7 +1,10 @@
 """Settings: what is wrong is named, in one line, with what to do."""
+import errno
+
 import pytest
 
-from weir.errors import SettingsError
+from weir.connect import postgres
+from weir.errors import DiskFull, SettingsError
 from weir.stack import settings
 
 
@@ -30,11 +33,47 @@ def test_the_settings_file_points_a_service_elsewhere(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "named"),
-    [("[endpoints", "TOML"), ("[other]\n", "other"), ("[endpoints]\nx_url = 'a'\n", "x_url"), ("[endpoints]\nredis_url = 3\n", "redis_url")],
+    [
+        ("[endpoints", "TOML"),
+        ("[other]\n", "other"),
+        ("endpoints = 3\n", "no section"),
+        ("[endpoints]\nredis_ulr = 'a'\n", r"redis_ulr is unknown\. Did you mean redis_url"),
+        ("[endpoints]\nredis_url = 3\n", "redis_url must be"),
+        ("[endpoints]\nredis_url = 'localhost:6379'\n", r"redis_url begins with localhost:// instead of redis://.*redis://redis\.example"),
+        ("[endpoints]\nclickhouse_url = 'http://db:eight'\n", "clickhouse_url Port could not be cast"),
+        ("[endpoints]\nconnect_url = 'http://'\n", "connect_url names no host"),
+        ("[endpoints]\nkafka_bootstrap = 'a:9092,b'\n", "kafka_bootstrap names no port"),
+        ("[endpoints]\npostgres_dsn = 'postgresql://db:5432'\n", "postgres_dsn names no database"),
+    ],
 )
 def test_a_broken_settings_file_names_what_is_wrong(tmp_path, text, named):
     (tmp_path / "weir.toml").write_text(text)
     with pytest.raises(SettingsError, match=named):
+        settings.load(_env(tmp_path))
+
+
+def test_a_settings_file_that_is_no_text_is_told_like_any_other(tmp_path):
+    (tmp_path / "weir.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match=r"weir\.toml is not valid TOML"):
+        settings.load(_env(tmp_path))
+
+
+def test_the_examples_that_hints_give_are_themselves_right():
+    assert {key: settings.problem(key, example) for key, (_, example) in settings.FORMS.items()} == dict.fromkeys(settings.EXTERNAL, "")
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "home").touch()
+    with pytest.raises(SettingsError, match=rf"WEIR_HOME at {tmp_path}/home cannot be written"):
+        settings.load(_env(tmp_path))
+
+
+def test_a_full_disk_is_told_as_such(tmp_path, monkeypatch):
+    def full(_home):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(postgres, "read_or_create_password", full)
+    with pytest.raises(DiskFull, match="no room is left"):
         settings.load(_env(tmp_path))
 
 

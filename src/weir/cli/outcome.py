@@ -1,0 +1,105 @@
+"""How a command ends: an exit code, and for every failure one line that says what happened, to what, and what to do. No traceback meets a user.
+
+In: a command to call. Out: its exit code (0 done, 1 failed, 2 used wrongly, 130 stopped). Keep: what nobody foresaw leaves its traceback in a file,
+whose path the line tells.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import typer
+from rich.console import Console
+
+from weir.errors import WeirError
+
+err = Console(stderr=True, highlight=False)
+USED_WRONGLY: type[Exception] = typer.BadParameter.__mro__[2]  # click's ClickException, which typer brings along and does not name
+STOPPED = 130
+FULL = {errno.ENOSPC, errno.EDQUOT}
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def tell(error: WeirError) -> None:
+    """Print the error's one line, however narrow the terminal and however many lines a server's message had."""
+    err.print(f"weir: {' '.join(str(error).split())}", markup=False, soft_wrap=True)
+
+
+def usage(error: Exception) -> str:
+    """Return one line about a command that was used wrongly, with the help that shows how. Pure."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "./weir"
+    message = " ".join(str(getattr(error, "format_message", lambda: str(error))()).split())
+    return f"{message}{'' if message.endswith(('.', '?')) else '.'} {command} --help shows how, with examples"
+
+
+def of_system(error: OSError) -> str:
+    """Return one line about a refusal by the operating system. Pure."""
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in FULL:
+        return f"no room is left on the disk{where}. Free some, ./weir clean deletes an old stack's data, or set WEIR_HOME to a larger disk"
+    if error.errno in FORBIDDEN:
+        return f"not allowed: {error.strerror}{where}. See that WEIR_HOME and what is in it is yours, or set WEIR_HOME to a folder that you own"
+    return f"{error.strerror or error}{where}. ./weir doctor shows what is missing on this machine"
+
+
+def unforeseen(error: Exception) -> str:
+    """Return one line about an error that nobody foresaw; its traceback goes to a file."""
+    text = "".join(traceback.format_exception(error))
+    path = Path(os.environ.get("WEIR_HOME") or tempfile.gettempdir()) / "logs" / "unforeseen.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError:
+        descriptor, name = tempfile.mkstemp(prefix="weir-", suffix=".log")
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
+        path = Path(name)
+    said = " ".join(str(error).split())[:200]
+    return f"something that nobody foresaw: {type(error).__name__}{f': {said}' if said else ''}. Please report it with {path}"
+
+
+def run_app(command: Callable[..., object]) -> int:
+    """Run the typer application; return its exit code."""
+    try:
+        code = command(standalone_mode=False, prog_name="./weir")
+    except WeirError as error:
+        tell(error)
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        code = STOPPED
+    except BrokenPipeError:  # the reader (head, less) has gone: not our failure
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        err.print(f"weir: {of_system(error)}", markup=False, soft_wrap=True)
+        return 1
+    except USED_WRONGLY as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()  # type: ignore[attr-defined]  # (click) prints the help
+        else:
+            err.print(f"weir: {usage(error)}", markup=False, soft_wrap=True)
+        return 2
+    except Exception as error:  # noqa: BLE001 - the last resort before a user would see a traceback
+        err.print(f"weir: {unforeseen(error)}", markup=False, soft_wrap=True)
+        return 1
+    if code == STOPPED:
+        err.print("weir: stopped")
+    return code if isinstance(code, int) else 0
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def end_politely() -> None:
+    """Have SIGTERM end a command as Ctrl-C does: with what it started."""
+    signal.signal(signal.SIGTERM, _stop)

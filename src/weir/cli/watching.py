@@ -1,0 +1,60 @@
+"""`./weir status --watch`: the services and the path, drawn anew until Ctrl-C; one line a round where the output is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from weir.quality import terminal, verdict
+from weir.quality.judge import Report
+from weir.stack import services, watch
+from weir.stack.settings import StackSettings
+
+EVERY_S = 2.0
+
+
+def services_table(rows: Sequence[watch.ServiceState]) -> Table:
+    """Return the services as a table; endpoints are shown without their passwords. Pure."""
+    table = Table("service", "state", "pid", "endpoint", box=None)
+    for r in rows:
+        colour = {"ready": "green", "stopped": "dim"}.get(r.state, "red")
+        table.add_row(r.name, f"[{colour}]{r.state}[/]", str(r.pid or ""), watch.masked(r.endpoint))
+    return table
+
+
+def line(rows: Sequence[watch.ServiceState], before: Report | None, now: Report) -> str:
+    """Return one round as a line. Pure."""
+    away = [f"{r.name} {r.state}" for r in rows if r.state != "ready"]
+    at = datetime.fromtimestamp(now.checked_at_ms / 1000, UTC)
+    return f"{at:%H:%M:%S} {', '.join(away) or f'{len(rows)} services ready'} · {terminal.line(before, now)}"
+
+
+def follow(settings: StackSettings, out: Console) -> None:
+    """Ask and show until interrupted."""
+    specs = services.build(settings)
+    before: Report | None = None
+    with Live(console=out, auto_refresh=False, transient=False) if out.is_terminal else _Plain() as live:
+        while True:
+            began = time.monotonic()
+            rows, now = watch.observe(specs, settings.home), verdict(settings.endpoints)
+            if isinstance(live, Live):
+                live.update(Group(services_table(rows), "", terminal.tables(before, now)), refresh=True)
+            else:
+                out.print(line(rows, before, now), markup=False, soft_wrap=True)
+            before = now
+            time.sleep(max(0.1, EVERY_S - (time.monotonic() - began)))
+
+
+class _Plain:
+    """Stands where a live display would."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None

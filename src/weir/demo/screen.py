@@ -1,0 +1,92 @@
+"""What the story shows while it runs: on a terminal a live table of the path with the step below it; elsewhere plain lines, so that a log stays readable.
+
+In: the story's steps, a function that asks for the report. Out: the console. Keep: the asking never holds the story up, and takes at most a quarter
+of the time; a terminal is left as it was found, Ctrl-C included.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+
+from weir.quality import terminal
+from weir.quality.judge import Report
+
+ASK_EVERY_S = 2.0
+LINE_EVERY_S = 5.0
+
+
+class Line(Protocol):
+    """Where a step tells how far it is."""
+
+    def update(self, text: str) -> None:
+        """Show `text` as the newest."""
+
+
+class Screen:
+    """The console of one story; a context manager, between whose ends the table lives."""
+
+    def __init__(self, console: Console, ask: Callable[[], Report], clock: Callable[[], float] = time.monotonic) -> None:
+        self.console, self._ask, self._clock = console, ask, clock
+        self._reports: tuple[Report | None, Report | None] = (None, None)
+        self._spinner = Spinner("dots", "")
+        self._text = ""
+        self._told_at = clock()
+        self._ended = threading.Event()
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+            threading.Thread(target=self._follow, name="screen", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._live is not None:
+            self._live.stop()
+
+    def print(self, text: str) -> None:
+        """Print a line that stays (above the live table)."""
+        self.console.print(text, markup=False)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Line]:
+        """Show a step while it runs."""
+        self._told_at = self._clock()
+        self.update(f"{name} …", plain=False)
+        try:
+            yield self
+        finally:
+            self._text = ""
+
+    def update(self, text: str, *, plain: bool = True) -> None:
+        """Show how far the step is: at once on a terminal, else as a line each LINE_EVERY_S."""
+        self._text = text
+        now = self._clock()
+        if self._live is None and plain and now - self._told_at >= LINE_EVERY_S:
+            self._told_at = now
+            self.console.print(f"    {text}", markup=False, soft_wrap=True)
+
+    def _follow(self) -> None:
+        while not self._ended.is_set():
+            began = time.monotonic()
+            self._reports = (self._reports[1], self._ask())
+            self._ended.wait(max(ASK_EVERY_S, 3 * (time.monotonic() - began)))
+
+    def _render(self) -> RenderableType:
+        before, now = self._reports
+        parts: list[RenderableType] = []
+        if now is not None:
+            parts += ["", terminal.tables(before, now)]
+        if self._text:
+            self._spinner.update(text=self._text)
+            parts.append(self._spinner)
+        return Group(*parts)

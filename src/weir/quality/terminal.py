@@ -1,0 +1,85 @@
+"""The report in a terminal: as tables that are drawn again and again, or as one line for a log. Pure.
+
+In: the newest report and the one before. Out: what rich prints. Keep: what is not known is shown as a question mark, never as zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from weir.quality import flow
+from weir.quality.judge import Report, Verdict
+
+UNKNOWN = "?"
+COLOUR = {Verdict.YES: "green", Verdict.NO: "red", Verdict.UNKNOWN: "yellow"}
+LAGGING = 10_000  # records: shown in yellow from here on
+
+
+def age(ms: float | None) -> str:
+    """Return a duration for reading."""
+    if ms is None:
+        return UNKNOWN
+    for limit, divisor, unit in ((1000, 1, "ms"), (120_000, 1000, "s"), (7_200_000, 60_000, "min"), (172_800_000, 3_600_000, "h")):
+        if ms < limit:
+            return f"{ms / divisor:.{1 if unit == 's' else 0}f} {unit}"
+    return f"{ms / 86_400_000:.0f} d"
+
+
+def number(value: float | None) -> str:
+    """Return a count for reading."""
+    return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def rows(report: Report) -> list[str]:
+    """Return the reconciled tables as `users 943 = 943`, with a ≠ where source and sink differ."""
+    found = []
+    for t in report.tables:
+        known = t.source_rows is not None and t.sink_rows is not None
+        sign = UNKNOWN if not known else "=" if t.source_rows == t.sink_rows else "≠"
+        found.append(f"{t.table} {number(t.source_rows)} {sign} {number(t.sink_rows)}")
+    landed = [p.landed_rows for p in report.partitions]
+    known_rows = [n for n in landed if n is not None]
+    total = sum(known_rows) if known_rows and len(known_rows) == len(landed) else None
+    refused = None if report.quarantine is None else sum(report.quarantine.values())
+    return [*found, f"landed {number(total)}", f"quarantine {number(refused)}"]
+
+
+def _stages(stages: Sequence[flow.StageFlow]) -> Table:
+    table = Table("stage", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("per second", "lag", "gone in"):
+        table.add_column(heading, justify="right")
+    for s in stages:
+        lag = "-" if s.name not in flow.STAGE_TOPICS else number(s.lag_records)
+        style = "yellow" if (s.lag_records or 0) >= LAGGING else ""
+        table.add_row(s.name, number(s.rate), Text(lag, style), "-" if not s.eta_s else age(s.eta_s * 1000))
+    return table
+
+
+def _hops(hops: Sequence[flow.HopDelay]) -> Table:
+    table = Table("hop", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("newest is old", "behind its input"):
+        table.add_column(heading, justify="right")
+    for h in hops:
+        table.add_row(h.name, age(h.age_ms), age(h.behind_ms))
+    return table
+
+
+def tables(before: Report | None, now: Report) -> RenderableType:
+    """Return verdict, stages, hops, and rows of source against sink."""
+    side = Table.grid(padding=(0, 4))
+    side.add_row(_stages(flow.stages(before, now)), _hops(flow.hops(now)))
+    verdict = Text.assemble(("correct: ", "bold"), (str(now.verdict), COLOUR[now.verdict]), f"   {' · '.join(rows(now))}")
+    why = [Text(f"  {reason}", "dim") for reason in now.reasons[:2]]
+    return Group(side, verdict, *why)
+
+
+def line(before: Report | None, now: Report) -> str:
+    """Return the same as one line of text."""
+    speeds = " ".join(f"{s.name} {number(s.rate)}/s" for s in flow.stages(before, now))
+    behind = " ".join(f"{h.name.replace(' ', '')} {age(h.behind_ms)}" for h in flow.hops(now))
+    lag = flow.lag(now, flow.STAGE_TOPICS["ingest"])
+    return f"correct {now.verdict} · lag {number(lag)} · behind {behind} · {speeds} · {' · '.join(rows(now))}"

@@ -1,0 +1,115 @@
+"""The publication on a real PostgreSQL server, as if it were somebody's own: widened, or refused with the SQL to run."""
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from weir.connect import postgres, publication, register
+from weir.contracts.endpoints import Endpoints
+from weir.errors import ContractViolation, SettingsError
+
+PORT_BASE = int(os.environ.get("WEIR_TEST_PORT_BASE", "31000")) + 60
+
+
+@pytest.fixture(scope="module")
+def server():
+    home = Path(tempfile.mkdtemp(dir="/var/tmp"))  # passable for the server's uid, as pytest's own folders are not
+    home.chmod(0o755)
+    endpoints = Endpoints.local(PORT_BASE, postgres.read_or_create_password(home))
+    postgres.prepare(home, endpoints)
+    command = postgres.command(home, endpoints)
+    process = subprocess.Popen(
+        command.argv, env=dict(command.env), cwd=command.cwd, user=command.uid, group=command.uid, extra_groups=[] if command.uid is not None else None,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            psycopg.connect(endpoints.postgres_dsn.rsplit("/", 1)[0] + "/postgres", connect_timeout=2).close()
+            break
+        except psycopg.OperationalError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    yield home, endpoints
+    process.terminate()
+    process.wait(20)
+    shutil.rmtree(home)
+
+
+@pytest.fixture
+def shop(server):
+    home, endpoints = server
+    register.ensure_database(endpoints, home)
+    with psycopg.connect(endpoints.postgres_dsn, autocommit=True) as connection:
+        yield connection
+        connection.execute("DROP PUBLICATION IF EXISTS weir")
+
+
+def test_a_second_run_changes_nothing(server, shop):
+    assert publication.read(shop) == publication.Publication(dict.fromkeys(publication.TABLES, False), frozenset(publication.OPERATIONS))
+    assert publication.ensure(shop) == []
+
+
+def test_a_publication_that_lacks_tables_and_operations_is_widened_and_keeps_what_it_had(server, shop):
+    shop.execute("CREATE TABLE IF NOT EXISTS public.own (id int PRIMARY KEY)")
+    shop.execute("DROP PUBLICATION weir")
+    shop.execute("CREATE PUBLICATION weir FOR TABLE public.users, public.own WITH (publish = 'insert')")
+    register.ensure_database(server[1], server[0])
+    found = publication.read(shop)
+    assert set(found.tables) == {*publication.TABLES, "public.own"}
+    assert found.operations == set(publication.OPERATIONS)
+
+
+@pytest.mark.parametrize("clause", ["public.users WHERE (age > 1)", "public.users (user_id, age)", "ALL"])
+def test_a_filter_is_refused_with_the_sql_to_run_and_a_publication_of_all_tables_will_do(server, shop, clause):
+    shop.execute("DROP PUBLICATION weir")
+    if clause == "ALL":
+        shop.execute("CREATE PUBLICATION weir FOR ALL TABLES")
+        assert publication.ensure(shop) == []
+        return
+    shop.execute(f"CREATE PUBLICATION weir FOR TABLE {clause}, public.items, public.weir_signal, public.weir_heartbeat")
+    with pytest.raises(ContractViolation) as refused:
+        register.ensure_database(server[1], server[0])
+    told = refused.value.hint.removeprefix("run as its owner: ")
+    shop.execute(told)
+    assert publication.narrowed(publication.read(shop)) == []
+
+
+def test_a_role_that_may_not_alter_it_is_told_what_its_owner_should_run(server, shop):
+    home, endpoints = server
+    shop.execute("DROP PUBLICATION weir")
+    shop.execute("CREATE PUBLICATION weir FOR TABLE public.users")
+    shop.execute("DROP ROLE IF EXISTS guest")
+    shop.execute("CREATE ROLE guest LOGIN PASSWORD 'guest'")
+    dsn = endpoints.postgres_dsn.replace(f"weir:{postgres.read_or_create_password(home)}", "guest:guest")
+    with psycopg.connect(dsn) as guest, pytest.raises(ContractViolation) as refused:
+        publication.ensure(guest)
+    shop.execute(refused.value.hint.removeprefix("run as its owner: "))
+    assert publication.ensure(shop) == []
+    with pytest.raises(ContractViolation, match="PostgreSQL refused to set up the shop"):
+        register.ensure_database(replace(endpoints, postgres_dsn=dsn), home)
+
+
+def test_a_server_without_logical_replication_is_told_with_the_sql(server, shop, monkeypatch):
+    real = psycopg.Connection.execute
+    monkeypatch.setattr(psycopg.Connection, "execute", lambda c, q, *a, **k: real(c, "SELECT 'replica'" if q == "SHOW wal_level" else q, *a, **k))
+    with pytest.raises(ContractViolation, match=r"wal_level is replica.*ALTER SYSTEM SET wal_level"):
+        register.ensure_database(server[1], server[0])
+
+
+def test_a_closed_folder_on_the_way_is_named(server, monkeypatch):
+    home, _ = server
+    monkeypatch.setattr(postgres, "server_uid", lambda: 65534)
+    postgres.check_passable(home)
+    home.chmod(0o700)
+    try:
+        with pytest.raises(SettingsError, match=f"cannot pass {home} on the way to WEIR_HOME"):
+            postgres.check_passable(home)
+    finally:
+        home.chmod(0o755)

@@ -1,0 +1,222 @@
+"""What goes wrong on a real machine, through the real launcher: one line that says what happened, to what, and what to do; no traceback; nothing left."""
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.stack.conftest import PORT_BASE, ROOT
+
+pytestmark = pytest.mark.stack
+BASE = PORT_BASE + 40
+# In a network of its own with nothing but loopback: what a machine without a network is. Runs its arguments there.
+OFFLINE = (
+    "import fcntl, os, socket, struct, sys\n"
+    "with socket.socket() as s: fcntl.ioctl(s, 0x8914, struct.pack('16sh14x', b'lo', 0x41))\n"  # SIOCSIFFLAGS: IFF_UP | IFF_RUNNING (netdevice(7))
+    "os.execv(sys.argv[1], sys.argv[1:])\n"
+)
+
+
+def _environment(home, **more):
+    left_out = ("PIP_", "UV_", "WEIR_")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(left_out) or k == "WEIR_DATASET_DIR"}
+    return env | {"WEIR_HOME": str(home), "WEIR_PORT_BASE": str(BASE), "PYTHONPATH": "", "PIP_CONFIG_FILE": os.devnull} | more
+
+
+def _launch(home, *arguments, before=(), timeout=240, **more):
+    command = [*before, sys.executable, str(ROOT / "weir"), *arguments]
+    return subprocess.run(command, env=_environment(home, **more), capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL)
+
+
+def _line(done, code):
+    """Return the one line of a refusal."""
+    assert done.returncode == code, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr + done.stdout
+    lines = [x for x in done.stderr.splitlines() if x.startswith("weir: ") and not x.rstrip().endswith((" s", "…"))]
+    assert len(lines) == 1, done.stderr[-2000:]
+    return lines[0]
+
+
+def _of(home):
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get("WEIR_HOME") == str(home) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()))
+    return found
+
+
+@pytest.fixture
+def empty():
+    home = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="weir-refusals-"))
+    home.chmod(0o755)
+    yield home
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def ready(empty):
+    """A home whose environment is there: this interpreter's own, under the name that the launcher looks for."""
+    _make_ready(empty)
+    yield empty
+    _launch(empty, "down")
+
+
+def _make_ready(home):
+    code = f"import importlib.machinery as m; print(m.SourceFileLoader('w', {str(ROOT / 'weir')!r}).load_module().digest())"
+    digest = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    venv = home / f"env-{digest}"
+    venv.mkdir()
+    for name in ("bin", "lib", "pyvenv.cfg", "dataset"):
+        if (Path(sys.prefix) / name).exists():
+            (venv / name).symlink_to(Path(sys.prefix) / name)
+    (venv / ".complete").touch()
+    jars = Path(os.environ["WEIR_HOME"]) / "jars"
+    jars.mkdir(exist_ok=True)
+    (home / "jars").symlink_to(jars)
+
+
+def test_without_a_network_the_first_run_says_so_and_leaves_no_environment_that_looks_whole(empty):
+    done = _launch(empty, "up", PIP_INDEX_URL="http://127.0.0.1:1/simple", PIP_RETRIES="0", UV_DEFAULT_INDEX="http://127.0.0.1:1/simple")
+    assert "the first run needs a network" in _line(done, 2)
+    assert list(empty.glob("env-*/.complete")) == []
+
+
+def test_without_a_network_the_first_fetch_of_the_jars_names_the_jar(ready):
+    (ready / "jars").unlink()
+    line = _line(_launch(ready, "up", WEIR_MAVEN_URL="http://127.0.0.1:1/m"), 1)
+    assert ".jar could not be fetched" in line
+    assert "needs a network" in line
+    assert _of(ready) == []
+
+
+def test_a_home_that_is_no_folder_or_that_postgres_uid_cannot_pass_is_named(empty):
+    (empty / "file").touch()
+    assert str(empty / "file") in _line(_launch(empty / "file", "up"), 2)
+    if os.geteuid() == 0:
+        (empty / "closed").mkdir(mode=0o700)
+        assert f"chmod o+x {empty / 'closed'}" in _line(_launch(empty / "closed" / "home", "up"), 2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk needs a mount; the unit tests fake it")
+@pytest.mark.parametrize("with_environment", [False, True])
+def test_a_small_disk_is_told_with_what_is_free_and_what_is_needed(empty, with_environment):
+    disk = empty / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)], capture_output=True, check=False).returncode:
+        pytest.skip("this container may not mount")
+    try:
+        disk.chmod(0o755)
+        if with_environment:
+            _make_ready(disk)
+        line = _line(_launch(disk, "up"), 1 if with_environment else 2)
+        assert "MB are free on the disk of WEIR_HOME" in line
+        assert str(disk) in line
+        assert _of(disk) == []
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def test_a_taken_port_names_service_port_process_and_the_way_out(ready):
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("127.0.0.1", BASE + 6))
+        s.listen()
+        line = _line(_launch(ready, "up"), 1)
+    for word in ("redis", str(BASE + 6), f"pid {os.getpid()}", "WEIR_PORT_BASE"):
+        assert word in line
+    assert _of(ready) == []
+
+
+@pytest.mark.parametrize("text", ["[endpoints", "[endpoints]\nredis_ulr = 'x'\n", "[endpoints]\nredis_url = 'http://x'\n"])
+def test_a_broken_settings_file_is_named_by_every_command(ready, text):
+    (ready / "own.toml").write_text(text)
+    for command in (("up",), ("status",), ("demo", "--json")):
+        assert str(ready / "own.toml") in _line(_launch(ready, *command, WEIR_SETTINGS=str(ready / "own.toml")), 1)
+
+
+def test_a_service_that_dies_at_its_start_is_told_with_its_log_and_down_ends_the_rest(ready):
+    folder = ready / "redis" / "appendonlydir"
+    folder.mkdir(parents=True)
+    (folder / "appendonly.aof.manifest").write_text("this is no manifest\n")
+    line = _line(_launch(ready, "up"), 1)
+    for word in ("redis ended at its start", str(ready / "logs" / "redis.log"), "manifest", "./weir logs redis", "./weir down"):
+        assert word in line
+    _launch(ready, "down")
+    assert _of(ready) == []
+
+
+def _interrupt_at(home, word, *arguments, **more):
+    """Run a command, send Ctrl-C's signal when it has said `word`; return what it said and its exit code."""
+    process = subprocess.Popen([sys.executable, str(ROOT / "weir"), *arguments], env=_environment(home, **more), stderr=subprocess.PIPE, text=True)
+    said = ""
+    for line in process.stderr:
+        said += line
+        if word in line:
+            process.send_signal(signal.SIGINT)
+            break
+    said += process.communicate(timeout=90)[1]
+    return said, process.returncode
+
+
+def test_ctrl_c_during_the_set_up_leaves_nothing_running(empty):
+    with socket.socket() as hangs:  # a registry that takes the connection and never answers
+        hangs.bind(("127.0.0.1", 0))
+        hangs.listen()
+        url = f"http://127.0.0.1:{hangs.getsockname()[1]}/simple"
+        said, code = _interrupt_at(empty, "installing the installer", "up", PIP_INDEX_URL=url)
+    assert code == 130
+    assert "Traceback" not in said
+    assert _of(empty) == []
+
+
+@pytest.mark.parametrize("command", [("up",), ("demo", "--json")])
+def test_ctrl_c_during_up_takes_back_what_was_started(ready, command):
+    said, code = _interrupt_at(ready, "ready in", *command)
+    assert code == 130, said
+    assert "Traceback" not in said
+    assert _of(ready) == []
+    assert not [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and BASE <= c.laddr.port < BASE + 20]
+
+
+def test_a_second_run_needs_no_network_and_up_and_down_may_be_repeated(ready):
+    before = []
+    more = {"WEIR_MAVEN_URL": "http://127.0.0.1:1/m"}
+    if subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode == 0:
+        before = ["unshare", "-n", sys.executable, "-c", OFFLINE, "/bin/sh", "-c"]
+    else:  # not allowed: whatever would go out goes to a dead port
+        more |= dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:1") | {"NO_PROXY": "127.0.0.1,localhost"}
+        before = ["/bin/sh", "-c"]
+    weir = f"'{sys.executable}' '{ROOT / 'weir'}'"
+    script = f"{weir} up && {weir} up && {weir} status --json && {weir} down && {weir} down"
+    done = subprocess.run([*before, script], env=_environment(ready, **more), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    document = json.loads(done.stdout)
+    assert {s["state"] for s in document["services"]} == {"ready"}
+    assert done.stderr.rstrip().endswith("was not running")
+    assert _of(ready) == []
+
+
+def test_a_second_stack_runs_beside_the_first_with_the_same_jars(ready):
+    done = _launch(ready, "up")
+    assert done.returncode == 0, done.stderr[-2000:]
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        second = Path(folder)
+        second.chmod(0o755)
+        _make_ready(second)
+        try:
+            done = _launch(second, "up", WEIR_PORT_BASE=str(BASE + 20))
+            assert done.returncode == 0, done.stderr[-2000:]
+            assert _launch(ready, "status").returncode == 0
+            line = _line(_launch(ready, "up", WEIR_PORT_BASE=str(BASE + 20)), 1)
+            assert f"WEIR_PORT_BASE {BASE} instead of {BASE + 20}" in line
+        finally:
+            _launch(second, "down", WEIR_PORT_BASE=str(BASE + 20))
+        assert _of(second) == []

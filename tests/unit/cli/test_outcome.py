@@ -1,0 +1,100 @@
+"""However a command ends, the user gets one line and an exit code."""
+import errno
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from weir.cli import outcome
+from weir.cli.app import app
+from weir.errors import Terminal, UnknownName
+
+
+def _end(capsys, raised):
+    def command(**_):
+        raise raised
+
+    code = outcome.run_app(command)
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("weir: ")
+    assert "\n" not in said
+    assert "Traceback" not in said
+    return code, said
+
+
+def test_an_error_of_many_lines_is_told_in_one(capsys):
+    code, said = _end(capsys, Terminal("the server said:\n  no\n  and no", hint="ask it"))
+    assert (code, said) == (1, "weir: the server said: no and no. ask it")
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.ENOSPC, "no room is left"), (errno.EACCES, "not allowed"), (errno.EROFS, "not allowed")])
+def test_a_full_disk_and_a_forbidden_file_say_which_file_and_what_to_do(capsys, number, told):
+    code, said = _end(capsys, OSError(number, "x", "/some/file"))
+    assert code == 1
+    assert told in said
+    assert "/some/file" in said
+    assert "WEIR_HOME" in said
+
+
+def test_what_nobody_foresaw_leaves_its_traceback_in_a_file(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("WEIR_HOME", str(tmp_path))
+    code, said = _end(capsys, KeyError("odd"))
+    assert code == 1
+    path = tmp_path / "logs" / "unforeseen.log"
+    assert str(path) in said
+    assert "Traceback" in path.read_text()
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt(), typer.Abort()])
+def test_an_interrupt_ends_with_130(capsys, raised):
+    assert _end(capsys, raised) == (130, "weir: stopped")
+
+
+def _run(capsys, *arguments):
+    code = outcome.run_app(lambda **given: app(list(arguments), **given))
+    return code, capsys.readouterr().err.strip()
+
+
+def test_a_wrong_command_and_a_missing_argument_are_one_line_that_leads_to_the_help(capsys):
+    assert _run(capsys, "dmeo") == (2, "weir: No such command 'dmeo'. Did you mean 'demo'? ./weir --help shows how, with examples")
+    code, said = _run(capsys, "logs")
+    assert code == 2
+    assert said.endswith("./weir logs --help shows how, with examples")
+
+
+def test_an_unknown_service_gets_the_nearest_name(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("WEIR_HOME", str(tmp_path))
+    for command in ("logs", "restart"):
+        code, said = _run(capsys, command, "kafak")
+        assert code == 1
+        assert "Did you mean kafka?" in said
+        assert "\n" not in said
+    assert "Did you mean" not in str(UnknownName.of("service", "zzz", ["kafka"]))
+
+
+def test_clean_deletes_nothing_when_there_is_nobody_to_ask(monkeypatch, tmp_path):
+    monkeypatch.setenv("WEIR_HOME", str(tmp_path))
+    (tmp_path / "kept").touch()
+    assert isinstance(CliRunner().invoke(app, ["clean"]).exception, Terminal)
+    assert (tmp_path / "kept").exists()
+
+
+def _commands(group, name="./weir"):
+    for sub, command in sorted(group.commands.items()):
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{name} {sub}")
+        else:
+            yield f"{name} {sub}", command
+
+
+@pytest.mark.parametrize(("name", "command"), list(_commands(typer.main.get_command(app))))
+def test_every_commands_help_teaches_by_an_example(name, command):
+    assert command.help
+    assert name in (command.epilog or "")
+
+
+def test_a_quoted_log_line_with_brackets_is_printed_as_it_is(capsys):
+    from weir.cli.app import _report
+
+    _report("redis", "ended at its start: [/x] [Errno 2] no such file")
+    assert "[/x] [Errno 2] no such file" in capsys.readouterr().err

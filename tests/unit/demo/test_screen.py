@@ -1,0 +1,54 @@
+"""What a log gets where there is no terminal, and that a terminal is left as it was found."""
+import io
+
+import pytest
+from rich.console import Console
+
+from weir.demo.screen import LINE_EVERY_S, Screen
+from weir.quality.judge import judge
+
+
+def _report():
+    return judge((), (), (), None, cdc_topics={}, now_ms=1)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_log_gets_a_line_of_progress_now_and_then_and_no_control_characters():
+    out, clock = io.StringIO(), Clock()
+    asked = []
+    with Screen(Console(file=out, width=40), lambda: asked.append(1), clock) as screen, screen.step("load") as line:
+        line.update("10/s · 9 s to go")
+        clock.now = LINE_EVERY_S
+        line.update("20/s · a line that is much longer than the width of a log · 8 s to go")
+        line.update("30/s · 7 s to go")
+        screen.print("done [3]")
+    assert out.getvalue().splitlines() == ["    20/s · a line that is much longer than the width of a log · 8 s to go", "done [3]"]
+    assert asked == []
+
+
+def test_a_terminal_shows_the_table_and_the_step_and_gets_its_cursor_back():
+    out = io.StringIO()
+    console = Console(file=out, width=140, force_terminal=True)
+
+    def interrupted_story():
+        with Screen(console, _report) as screen, screen.step("load") as line:
+            line.update("20/s · 8 s to go")
+            for _ in range(200):
+                if screen._reports[1] is not None:
+                    break
+                screen._ended.wait(0.02)
+            screen._live.refresh()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_story()
+    text = out.getvalue()
+    assert "20/s · 8 s to go" in text
+    assert "feature → served" in text
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")

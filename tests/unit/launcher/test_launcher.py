@@ -1,0 +1,148 @@
+"""The launcher's refusals, without a network: each one line that says what, to what, and what to do."""
+import importlib.machinery
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def launcher():
+    loader = importlib.machinery.SourceFileLoader("weir_launcher", str(ROOT / "weir"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("weir_launcher", loader))
+    loader.exec_module(module)
+    return module
+
+
+def _refusal(capsys, act):
+    with pytest.raises(SystemExit) as ended:
+        act()
+    said = capsys.readouterr().err.strip()
+    assert ended.value.code == 2
+    assert said.startswith("weir: ")
+    assert "\n" not in said
+    return said
+
+
+def test_another_system_or_machine_is_refused_by_name(launcher, capsys, monkeypatch):
+    monkeypatch.setattr(launcher.platform, "machine", lambda: "aarch64")
+    assert "aarch64" in _refusal(capsys, launcher.check_platform)
+    monkeypatch.setattr(launcher.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(launcher.sys, "platform", "darwin")
+    assert "darwin" in _refusal(capsys, launcher.check_platform)
+
+
+def test_musl_and_an_old_glibc_are_refused_by_name(launcher, capsys, monkeypatch):
+    def unknown(_):
+        raise ValueError("unrecognized configuration name")
+
+    monkeypatch.setattr(launcher.os, "confstr", unknown)
+    monkeypatch.setattr(launcher.Path, "glob", lambda _self, _pattern: iter([Path("/lib/ld-musl-x86_64.so.1")]))
+    assert "this machine has musl" in _refusal(capsys, launcher.check_platform)
+    monkeypatch.setattr(launcher.os, "confstr", lambda _: "glibc 2.17")
+    assert "this machine has glibc 2.17" in _refusal(capsys, launcher.check_platform)
+
+
+def test_an_unsupported_python_hands_over_to_a_supported_one_or_says_how_to_get_it(launcher, capsys, monkeypatch):
+    monkeypatch.setattr(launcher.sys, "version_info", (3, 9, 2))
+    monkeypatch.setattr(launcher.shutil, "which", lambda _: None)
+    assert "apt install python3.11" in _refusal(capsys, launcher.check_platform)
+    became = []
+    monkeypatch.setattr(launcher.shutil, "which", lambda name: "/x/python3.12" if name == "python3.12" else None)
+    monkeypatch.setattr(launcher.os, "execv", lambda program, argv: (became.append(program), sys.exit(0)))
+    with pytest.raises(SystemExit):
+        launcher.check_platform()
+    assert became == ["/x/python3.12"]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("error: Failed to fetch: `x`\n  Caused by: tcp connect error: Connection refused (os error 111)", "the first run needs a network"),
+        ("WARNING: Retrying: NewConnectionError\nERROR: No matching distribution found for uv==1", "the first run needs a network"),
+        ("error: No space left on device (os error 28)", "the disk is full"),
+        ("error: Hash mismatch for `clickhouse-connect==1`", "locked hash"),
+        ("error: something else\n", "something else: run again"),
+        ("", "no output"),
+    ],
+)
+def test_what_an_installer_printed_becomes_one_line_with_what_to_do(launcher, said, told):
+    line = launcher.explain("installing the locked packages", said)
+    assert told in line
+    assert "\n" not in line
+
+
+def test_too_little_disk_for_the_environment_is_refused_before_anything_is_made(launcher, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(launcher.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 100 << 20})())
+    monkeypatch.setattr(launcher, "step", lambda *_: pytest.fail("began to install"))
+    assert "100 MB are free" in _refusal(capsys, lambda: launcher.make(tmp_path / "env-x"))
+
+
+def test_a_home_that_is_a_file_or_that_nobody_can_pass_is_refused_by_its_path(launcher, capsys, monkeypatch, tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    assert str(file) in _refusal(capsys, lambda: launcher.environment(file / "home"))
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    monkeypatch.setattr(launcher.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(launcher, "impassable", lambda path: closed if closed in path.parents else None)
+    assert f"chmod o+x {closed}" in _refusal(capsys, lambda: launcher.environment(closed / "home"))
+
+
+def test_the_first_folder_that_others_may_not_pass_is_found(launcher, tmp_path):
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    for path in [*inner.parents, inner]:
+        if tmp_path in path.parents:
+            path.chmod(0o755)
+    (tmp_path / "a").chmod(0o700)
+    assert launcher.impassable(inner) in {tmp_path / "a", *tmp_path.parents, tmp_path}
+    (tmp_path / "a").chmod(0o755)
+    assert launcher.impassable(inner) not in {tmp_path / "a", inner}
+
+
+def test_a_step_tells_rate_and_time_to_go(launcher):
+    assert launcher.line_of_progress(500_000_000, 1_500_000_000, 10) == "500 of about 1,500 MB · 50.0 MB/s · 20 s to go"
+    assert "waiting for the registry" in launcher.line_of_progress(0, 1_500_000_000, 10)
+
+
+def test_an_interrupted_step_takes_its_child_with_it(tmp_path):
+    script = (
+        "import importlib.machinery, importlib.util, sys\n"
+        f"loader = importlib.machinery.SourceFileLoader('w', {str(ROOT / 'weir')!r})\n"
+        "m = importlib.util.module_from_spec(importlib.util.spec_from_loader('w', loader)); loader.exec_module(m)\n"
+        f"m.step('waiting', [sys.executable, '-c', \"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)\"])\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    child = int((tmp_path / "pid").read_text())
+    process.send_signal(2)
+    process.communicate(timeout=20)
+    assert process.returncode != 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+def test_an_interrupt_between_fork_and_knowing_the_child_takes_the_child_too(launcher, monkeypatch):
+    started = []
+    real = subprocess.Popen
+
+    def interrupted_meanwhile(*arguments, **named):
+        started.append(real(*arguments, **named))
+        os.kill(os.getpid(), 2)
+        time.sleep(0)  # the signal's handler runs here
+        return started[0]
+
+    monkeypatch.setattr(launcher.subprocess, "Popen", interrupted_meanwhile)
+    with pytest.raises(KeyboardInterrupt):
+        launcher.step("waiting", [sys.executable, "-c", "import time; time.sleep(60)"])
+    assert started[0].poll() is not None

@@ -1,0 +1,25 @@
+"""The doctor names what is missing with how to get it."""
+import socket
+
+from weir.stack import examine, settings
+
+
+def _findings(tmp_path, base="30000"):
+    return examine.examine(settings.load({"WEIR_HOME": str(tmp_path / "home"), "WEIR_ROOT": str(tmp_path), "WEIR_PORT_BASE": base}))
+
+
+def test_an_empty_home_lacks_jars_and_data_set_and_each_finding_says_how_to_get_it(tmp_path):
+    missing = [f for f in _findings(tmp_path) if not f.ok]
+    assert any(f.what.startswith("the jars: 0 of ") and "WEIR_MAVEN_URL" in f.remedy for f in missing)
+    assert any("data set" in f.what for f in missing)
+    assert all(f.remedy for f in missing)
+
+
+def test_a_taken_port_is_named_with_service_and_process(tmp_path):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        port = s.getsockname()[1]
+        told = " ".join(f.what for f in _findings(tmp_path, str(port - 12)) if not f.ok)
+    assert f"dashboard's {port} is taken by" in told
+    assert "(pid " in told
