@@ -284,7 +284,7 @@ def main() -> None:
 
 
 app.add_typer(quarantine_app, name="quarantine")
-app.command()(simulate)
+app.command(epilog="Examples: ./weir simulate --seeds 2000 · ./weir simulate --seed 17 --seeds 1 · ./weir simulate --mutant list")(simulate)
 
 chaos_app = typer.Typer(no_args_is_help=True, help="Chaos experiments against the running stack.")
 app.add_typer(chaos_app, name="chaos")
