@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from weir.cli.load import load
 from weir.cli.quarantine import quarantine_app
 from weir.contracts.path import PATH
 from weir.errors import WeirError
@@ -277,6 +278,7 @@ def main() -> None:
     raise SystemExit(run_app(app))
 
 
+app.command()(load)
 app.add_typer(quarantine_app, name="quarantine")
 
 chaos_app = typer.Typer(no_args_is_help=True, help="Chaos experiments against the running stack.")
