@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from weir.cli import outcome
+from weir.cli.load import load
 from weir.cli.quarantine import quarantine_app
 from weir.cli.simulate import simulate
 from weir.contracts.path import PATH
@@ -283,6 +284,7 @@ def main() -> None:
     raise SystemExit(outcome.run_app(app))
 
 
+app.command()(load)
 app.add_typer(quarantine_app, name="quarantine")
 app.command(epilog="Examples: ./weir simulate --seeds 2000 · ./weir simulate --seed 17 --seeds 1 · ./weir simulate --mutant list")(simulate)
 

@@ -10,13 +10,16 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
+
+import numpy as np
 
 import msgspec
 
 from weir.errors import ContractViolation
 from weir.ingest.record import Record
 
-CODE_VERSION = 1  # of the decoders and the insert's settings: a batch is replayed only by the code that declared it
+CODE_VERSION = 2  # of the decoders and the insert's settings: a batch is replayed only by the code that declared it
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -86,20 +89,27 @@ def _not_ours() -> ContractViolation:
 
 
 def of(records: Sequence[Record]) -> Intent:
-    """Return the intent of a batch. Records are sorted by topic, partition, offset (see `ordered`)."""
-    bounds: dict[tuple[str, int], list[int]] = {}
+    """Return the intent of a batch. Records are sorted by topic, partition, offset (see `ordered`).
+
+    The payload's hash (BLAKE2b) is of all offsets, timestamps and lengths as little-endian Int64 (-1: no value), then of all values.
+    """
+    starts, topic, partition = [], None, -1
+    for index, r in enumerate(records):
+        if r.partition != partition or r.topic != topic:
+            starts.append(index)
+            topic, partition = r.topic, r.partition
+    ends = [*starts[1:], len(records)]
+    ranges = tuple(
+        Range(records[a].topic, records[a].partition, records[a].offset, records[b - 1].offset, b - a) for a, b in zip(starts, ends, strict=True)
+    )
     digest = hashlib.blake2b(digest_size=16)
-    for r in records:
-        found = bounds.get((r.topic, r.partition))
-        if found is None:
-            bounds[r.topic, r.partition] = [r.offset, r.offset, 1]
-        else:
-            found[1], found[2] = r.offset, found[2] + 1
-        digest.update(f"{r.offset}:{r.timestamp_ms}:{-1 if r.value is None else len(r.value)};".encode())
-        digest.update(r.value or b"")
-    return Intent(tuple(Range(t, p, first, last, n) for (t, p), (first, last, n) in bounds.items()), digest.hexdigest())
+    values = [r.value for r in records]
+    for numbers in ([r.offset for r in records], [r.timestamp_ms for r in records], [-1 if v is None else len(v) for v in values]):
+        digest.update(np.array(numbers, "<i8").tobytes())
+    digest.update(b"".join([v or b"" for v in values]))
+    return Intent(ranges, digest.hexdigest())
 
 
 def ordered(records: Sequence[Record]) -> list[Record]:
     """Return the records in the one order in which a batch is hashed and inserted."""
-    return sorted(records, key=lambda r: (r.topic, r.partition, r.offset))
+    return sorted(records, key=attrgetter("topic", "partition", "offset"))

@@ -22,8 +22,8 @@ COMMIT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
 
 
-def _traceparent(message: Any) -> str:
-    for name, value in message.headers() or ():
+def _traceparent(headers: Sequence[tuple[str, bytes | None]]) -> str:
+    for name, value in headers:
         if name == "traceparent":
             return bytes(value or b"").decode("ascii", "replace")
     return ""
@@ -31,7 +31,9 @@ def _traceparent(message: Any) -> str:
 
 def to_record(message: Any) -> Record:
     """Return the message as a record."""
-    return Record(message.topic(), message.partition(), message.offset(), message.timestamp()[1], message.key(), message.value(), _traceparent(message))
+    headers = message.headers()
+    return Record(message.topic(), message.partition(), message.offset(), message.timestamp()[1], message.key(), message.value(),
+                  _traceparent(headers) if headers else "")
 
 
 class KafkaLog:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
+import numpy as np
 import pyarrow as pa
 
 from weir.contracts.events import MAX_EVENT_BYTES, RejectReason
@@ -13,9 +14,8 @@ TIMESTAMP = pa.timestamp("ms", "UTC")
 RAW_KEPT_BYTES = 4096  # of a rejected record; enough to see what it was, bounded for the quarantine's size
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record. `timestamp_ms`: Kafka's; `traceparent`: the W3C header or empty."""
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One record. `timestamp_ms`: Kafka's; `traceparent`: the W3C header or empty. A struct: it is made in a fifth of a frozen data class's time."""
 
     topic: str
     partition: int
@@ -35,13 +35,15 @@ def reason_of_size(record: Record) -> RejectReason | None:
 
 def envelope(records: Sequence[Record], batch: str, reasons: Sequence[str]) -> dict[str, pa.Array]:
     """Return the columns that every landing table has, `reasons` being empty for accepted records."""
+    count = len(records)
     return {
         "topic": pa.array([r.topic for r in records], pa.string()),
-        "partition": pa.array([r.partition for r in records], pa.uint16()),
-        "offset": pa.array([r.offset for r in records], pa.uint64()),
-        "batch": pa.array([batch] * len(records), pa.string()),
-        "produced_at": pa.array([r.timestamp_ms for r in records], pa.int64()).cast(TIMESTAMP),
+        "partition": pa.array(np.fromiter((r.partition for r in records), np.uint16, count)),
+        "offset": pa.array(np.fromiter((r.offset for r in records), np.uint64, count)),
+        "batch": pa.repeat(pa.scalar(batch, pa.string()), count),
+        "produced_at": pa.array(np.fromiter((r.timestamp_ms for r in records), np.int64, count)).cast(TIMESTAMP),
         "traceparent": pa.array([r.traceparent for r in records], pa.string()),
         "reject_reason": pa.array(list(reasons), pa.string()),
-        "raw": pa.array([(r.value or b"")[:RAW_KEPT_BYTES] if reason else b"" for r, reason in zip(records, reasons, strict=True)], pa.binary()),
+        "raw": pa.array([(r.value or b"")[:RAW_KEPT_BYTES] if reason else b"" for r, reason in zip(records, reasons, strict=True)], pa.binary())
+        if any(reasons) else pa.repeat(pa.scalar(b"", pa.binary()), count),
     }

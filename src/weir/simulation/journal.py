@@ -16,7 +16,10 @@ _MODULUS: Final = 1 << 64
 
 @dataclass
 class Journal:
-    """`produced`: acknowledged good events; `bad`: acknowledged bad ones; `id_sum`: see `note`; `failed`: refused by the broker."""
+    """`produced`: acknowledged good events; `bad`: acknowledged bad ones; `id_sum`: see `note`; `failed`: refused by the broker.
+
+    `repeated`: good events sent a second time (not in `produced`); `late`: good events whose time is a minute or more before their record's.
+    """
 
     seed: int
     now_ms: int
@@ -24,12 +27,19 @@ class Journal:
     bad: int = 0
     failed: int = 0
     id_sum: int = 0
+    repeated: int = 0
+    late: int = 0
     complete: bool = False
 
     def note(self, event_id: str) -> None:
         """Count an acknowledged event. `id_sum` adds the first 64 bits of the UUIDs modulo 2^64, as ClickHouse's sum over UInt64 does."""
         self.produced += 1
         self.id_sum = (self.id_sum + int(event_id[:8] + event_id[9:13] + event_id[14:18], 16)) % _MODULUS
+
+    def note_all(self, count: int, id_sum: int) -> None:
+        """Count `count` acknowledged events whose ids' first 64 bits add up to `id_sum`."""
+        self.produced += count
+        self.id_sum = (self.id_sum + id_sum) % _MODULUS
 
     def save(self, path: Path) -> None:
         """Write the journal; a reader sees the old or the new file, never a part."""

@@ -1,0 +1,70 @@
+"""A block of JSON events to columns at once, for the rows of which it can be shown that the strict decoder would read the same.
+
+In: the records' values. Out: a data frame, a mask of the rows that are accepted for sure, and nothing about the others: `decode` judges those one by one.
+Keep: never accepts what msgspec would not, and never another value. How: polars reads a line into columns but takes a number for a text and the first
+of two fields of one name, so a row counts as sure only when its quotes are as many as its fields need and no text could be a number, literal, list or object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+SCHEMA: Final = {
+    "schema_version": pl.Int64, "event_id": pl.String, "user_id": pl.Int64, "item_id": pl.Int64, "event_type": pl.String,
+    "session_id": pl.String, "country": pl.String, "occurred_at": pl.Int64, "rating": pl.Float64,
+}
+QUOTES: Final = 24  # two round each of eight names and each of four texts
+RATED_QUOTES: Final = 2
+NOTHING: Final = b"{}"  # stands for a value that is not read here; a row without fields is never sure
+NOT_A_TEXT: Final = r"^(?:-?[0-9][0-9.eE+-]*|true|false|[\[{].*)$"  # what polars makes of a value that is no text
+
+Judge = Callable[[], pl.Expr]
+
+
+def _readable(values: Sequence[bytes], decodes: Callable[[bytes], bool]) -> pl.DataFrame | None:
+    """Return one row a value, or None when the block can't be read line by line."""
+    text = b"\n".join(values)
+    lines: Sequence[bytes] = values
+    if text.count(b"\n") != len(values) - 1 or b"\\" in text:
+        lines = [NOTHING if b"\n" in v or b"\\" in v else v for v in values]
+        text = b"\n".join(lines)
+    try:
+        frame = pl.read_ndjson(text, schema=SCHEMA, ignore_errors=True)
+    except pl.exceptions.PolarsError:  # one line that is no JSON fails the block
+        text = b"\n".join(v if v is NOTHING or decodes(v) else NOTHING for v in lines)
+        try:
+            frame = pl.read_ndjson(text, schema=SCHEMA, ignore_errors=True)
+        except pl.exceptions.PolarsError:
+            return None
+    return frame if frame.height == len(values) else None  # a blank value is no line
+
+
+def _as_many_quotes(values: Sequence[bytes], rated: Any, sure: Any) -> Any:
+    """Return `sure` without the rows that hold more or fewer quotes than their fields need."""
+    expected = QUOTES + RATED_QUOTES * rated.astype(np.int64)
+    unsure = np.flatnonzero(~sure).tolist()
+    total = b"".join(values).count(b'"') - sum(values[i].count(b'"') for i in unsure)
+    if total == int(expected[sure].sum()):  # a sure row never has fewer, so none has more
+        return sure
+    counts = np.fromiter((v.count(b'"') for v in values), np.int64, len(values))
+    return sure & (counts == expected)
+
+
+def read(values: Sequence[bytes], judge: Judge, decodes: Callable[[bytes], bool]) -> tuple[pl.DataFrame, Any] | None:
+    """Return the columns and the mask of sure rows, or None when the whole block must be read one by one.
+
+    Args:
+        values: the records' values.
+        judge: makes the expression that is true for an acceptable row.
+        decodes: says whether the strict decoder reads a value; asked only when the block holds a line that is no JSON.
+    """
+    frame = _readable(values, decodes)
+    if frame is None:
+        return None
+    plain = ~pl.col("event_id").str.contains(NOT_A_TEXT) & ~pl.col("session_id").str.contains(NOT_A_TEXT)
+    sure = frame.select((judge() & plain).fill_null(value=False).alias("sure"))["sure"].to_numpy().copy()
+    return frame, _as_many_quotes(values, frame["rating"].is_not_null().to_numpy(), sure)
