@@ -7,8 +7,8 @@ CREATE TABLE IF NOT EXISTS ops.reconcile_cycles
     name LowCardinality(String),
     outcome Enum8('yes' = 1, 'no' = 2, 'unknown' = 3) COMMENT 'yes: the same, or repaired and seen to be the same',
     reason String,
-    verified_lsn UInt64 COMMENT 'the source''s snapshot that was compared; 0 unless yes',
-    verified_at DateTime64(3, 'UTC') COMMENT 'when that snapshot was taken; the epoch unless yes',
+    verified_lsn UInt64 COMMENT 'the source''s snapshot that was compared; 0 when not verified',
+    verified_at DateTime64(3, 'UTC') COMMENT 'when that snapshot was taken; the epoch when not verified',
     rows_checked UInt64,
     missing UInt64,
     extra UInt64,
@@ -23,7 +23,7 @@ ENGINE = MergeTree
 ORDER BY (kind, name, at)
 TTL toDateTime(at) + INTERVAL 90 DAY;
 
--- One row a finding: the key, what was wrong, both hashes, and what became of it. No other values of the row.
+-- One row a finding: the key, what was wrong, both hashes, and then what became of it. No other values of the row.
 CREATE TABLE IF NOT EXISTS ops.reconcile_findings
 (
     cycle String,
@@ -33,10 +33,8 @@ CREATE TABLE IF NOT EXISTS ops.reconcile_findings
     kind Enum8('missing' = 1, 'extra' = 2, 'doubled' = 3, 'different' = 4, 'stale' = 5),
     source_hash Nullable(UInt64),
     sink_hash Nullable(UInt64),
-    sink_version UInt64,
     verified_lsn UInt64 COMMENT 'the source''s snapshot that showed it',
-    state Enum8('found' = 1, 'repaired' = 2, 'not repaired' = 3),
-    why String
+    state Enum8('found' = 1, 'repaired' = 2, 'not repaired' = 3) COMMENT 'a row when it is found, and another when a repair was tried'
 )
 ENGINE = MergeTree
 ORDER BY (name, at, key)

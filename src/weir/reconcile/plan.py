@@ -24,6 +24,7 @@ BULK_BELOW: Final = 1 << CDC_VERSION_EPOCH_SHIFT
 # Key types whose canonical text is a literal of the type in both databases.
 KEY_TYPES: Final = frozenset({"smallint", "integer", "bigint", "text", "character varying", "uuid"})
 
+KEYS: Final = "/*keys*/"  # where the SQL takes the keys: listed for ClickHouse, bound for PostgreSQL
 Key = tuple[str, ...]
 Bucket = tuple[int, int]  # rows, sum of row hashes modulo 2^64
 
@@ -47,8 +48,8 @@ class TablePlan:
         key, _ = self._texts
         word = "NOT " if without else ""
         return (
-            f"FROM {self.table.source} WHERE {word}(({key[0]}) = ANY(%(keys)s::text[]))",
-            f"FROM {self.table.staging} FINAL WHERE version >= {BULK_BELOW} AND ({key[1]}) {word}IN {{keys:Array(String)}}",
+            f"FROM {self.table.source} WHERE {word}(({key[0]}) = ANY({KEYS}::text[]))",
+            f"FROM {self.table.staging} FINAL WHERE version >= {BULK_BELOW} AND ({key[1]}) {word}IN ({KEYS})",
         )
 
     def buckets(self, bits: int, inside: Sequence[int] | None = None) -> tuple[str, str]:

@@ -10,15 +10,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from weir.contracts import cdc, names
+from weir.contracts import names
 from weir.errors import Unavailable
-from weir.reconcile.plan import BULK_BELOW, Bucket, Key, Rows, TablePlan, visible
+from weir.reconcile.plan import BULK_BELOW, KEYS, Bucket, Key, Rows, TablePlan, visible
 
 DDL: Final = Path(__file__).resolve().parents[3] / "reconcile" / "ddl"
-LIMITS: Final = {"max_threads": 2, "max_memory_usage": 1_000_000_000, "max_execution_time": 60, "output_format_decimal_trailing_zeros": 0}
+LIMITS: Final = {"max_threads": 2, "max_memory_usage": 1_000_000_000, "max_execution_time": 60, "output_format_decimal_trailing_zeros": 0,
+                 "max_query_size": 8_000_000}  # keys are listed in the query: CHANGED_MAX of them fit
 CHANGED_MAX: Final = 20_000  # keys that changed during a cycle; more cannot be told apart from losses
 DOUBLED_MAX: Final = 1_000
 _CDC_OPS = "op IN ('c', 'u', 'd', 'r') AND reject_reason = ''"
+
+
+def listed(keys: Sequence[str]) -> str:
+    """Return framed keys as SQL literals; the first is no key, so that the list is never empty."""
+    return ", ".join("'" + k.replace("\\", "\\\\").replace("'", "\\'") + "'" for k in ("-", *keys))
 
 
 class Sink:
@@ -57,12 +63,12 @@ class Sink:
 
     def buckets(self, sql: str, keys: Sequence[str]) -> dict[int, Bucket]:
         """Return rows and sum of hashes by bucket."""
-        return {int(b): (int(n), int(h)) for b, n, h in self.query(sql, keys=list(keys))}
+        return {int(b): (int(n), int(h)) for b, n, h in self.query(sql.replace(KEYS, listed(keys)))}
 
     def rows(self, sql: str, keys: Sequence[str]) -> Rows:
         """Return the hashes by key."""
         found: Rows = {}
-        for _, key, row_hash in self.query(sql, keys=list(keys)):
+        for _, key, row_hash in self.query(sql.replace(KEYS, listed(keys))):
             found.setdefault(tuple(key), []).append(int(row_hash))
         return found
 
@@ -104,11 +110,6 @@ class Sink:
         rows = self.query(f"SELECT count() - uniqExact(partition, offset) FROM {names.LANDING_CDC} WHERE topic = {{t:String}}", t=topic)
         return int(rows[0][0])
 
-    def versions(self, plan: TablePlan, keys: Sequence[str]) -> dict[Key, int]:
-        """Return the newest stored version of each key (framed), for the evidence."""
-        where, texts = plan.rows()[1].rsplit(" FINAL WHERE ", 1)[1], ", ".join(f"toString(`{c.name}`)" for c in plan.key)
-        return {tuple(k): int(v) for k, v in self.query(f"SELECT [{texts}] AS k, max(version) FROM {plan.table.staging} WHERE {where} GROUP BY k", keys=list(keys))}
-
     def prepare(self) -> None:
         """Make the evidence tables."""
         self.command(f"CREATE DATABASE IF NOT EXISTS {names.DB_OPS} ENGINE = Atomic")
@@ -131,7 +132,6 @@ class Sink:
         self._client.close()
 
 
-FINDINGS: Final = ("cycle", "at", "name", "key", "kind", "source_hash", "sink_hash", "sink_version", "verified_lsn", "state", "why")
+FINDINGS: Final = ("cycle", "at", "name", "key", "kind", "source_hash", "sink_hash", "verified_lsn", "state")
 CYCLES: Final = ("cycle", "at", "kind", "name", "outcome", "reason", "verified_lsn", "verified_at", "rows_checked", "missing", "extra", "doubled", "different", "stale",
                  "repaired", "left", "seconds")
-TABLES: Final = (cdc.RECONCILE_CYCLES, cdc.RECONCILE_FINDINGS)

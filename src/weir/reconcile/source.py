@@ -14,8 +14,8 @@ from typing import Any, Final
 import psycopg
 
 from weir.contracts import cdc
-from weir.errors import Undecided, Unavailable
-from weir.reconcile.plan import Bucket, Key, Rows, TablePlan
+from weir.errors import Unavailable, Undecided
+from weir.reconcile.plan import KEYS, Bucket, Key, Rows, TablePlan
 
 STATEMENT_TIMEOUT: Final = "60s"
 MASK64: Final = (1 << 64) - 1
@@ -42,6 +42,11 @@ def _told(what: str) -> Iterator[None]:
                           hint="./weir logs postgres shows why") from error
 
 
+def _bound(sql: str) -> bytes:
+    """Return the plan's SQL with its keys as the driver's parameter; its own percent signs are doubled for the driver."""
+    return sql.replace("%", "%%").replace(KEYS, "%(keys)s").encode()
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """One REPEATABLE READ snapshot. Every transaction that it sees has committed at or before `lsn`."""
@@ -54,13 +59,13 @@ class Snapshot:
     def buckets(self, sql: str, keys: Sequence[str]) -> dict[int, Bucket]:
         """Return rows and sum of hashes by bucket."""
         with _told("its buckets"):
-            return {int(b): (int(n), int(h) & MASK64) for b, n, h in self.connection.execute(sql.encode(), {"keys": list(keys)})}
+            return {int(b): (int(n), int(h) & MASK64) for b, n, h in self.connection.execute(_bound(sql), {"keys": list(keys)})}
 
     def rows(self, sql: str, keys: Sequence[str]) -> Rows:
         """Return the hashes by key."""
         found: Rows = {}
         with _told("its rows"):
-            for _, key, row_hash in self.connection.execute(sql.encode(), {"keys": list(keys)}):
+            for _, key, row_hash in self.connection.execute(_bound(sql), {"keys": list(keys)}):
                 found.setdefault(tuple(key), []).append(int(row_hash) & MASK64)
         return found
 
