@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from weir.cli.quarantine import quarantine_app
+from weir.cli.reconcile import reconcile
+from weir.cli.table import table_app
 from weir.contracts.path import PATH
 from weir.errors import WeirError
 
@@ -69,23 +71,32 @@ def down() -> None:
 
 @app.command()
 def status(*, as_json: Json = False) -> None:
-    """Show each service's state, pid and endpoint. Exits 1 unless all are ready."""
+    """Show each service's state, pid and endpoint, the connector's task and the slot. Exits 1 unless all are ready and none has failed."""
+    from weir.quality import pipeline
     from weir.stack import services, watch
 
     settings = _settings()
     rows = watch.observe(services.build(settings), settings.home)
     endpoints = asdict(settings.endpoints)
+    connector, slot = pipeline.ask_connector(settings.endpoints.connect_url), pipeline.ask_slot(settings.endpoints.postgres_dsn)
+    capture = [pipeline.judge_connector(connector), pipeline.judge_slot(slot)]
     if as_json:
         wanted = ("postgres_dsn", "kafka_bootstrap", "connect_url", "clickhouse_url", "redis_url", "otlp_url", "api_url", "dashboard_url")
         external = [{"name": n, "state": "external", "pid": 0, "endpoint": ""} for n in sorted(settings.external)]
-        _print_json({"services": [asdict(r) for r in rows] + external, "endpoints": {k: endpoints[k] for k in wanted}})
+        _print_json({"services": [asdict(r) for r in rows] + external, "endpoints": {k: endpoints[k] for k in wanted},
+                     "connector": connector and asdict(connector), "slot": slot and asdict(slot)})
     else:
         table = Table("service", "state", "pid", "endpoint", box=None)
         for r in rows:
             colour = {"ready": "green", "stopped": "dim"}.get(r.state, "red")
             table.add_row(r.name, f"[{colour}]{r.state}[/]", str(r.pid or ""), watch._masked(r.endpoint))  # noqa: SLF001 - shown without its password
         out.print(table)
-    raise typer.Exit(0 if all(r.state == "ready" for r in rows) else 1)
+        for check in capture:
+            out.print(f" {check.name}: {check.reason or 'ok'}", markup=False, soft_wrap=True)
+        if slot is not None and slot.retained_bytes is not None:
+            left = "" if slot.left_bytes is None else f", {slot.left_bytes / 1e6:,.0f} MB left to the limit"
+            out.print(f" slot {slot.wal_status}: {slot.retained_bytes / 1e6:,.1f} MB of WAL kept{left}", markup=False)
+    raise typer.Exit(0 if all(r.state == "ready" for r in rows) and "no" not in {c.verdict for c in capture} else 1)
 
 
 @app.command()
@@ -278,6 +289,8 @@ def main() -> None:
 
 
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(table_app, name="table")
+app.command()(reconcile)
 
 chaos_app = typer.Typer(no_args_is_help=True, help="Chaos experiments against the running stack.")
 app.add_typer(chaos_app, name="chaos")
