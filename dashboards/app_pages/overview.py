@@ -36,11 +36,14 @@ def verdict_row(b: board.Board) -> None:
     st.markdown(f"### {icon} :{colour}[{word}]")
     ages = [h.age_ms for h in b.report.hops if h.name in {"event landed", "change landed"} and h.age_ms is not None]
     total = None if b.cost is None else sum(float(c["usd"]) for c in b.cost)
-    columns = st.columns(4)
+    columns = st.columns(5)
     columns[0].metric("Correct through", clock(b.report.correct_through_ms), border=True, help="Every record produced up to then is landed once.")
-    columns[1].metric("Newest record landed", f"{age(min(ages))} ago" if ages else UNKNOWN, border=True)
-    columns[2].metric("API p99", UNKNOWN if b.api_p99_ms is None else f"{b.api_p99_ms:.0f} ms", border=True, help=f"Server spans, {board.P99_MINUTES} min.")
-    columns[3].metric("Cost an hour", UNKNOWN if total is None else f"${total:.4f}", border=True, help="Measured use at dated cloud prices.")
+    verified = b.pipeline.verified
+    columns[1].metric("Verified through", "never" if verified == () else clock(board.verified_through_ms(verified)), border=True,
+                      help="Every key compared with PostgreSQL and the online store: ./weir reconcile. The earliest of all tables and views.")
+    columns[2].metric("Newest record landed", f"{age(min(ages))} ago" if ages else UNKNOWN, border=True)
+    columns[3].metric("API p99", UNKNOWN if b.api_p99_ms is None else f"{b.api_p99_ms:.0f} ms", border=True, help=f"Server spans, {board.P99_MINUTES} min.")
+    columns[4].metric("Cost an hour", UNKNOWN if total is None else f"${total:.4f}", border=True, help="Measured use at dated cloud prices.")
     reasons = b.report.reasons
     if reasons:
         with st.expander(f"Why not yes: {len(reasons)} checks", expanded=b.report.verdict is Verdict.NO):
@@ -96,6 +99,18 @@ def quarantine_table(b: board.Board) -> None:
                        "staging": str(UNKNOWN if t.sink_rows is None else t.sink_rows)} for t in b.report.tables]), hide_index=True)
 
 
+def capture_table(b: board.Board) -> None:
+    st.caption("Change data capture")
+    slot, connector, verified = b.pipeline.slot, b.pipeline.connector, b.pipeline.verified
+    size = UNKNOWN if slot is None or slot.retained_bytes is None else f"{slot.retained_bytes / 1e6:.1f} MB kept"
+    rows = [("connector", UNKNOWN if connector is None else f"{connector.state}, task {connector.task}"),
+            ("slot", UNKNOWN if slot is None else f"{slot.wal_status}, {size}")]
+    rows += [(v.name, f"{v.outcome}, verified through {v.lsn} at {clock(v.through_ms)}") for v in verified or ()]
+    if not verified:
+        rows.append(("verified", UNKNOWN if verified is None else "never: ./weir reconcile"))
+    st.dataframe(pd.DataFrame(rows, columns=["part", "state"]), hide_index=True)
+
+
 def cost_chart(b: board.Board) -> None:
     st.subheader("Cost by part", divider="gray")
     if b.cost is None:
@@ -126,6 +141,7 @@ def page() -> None:
         services_table(b)
     with middle:
         quarantine_table(b)
+        capture_table(b)
     with right:
         cost_chart(b)
     st.caption(f"asked at {clock(b.report.checked_at_ms)}, every two seconds")

@@ -21,7 +21,9 @@ from rich.text import Text
 from weir.cli import outcome
 from weir.cli.load import load
 from weir.cli.quarantine import quarantine_app
+from weir.cli.reconcile import reconcile
 from weir.cli.simulate import simulate
+from weir.cli.table import table_app
 from weir.contracts.path import PATH
 from weir.errors import Terminal, UnknownName, WeirError
 
@@ -77,8 +79,9 @@ def status(
     as_json: Json = False,
     keep: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, with each stage's rate and lag, each hop's freshness, and rows of source and sink.")] = False,
 ) -> None:
-    """Show each service's state, pid and endpoint. Exits 1 unless all are ready."""
+    """Show each service's state, pid and endpoint, the connector's task and the slot. Exits 1 unless all are ready and none has failed."""
     from weir.cli import watching
+    from weir.quality import pipeline
     from weir.stack import services, watch
 
     settings = _settings()
@@ -88,13 +91,21 @@ def status(
         watching.follow(settings, out)
     rows = watch.observe(services.build(settings), settings.home)
     endpoints = asdict(settings.endpoints)
+    connector, slot = pipeline.ask_connector(settings.endpoints.connect_url), pipeline.ask_slot(settings.endpoints.postgres_dsn)
+    capture = [pipeline.judge_connector(connector), pipeline.judge_slot(slot)]
     if as_json:
         wanted = ("postgres_dsn", "kafka_bootstrap", "connect_url", "clickhouse_url", "redis_url", "otlp_url", "api_url", "dashboard_url")
         external = [{"name": n, "state": "external", "pid": 0, "endpoint": ""} for n in sorted(settings.external)]
-        _print_json({"services": [asdict(r) for r in rows] + external, "endpoints": {k: endpoints[k] for k in wanted}})
+        _print_json({"services": [asdict(r) for r in rows] + external, "endpoints": {k: endpoints[k] for k in wanted},
+                     "connector": connector and asdict(connector), "slot": slot and asdict(slot)})
     else:
         out.print(watching.services_table(rows))
-    raise typer.Exit(0 if all(r.state == "ready" for r in rows) else 1)
+        for check in capture:
+            out.print(f" {check.name}: {check.reason or 'ok'}", markup=False, soft_wrap=True)
+        if slot is not None and slot.retained_bytes is not None:
+            left = "" if slot.left_bytes is None else f", {slot.left_bytes / 1e6:,.0f} MB left to the limit"
+            out.print(f" slot {slot.wal_status}: {slot.retained_bytes / 1e6:,.1f} MB of WAL kept{left}", markup=False)
+    raise typer.Exit(0 if all(r.state == "ready" for r in rows) and "no" not in {c.verdict for c in capture} else 1)
 
 
 @app.command(epilog="Example: ./weir logs kafka --lines 200")
@@ -284,9 +295,11 @@ def main() -> None:
     raise SystemExit(outcome.run_app(app))
 
 
-app.command()(load)
+app.command(epilog="Examples: ./weir load --events 1000000 --seed 7 · ./weir load --rate 27778 --events 500000")(load)
 app.add_typer(quarantine_app, name="quarantine")
 app.command(epilog="Examples: ./weir simulate --seeds 2000 · ./weir simulate --seed 17 --seeds 1 · ./weir simulate --mutant list")(simulate)
+app.add_typer(table_app, name="table")
+app.command(epilog="Examples: ./weir reconcile --once --json · ./weir reconcile --table users")(reconcile)
 
 chaos_app = typer.Typer(no_args_is_help=True, help="Chaos experiments against the running stack.")
 app.add_typer(chaos_app, name="chaos")

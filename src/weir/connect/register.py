@@ -13,15 +13,15 @@ from string import Template
 from typing import Any
 from urllib.parse import urlsplit
 
-from weir.connect import publication
+from weir.connect import preflight, publication
 from weir.connect.postgres import read_or_create_secret
 from weir.connect.worker import secrets_file
-from weir.contracts import names
+from weir.contracts import cdc, names
 from weir.contracts.endpoints import Endpoints
 from weir.errors import ContractViolation, ServiceFailed, Unavailable
 
 _ROOT = Path(__file__).resolve().parents[3] / "connect"
-CONNECTOR = "shop"
+CONNECTOR = cdc.CONNECTOR
 WEEK_MS = 7 * 86_400_000
 CONNECTOR_WAIT_S = 60
 
@@ -116,9 +116,10 @@ def state(status: dict[str, Any]) -> tuple[str, str]:
 
 
 def ensure_connector(endpoints: Endpoints, home: Path) -> None:
-    """Put the connector's configuration where it differs, and wait until its task runs.
+    """Put the connector's configuration where it differs, after a preflight of its tables, and wait until its task runs.
 
     Raises:
+        ContractViolation: a table is not safe to capture; says the SQL that makes it safe.
         ServiceFailed: the task failed or did not run in time; carries the first line of its trace.
     """
     import httpx
@@ -132,6 +133,8 @@ def ensure_connector(endpoints: Endpoints, home: Path) -> None:
                 if not put:
                     now = client.get(f"/connectors/{CONNECTOR}/config")
                     same = now.status_code == httpx.codes.OK and {k: v for k, v in now.json().items() if k != "name"} == wanted
+                    if not same:
+                        preflight.refuse_unsafe(endpoints.postgres_dsn)
                     answer = now if same else client.put(f"/connectors/{CONNECTOR}/config", json=wanted)
                     put, why = answer.is_success, answer.text[:300]
                 status = client.get(f"/connectors/{CONNECTOR}/status")  # 404 for a moment after a change

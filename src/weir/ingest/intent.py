@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-import numpy as np
-
 import msgspec
+import numpy as np
 
 from weir.errors import ContractViolation
 from weir.ingest.record import Record

@@ -13,17 +13,27 @@ from typing import Any
 
 from weir.contracts import names
 from weir.contracts.endpoints import Endpoints
-from weir.quality import ask, gaps
+from weir.quality import ask, gaps, pipeline
 from weir.quality.judge import Hop, PartitionCount, Report, TableCount, Verdict, judge
 
-__all__ = ["Report", "Verdict", "verdict"]
+__all__ = ["Report", "Verdict", "ask_pipeline", "verdict"]
 
 
-def verdict(endpoints: Endpoints, *, now_ms: int | None = None) -> Report:
+def ask_pipeline(endpoints: Endpoints) -> pipeline.Pipeline:
+    """Ask for the connector, the slot and the last reconciliation, all at once; never raises for a part that is away."""
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        slot, connector = pool.submit(pipeline.ask_slot, endpoints.postgres_dsn), pool.submit(pipeline.ask_connector, endpoints.connect_url)
+        verified = pool.submit(pipeline.ask_verified, endpoints.clickhouse_url)
+        return pipeline.Pipeline(slot.result(), connector.result(), verified.result())
+
+
+def verdict(endpoints: Endpoints, *, now_ms: int | None = None, about: pipeline.Pipeline | None = None) -> Report:
     """Ask every part and judge. Takes at most some seconds; never raises for a part that is away.
 
     Offsets are asked before rows: what lands between the two can only make the rows more, so no loss is seen where there is none.
+    `about`: what `ask_pipeline` told, when it was asked already.
     """
+    parts = about or ask_pipeline(endpoints)
     with ThreadPoolExecutor(max_workers=2) as pool:
         offsets_asked, rows_asked = pool.submit(ask.kafka, endpoints.kafka_bootstrap), pool.submit(ask.postgres, endpoints.postgres_dsn)
         offsets, source = offsets_asked.result(), rows_asked.result()
@@ -40,7 +50,7 @@ def verdict(endpoints: Endpoints, *, now_ms: int | None = None) -> Report:
     hops = [Hop(name, at, None if at is None else max(0, now - at)) for name, at in newest.items()]
     report = judge(
         tables, partitions, hops, facts.quarantine, cdc_topics={t: topic for t, (_, topic) in ask.CDC_TABLES.items()}, now_ms=now,
-        first_unlanded_ms=_landed_through(partitions, facts),
+        first_unlanded_ms=_landed_through(partitions, facts), more=pipeline.checks(parts),
     )
     return replace(report, counters=counters(partitions, facts, wrote, serves))
 

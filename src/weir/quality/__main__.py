@@ -9,15 +9,17 @@ from dataclasses import asdict
 
 from weir.contracts.endpoints import Endpoints
 from weir.errors import WeirError
-from weir.quality import Report, verdict
+from weir.quality import Report, ask_pipeline, verdict
+from weir.quality.pipeline import Pipeline
 
 STATUS = {"yes": 0, "no": 1, "unknown": 2}
 
 
-def document(report: Report) -> dict[str, object]:
-    """Return the report as a JSON document."""
+def document(report: Report, about: Pipeline) -> dict[str, object]:
+    """Return the report, the connector, the slot and what was verified as a JSON document."""
     partitions = [asdict(p) | {"lag": p.lag} for p in report.partitions]
-    return asdict(report) | {"partitions": partitions, "reasons": list(report.reasons)}
+    verified = None if about.verified is None else [asdict(v) | {"lsn": v.lsn} for v in about.verified]
+    return asdict(report) | {"partitions": partitions, "reasons": list(report.reasons)} | asdict(about) | {"verified": verified}
 
 
 def main() -> None:
@@ -26,15 +28,19 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document")
     arguments = parser.parse_args()
     try:
-        report = verdict(Endpoints.from_environment())
+        endpoints = Endpoints.from_environment()
+        about = ask_pipeline(endpoints)
+        report = verdict(endpoints, about=about)
     except WeirError as error:
         sys.exit(str(error))
     if arguments.json:
-        sys.stdout.write(json.dumps(document(report)) + "\n")
+        sys.stdout.write(json.dumps(document(report, about)) + "\n")
     else:
         sys.stdout.write(f"correct: {report.verdict}\n" + "".join(f"  {r}\n" for r in report.reasons))
         for hop in report.hops:
             sys.stdout.write(f"{hop.name}: {'unknown' if hop.age_ms is None else f'{hop.age_ms / 1000:.1f} s old'}\n")
+        for v in about.verified or ():
+            sys.stdout.write(f"{v.name}: verified through {v.lsn}\n")
     sys.exit(STATUS[report.verdict])
 
 

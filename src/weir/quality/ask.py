@@ -16,17 +16,14 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from weir.contracts import names
+from weir.contracts import cdc, names
 from weir.contracts.features import FEATURE_VIEWS
 
 log = logging.getLogger("weir.quality")
 TIMEOUT_S: Final = 4.0
 
 # Shop table: (keyed staging table, Debezium topic)
-CDC_TABLES: Final[Mapping[str, tuple[str, str]]] = {
-    "users": (f"{names.DB_STAGING}.stg_users", names.TOPIC_CDC_USERS),
-    "items": (f"{names.DB_STAGING}.stg_items", names.TOPIC_CDC_ITEMS),
-}
+CDC_TABLES: Final[Mapping[str, tuple[str, str]]] = {t.name: (t.staging, t.topic) for t in cdc.CDC_TABLES.values()}
 LANDINGS: Final = (names.LANDING_EVENTS, names.LANDING_CDC, names.LANDING_CATALOGUE)
 
 

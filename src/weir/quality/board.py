@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +15,10 @@ from weir.contracts import names
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.path import PATH, Stage
 from weir.errors import SettingsError
-from weir.quality import ask, flow, verdict
+from weir.quality import ask, ask_pipeline, flow, verdict
 from weir.quality.flow import STAGE_TOPICS
 from weir.quality.judge import Hop, Report
+from weir.quality.pipeline import Pipeline, Verified
 
 COST_RECENT_S: Final = 60
 P99_MINUTES: Final = 15
@@ -43,6 +44,7 @@ class Board:
     cost: Sequence[Mapping[str, Any]] | None
     api_p99_ms: float | None
     before: Report | None = None  # the report of the asking before, for rates
+    pipeline: Pipeline = field(default_factory=Pipeline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,15 @@ def gather(environment: Mapping[str, str] | None = None) -> Board:
     except SettingsError:
         endpoints = Endpoints.local()
     url = endpoints.clickhouse_url
-    return Board(verdict(endpoints), services(Path(env.get("WEIR_HOME", ".weir"))), cost(url), api_p99_ms(url))
+    about = ask_pipeline(endpoints)
+    return Board(verdict(endpoints, about=about), services(Path(env.get("WEIR_HOME", ".weir"))), cost(url), api_p99_ms(url), pipeline=about)
+
+
+def verified_through_ms(verified: Sequence[Verified] | None) -> int | None:
+    """Return the earliest, over tables and views, of the times they were verified through; None when one never was, or none was asked. Pure."""
+    times = [v.through_ms for v in verified or ()]
+    known = [t for t in times if t is not None]
+    return min(known) if known and len(known) == len(times) else None
 
 
 class Latest:

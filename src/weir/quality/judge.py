@@ -152,6 +152,7 @@ def judge(
     cdc_topics: Mapping[str, str],
     now_ms: int,
     first_unlanded_ms: int | None = None,
+    more: Sequence[Check] = (),
 ) -> Report:
     """Return the report: no when anything is wrong, else unknown when anything could not be asked, else yes.
 
@@ -163,6 +164,7 @@ def judge(
         cdc_topics: table name to its topic, to know whether changes are under way.
         now_ms: the clock.
         first_unlanded_ms: when lag exists, the newest record's time that is landed on every lagging partition.
+        more: checks made elsewhere (`weir.quality.pipeline`).
     """
     lags: dict[str, int | None] = {}
     for p in partitions:
@@ -174,6 +176,7 @@ def judge(
         checks.append(Check("topics", Verdict.UNKNOWN, "no topic could be asked"))
     if quarantine is None:
         checks.append(Check("quarantine", Verdict.UNKNOWN, "ClickHouse could not be asked"))
+    checks += more
     answers = {c.verdict for c in checks}
     verdict = Verdict.NO if Verdict.NO in answers else Verdict.UNKNOWN if Verdict.UNKNOWN in answers else Verdict.YES
     through = None

@@ -1,0 +1,68 @@
+"""`./weir reconcile`: is the sink like the source, key by key, and through which LSN was that verified."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from weir.reconcile.outcome import Outcome
+
+STATUS = {"yes": 0, "no": 1, "unknown": 2}
+out = Console(highlight=False)
+
+
+def reconcile(
+    *,
+    table: Annotated[str, typer.Option(help="Only this captured table and the feature views on it, such as users.")] = "",
+    once: Annotated[bool, typer.Option("--once", help="One cycle; without it a cycle every half minute until Ctrl-C.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Have Debezium read again what differs, and look whether that cured it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document a cycle, on one line, and nothing else on standard output.")] = False,
+) -> None:
+    """Compare PostgreSQL, ClickHouse and the online store key by key. Exits 0 yes, 1 no (something differs and was not repaired), 2 unknown."""
+    from weir.reconcile.cycle import EVERY_S, Reconciler, chosen
+    from weir.reconcile.outcome import overall
+    from weir.stack import settings
+
+    tables = chosen(table)
+    reconciler = Reconciler(settings.load().endpoints)
+    while True:
+        began, outcomes = time.monotonic(), reconciler.run(tables, repair=repair)
+        answer = str(overall(outcomes))
+        if as_json:
+            sys.stdout.write(json.dumps(document(outcomes, answer, time.monotonic() - began)) + "\n")
+            sys.stdout.flush()
+        else:
+            show(outcomes)
+        if once:
+            raise typer.Exit(STATUS[answer])
+        time.sleep(max(0.0, EVERY_S - (time.monotonic() - began)))
+
+
+def document(outcomes: list[Outcome], answer: str, seconds: float) -> dict[str, Any]:
+    """Return a cycle as JSON values."""
+    return {"outcome": answer, "seconds": round(seconds, 3), "checks": [o.document() for o in outcomes]}
+
+
+def show(outcomes: list[Outcome]) -> None:
+    """Print a cycle as a table; reasons below it."""
+    made = Table("what", "same", "verified through", "rows", "found", "repaired", "left", "s", box=None)
+    for o in outcomes:
+        d = o.document()
+        through = d["verified_through"]
+        colour = {"yes": "green", "no": "red"}.get(d["outcome"], "yellow")
+        found = ", ".join(f"{d[k]} {k}" for k in ("missing", "extra", "doubled", "different", "stale") if d[k])
+        made.add_row(o.name, f"[{colour}]{d['outcome']}[/]", f"{through['lsn']} {through['at'][11:19]}" if through else "-", str(o.rows_checked),
+                     found or "-", str(o.repaired), str(o.left), f"{o.seconds:.1f}")
+    out.print(made)
+    for o in outcomes:
+        if o.reason:
+            out.print(f"{o.name}: {o.reason}", markup=False, soft_wrap=True)
+        if o.unchecked:
+            out.print(f"{o.name}: not compared: {'; '.join(o.unchecked)}", markup=False, soft_wrap=True)

@@ -1,0 +1,161 @@
+"""Preflight: what makes a table unsafe to capture, each with the SQL that makes it safe; asked before the connector is registered.
+
+In: PostgreSQL, table names. Out: `Finding`s, none when all is safe. Keep: `judge` is pure and names every reason at once; only catalogues are read.
+
+Sources: PostgreSQL's manual, 29 (logical replication), 52 (catalogues), 54.20 (pg_replication_slots); Debezium's PostgreSQL connector, "setting up".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from weir.contracts import cdc
+from weir.errors import ContractViolation, Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What the server and the publication are. `slot`: wal_status, or empty when there is none. `publishes`: None when there is no publication."""
+
+    wal_level: str
+    slots_free: int
+    slot: str
+    keep_size: str
+    role_replicates: bool | None  # None: no such role
+    publishes: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """What one table is. `identity`: pg_class.relreplident. `toastable`: some column may be stored outside its row."""
+
+    name: str
+    exists: bool
+    key: tuple[str, ...] = ()
+    identity: str = "d"
+    toastable: bool = False
+    published: bool = False
+    readable: bool = False
+    kind: str = "r"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One reason not to capture, and the SQL that removes it."""
+
+    what: str
+    sql: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.sql}"
+
+
+def judge_server(f: ServerFacts) -> list[Finding]:
+    """Return what is unsafe about the server, the role, the publication and the slot. Pure."""
+    found = []
+    if f.wal_level != "logical":
+        found.append(Finding(f"wal_level is {f.wal_level}, so changes cannot be decoded", "ALTER SYSTEM SET wal_level = 'logical'; -- and restart PostgreSQL"))
+    if not f.slot and f.slots_free < 1:
+        found.append(Finding("no replication slot is free", "ALTER SYSTEM SET max_replication_slots = 16; -- and restart PostgreSQL"))
+    if f.slot == "lost":
+        found.append(Finding(f"slot {cdc.SLOT} is lost, resync needed", f"SELECT pg_drop_replication_slot('{cdc.SLOT}'); -- and take the snapshot anew"))
+    if f.keep_size == "-1":
+        found.append(Finding("a slot that nobody reads may fill the disk", "ALTER SYSTEM SET max_slot_wal_keep_size = '4GB'; SELECT pg_reload_conf();"))
+    if f.role_replicates is None:
+        found.append(Finding(f"there is no role {cdc.ROLE}", f"CREATE ROLE {cdc.ROLE} WITH REPLICATION LOGIN PASSWORD '…';"))
+    elif not f.role_replicates:
+        found.append(Finding(f"role {cdc.ROLE} may not replicate", f"ALTER ROLE {cdc.ROLE} WITH REPLICATION LOGIN;"))
+    if f.publishes is None:
+        tables = ", ".join([*(t.source for t in cdc.CDC_TABLES.values()), cdc.SIGNAL_TABLE, cdc.HEARTBEAT_TABLE])
+        found.append(Finding(f"there is no publication {cdc.PUBLICATION}", f"CREATE PUBLICATION {cdc.PUBLICATION} FOR TABLE {tables};"))
+    elif missing := [w for w in ("insert", "update", "delete", "truncate") if w not in f.publishes]:
+        found.append(Finding(f"publication {cdc.PUBLICATION} leaves out {', '.join(missing)}",
+                             f"ALTER PUBLICATION {cdc.PUBLICATION} SET (publish = 'insert, update, delete, truncate');"))
+    return found
+
+
+def judge_table(f: TableFacts, *, published: bool) -> list[Finding]:
+    """Return what is unsafe about one table. Pure. `published`: there is a publication to be in."""
+    if not f.exists:
+        return [Finding(f"{f.name} does not exist", f"CREATE TABLE {f.name} (…);")]
+    if f.kind not in {"r", "p"}:
+        return [Finding(f"{f.name} is no table, and only tables have changes to decode", "-- name the tables that it reads")]
+    found = []
+    if not f.key:
+        found.append(Finding(f"{f.name} has no primary key, so its rows cannot be kept by key", f"ALTER TABLE {f.name} ADD PRIMARY KEY (…);"))
+    if f.identity == "n" or (f.identity != "f" and (f.toastable or not f.key)):
+        why = "no replica identity" if f.identity == "n" else "a replica identity without its long columns, which then arrive as placeholders"
+        found.append(Finding(f"{f.name} has {why}", f"ALTER TABLE {f.name} REPLICA IDENTITY FULL;"))
+    if published and not f.published:
+        found.append(Finding(f"{f.name} is not in publication {cdc.PUBLICATION}", f"ALTER PUBLICATION {cdc.PUBLICATION} ADD TABLE {f.name};"))
+    if not f.readable:
+        schema = f.name.split(".", maxsplit=1)[0]
+        found.append(Finding(f"{cdc.ROLE} may not read {f.name}", f"GRANT USAGE ON SCHEMA {schema} TO {cdc.ROLE}; GRANT SELECT ON {f.name} TO {cdc.ROLE};"))
+    return found
+
+
+_SERVER = """
+SELECT current_setting('wal_level'), current_setting('max_replication_slots')::int - (SELECT count(*)::int FROM pg_replication_slots),
+  coalesce((SELECT wal_status FROM pg_replication_slots WHERE slot_name = %(slot)s), ''), current_setting('max_slot_wal_keep_size'),
+  (SELECT (rolreplication OR rolsuper) AND rolcanlogin FROM pg_roles WHERE rolname = %(role)s),
+  (SELECT array_remove(ARRAY[CASE WHEN pubinsert THEN 'insert' END, CASE WHEN pubupdate THEN 'update' END, CASE WHEN pubdelete THEN 'delete' END,
+    CASE WHEN pubtruncate THEN 'truncate' END], NULL) FROM pg_publication WHERE pubname = %(publication)s)
+"""
+_TABLE = """
+SELECT c.relkind, c.relreplident,
+  ARRAY(SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey) WHERE i.indrelid = c.oid AND i.indisprimary),
+  EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attstorage <> 'p'),
+  EXISTS (SELECT 1 FROM pg_publication_tables p WHERE p.pubname = %(publication)s AND p.schemaname = n.nspname AND p.tablename = c.relname),
+  coalesce((SELECT has_table_privilege(r.oid, c.oid, 'SELECT') AND has_schema_privilege(r.oid, n.oid, 'USAGE') FROM pg_roles r WHERE r.rolname = %(role)s), false)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%(table)s)
+"""
+_WRITES = """
+SELECT coalesce((SELECT bool_and(has_table_privilege(r.oid, to_regclass(%(table)s), p)) FROM pg_roles r, unnest(%(privileges)s::text[]) AS p
+  WHERE r.rolname = %(role)s AND to_regclass(%(table)s) IS NOT NULL), false)
+"""
+
+
+def _table(connection: Any, name: str) -> TableFacts:
+    row = connection.execute(_TABLE, {"publication": cdc.PUBLICATION, "role": cdc.ROLE, "table": name}).fetchone()
+    if row is None:
+        return TableFacts(name, exists=False)
+    kind, identity, key, toastable, published, readable = row
+    return TableFacts(name, True, tuple(key), identity, bool(toastable), bool(published), bool(readable), kind)
+
+
+def examine(dsn: str, tables: Sequence[str] = ()) -> list[Finding]:
+    """Return what makes these tables (schema.table; the captured ones when none are named) unsafe to capture.
+
+    Raises:
+        Unavailable: PostgreSQL could not be asked.
+    """
+    import psycopg
+
+    try:
+        with psycopg.connect(dsn, connect_timeout=5, autocommit=True) as c:
+            row = c.execute(_SERVER, {"slot": cdc.SLOT, "role": cdc.ROLE, "publication": cdc.PUBLICATION}).fetchone()
+            assert row is not None  # noqa: S101 - a SELECT without FROM has a row
+            server = ServerFacts(row[0], int(row[1]), row[2], row[3], row[4], None if row[5] is None else tuple(row[5]))
+            found = judge_server(server)
+            for name in tables or [t.source for t in cdc.CDC_TABLES.values()]:
+                found += judge_table(_table(c, name if "." in name else f"public.{name}"), published=server.publishes is not None)
+            for table, privileges in ((cdc.SIGNAL_TABLE, ["SELECT", "INSERT", "UPDATE"]), (cdc.HEARTBEAT_TABLE, ["SELECT", "UPDATE"])):
+                written = c.execute(_WRITES, {"table": table, "privileges": privileges, "role": cdc.ROLE}).fetchone()
+                if not written or not written[0]:
+                    found.append(Finding(f"{cdc.ROLE} may not write {table}", f"GRANT {', '.join(privileges)} ON {table} TO {cdc.ROLE};"))
+    except psycopg.Error as error:
+        raise Unavailable(f"PostgreSQL could not be asked what is unsafe: {str(error).strip()}", hint="./weir logs postgres shows why") from error
+    return found
+
+
+def refuse_unsafe(dsn: str) -> None:
+    """Check the captured tables.
+
+    Raises:
+        ContractViolation: something is unsafe; names everything, a line each. Unavailable: PostgreSQL could not be asked.
+    """
+    found = examine(dsn)
+    if found:
+        raise ContractViolation("the tables are not safe to capture:\n" + "\n".join(f"  {f}" for f in found), hint="run that SQL, then ./weir up again")

@@ -1,0 +1,156 @@
+"""What the counts do not show: whether the connector's task runs, whether the slot still holds what is owed, what reconciliation verified.
+
+In: PostgreSQL, Connect's REST interface, the newest rows of ops.reconcile_cycles. Out: values and a `Check` each. Keep: read-only; a task that
+failed is a failure though its connector says RUNNING; a slot that is gone or lost says *resync needed*, since what it held will not come by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import httpx
+
+from weir.contracts import cdc
+from weir.quality.ask import TIMEOUT_S, query
+from weir.quality.judge import Check, Verdict
+
+RESYNC = "resync needed"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The replication slot. `wal_status`: PostgreSQL's reserved, extended, unreserved or lost, or `missing`; sizes in bytes, None: not told.
+
+    `left_bytes`: how much more may be written before the slot may be lost; None also where there is no limit.
+    """
+
+    wal_status: str
+    active: bool
+    retained_bytes: int | None
+    left_bytes: int | None
+    why: str = ""  # PostgreSQL's invalidation_reason
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """The connector as Connect tells it: `state` of the connector, `task` of its worst task; `trace`: the first line of what a task said."""
+
+    state: str
+    task: str
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The newest cycle of one table or view, and the newest LSN and time (ms) through which it was verified; None: never."""
+
+    kind: str
+    name: str
+    outcome: str
+    reason: str
+    at_ms: int
+    through_lsn: int | None
+    through_ms: int | None
+
+    @property
+    def lsn(self) -> str:
+        """Return the LSN as PostgreSQL writes it."""
+        return "never" if self.through_lsn is None else f"{self.through_lsn >> 32:X}/{self.through_lsn & 0xFFFFFFFF:X}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """All of it; None: could not be asked (`verified` is empty before the first cycle)."""
+
+    slot: Slot | None = None
+    connector: Connector | None = None
+    verified: tuple[Verified, ...] | None = None
+
+
+_SLOT = """
+SELECT coalesce(wal_status, 'lost'), active, (pg_current_wal_lsn() - restart_lsn)::bigint, safe_wal_size, coalesce(invalidation_reason, '')
+FROM pg_replication_slots WHERE slot_name = %s
+"""
+
+
+def ask_slot(dsn: str) -> Slot | None:
+    """Return the slot, or None when PostgreSQL could not be asked."""
+    import psycopg
+
+    with contextlib.suppress(psycopg.Error, OSError), psycopg.connect(dsn, connect_timeout=3, autocommit=True) as connection:
+        connection.execute("SET statement_timeout = '3s'")
+        row = connection.execute(_SLOT, (cdc.SLOT,)).fetchone()
+        if row is None:
+            return Slot("missing", active=False, retained_bytes=None, left_bytes=None)
+        return Slot(row[0], bool(row[1]), None if row[2] is None else int(row[2]), None if row[3] is None else int(row[3]), row[4])
+    return None
+
+
+def ask_connector(url: str) -> Connector | None:
+    """Return the connector's state, or None when Connect could not be asked."""
+    try:
+        answer = httpx.get(f"{url}/connectors/{cdc.CONNECTOR}/status", timeout=TIMEOUT_S)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return Connector("UNREGISTERED", "NONE")
+        document = answer.raise_for_status().json()
+    except (httpx.HTTPError, ValueError):
+        return None
+    parts = document.get("tasks") or []
+    worst = next((t for t in parts if t.get("state") == "FAILED"), next((t for t in parts if t.get("state") != "RUNNING"), parts[0] if parts else {}))
+    connector = document.get("connector", {})
+    trace = str(worst.get("trace") or connector.get("trace") or "").split("\n", 1)[0]
+    return Connector(str(connector.get("state", "")), str(worst.get("state", "NONE")), trace)
+
+
+def ask_verified(url: str) -> tuple[Verified, ...] | None:
+    """Return the newest cycle of each table and view; None: could not be asked; empty: none was run yet."""
+    known = query(url, f"SELECT count() AS n FROM system.tables WHERE concat(database, '.', name) = '{cdc.RECONCILE_CYCLES}'")
+    if known is None or not known[0]["n"]:
+        return None if known is None else ()
+    rows = query(
+        url,
+        "SELECT kind, name, argMax(outcome, at) AS outcome, argMax(reason, at) AS reason, toUnixTimestamp64Milli(max(at)) AS at_ms,"
+        " max(verified_lsn) AS lsn, toUnixTimestamp64Milli(max(verified_at)) AS through_ms"
+        f" FROM {cdc.RECONCILE_CYCLES} GROUP BY kind, name ORDER BY kind, name",
+    )
+    return None if rows is None else tuple(
+        Verified(r["kind"], r["name"], r["outcome"], r["reason"], int(r["at_ms"]), int(r["lsn"]) or None, int(r["through_ms"]) if int(r["lsn"]) else None) for r in rows)
+
+
+def judge_slot(slot: Slot | None) -> Check:
+    """Judge the slot. Pure."""
+    name = f"replication slot {cdc.SLOT}"
+    if slot is None:
+        return Check(name, Verdict.UNKNOWN, "PostgreSQL could not be asked")
+    if slot.wal_status in {"missing", "lost"}:
+        why = f" ({slot.why})" if slot.why else ""
+        return Check(name, Verdict.NO, f"{'there is none' if slot.wal_status == 'missing' else 'lost'}{why}: {RESYNC}")
+    if slot.wal_status == "unreserved":
+        return Check(name, Verdict.UNKNOWN, "past max_slot_wal_keep_size: it may be lost at the next checkpoint")
+    return Check(name, Verdict.YES)
+
+
+def judge_connector(connector: Connector | None) -> Check:
+    """Judge the connector by its task. Pure."""
+    name = f"connector {cdc.CONNECTOR}"
+    if connector is None:
+        return Check(name, Verdict.UNKNOWN, "Kafka Connect could not be asked")
+    if "FAILED" in {connector.state, connector.task}:
+        return Check(name, Verdict.NO, f"its task is {connector.task}, the connector says {connector.state}: {connector.trace or 'no trace'}")
+    if (connector.state, connector.task) != ("RUNNING", "RUNNING"):
+        return Check(name, Verdict.UNKNOWN, f"its task is {connector.task}, the connector {connector.state}")
+    return Check(name, Verdict.YES)
+
+
+def judge_verified(verified: Sequence[Verified] | None) -> list[Check]:
+    """Judge what reconciliation said last of each table and view. Pure. What was never reconciled is shown so, and judged by its counts alone."""
+    if verified is None:
+        return [Check("reconciliation", Verdict.UNKNOWN, "ClickHouse could not be asked")]
+    return [Check(f"reconciliation of {v.name}", Verdict(v.outcome), "" if v.outcome == "yes" else v.reason or v.outcome) for v in verified]
+
+
+def checks(pipeline: Pipeline) -> list[Check]:
+    """Return all of its checks."""
+    return [judge_connector(pipeline.connector), judge_slot(pipeline.slot), *judge_verified(pipeline.verified)]

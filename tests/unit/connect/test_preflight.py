@@ -1,0 +1,65 @@
+"""What is unsafe to capture is refused with the SQL that makes it safe; the contract's names are the connector's."""
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from weir.connect.preflight import ServerFacts, TableFacts, judge_server, judge_table
+from weir.contracts import cdc
+
+ROOT = Path(__file__).resolve().parents[3]
+SERVER = ServerFacts("logical", 7, "", "4096", role_replicates=True, publishes=("insert", "update", "delete", "truncate"))
+TABLE = TableFacts("public.orders", exists=True, key=("id",), identity="f", toastable=True, published=True, readable=True)
+
+
+def test_a_server_and_a_table_that_are_safe_have_no_finding():
+    assert judge_server(SERVER) == []
+    assert judge_server(replace(SERVER, slot="reserved", slots_free=0)) == []
+    assert judge_table(TABLE, published=True) == []
+    assert judge_table(replace(TABLE, identity="d", toastable=False), published=True) == []
+
+
+@pytest.mark.parametrize(("change", "sql"), [
+    ({"wal_level": "replica"}, "wal_level = 'logical'"),
+    ({"slots_free": 0}, "max_replication_slots"),
+    ({"slot": "lost"}, "pg_drop_replication_slot('weir')"),
+    ({"keep_size": "-1"}, "max_slot_wal_keep_size"),
+    ({"role_replicates": None}, "CREATE ROLE weir_cdc"),
+    ({"role_replicates": False}, "ALTER ROLE weir_cdc WITH REPLICATION"),
+    ({"publishes": None}, "CREATE PUBLICATION weir FOR TABLE public.users, public.items, public.weir_signal, public.weir_heartbeat;"),
+    ({"publishes": ("insert", "update", "delete")}, "SET (publish = 'insert, update, delete, truncate')"),
+])
+def test_each_fault_of_the_server_is_one_finding_with_its_sql(change, sql):
+    (finding,) = judge_server(replace(SERVER, **change))
+    assert sql in finding.sql
+    assert "\n" not in str(finding)
+
+
+@pytest.mark.parametrize(("change", "sqls"), [
+    ({"exists": False}, ["CREATE TABLE public.orders"]),
+    ({"kind": "v"}, ["name the tables"]),
+    ({"key": ()}, ["ADD PRIMARY KEY"]),
+    ({"key": (), "identity": "d"}, ["ADD PRIMARY KEY", "REPLICA IDENTITY FULL"]),
+    ({"identity": "n"}, ["REPLICA IDENTITY FULL"]),
+    ({"identity": "d"}, ["REPLICA IDENTITY FULL"]),
+    ({"published": False}, ["ADD TABLE public.orders"]),
+    ({"readable": False}, ["GRANT SELECT ON public.orders TO weir_cdc"]),
+])
+def test_each_fault_of_a_table_is_a_finding_with_its_sql(change, sqls):
+    found = judge_table(replace(TABLE, **change), published=True)
+    assert len(found) == len(sqls)
+    assert all(sql in f.sql for f, sql in zip(found, sqls, strict=True))
+
+
+def test_a_missing_publication_is_told_once_and_not_of_every_table():
+    assert judge_table(replace(TABLE, published=False), published=False) == []
+
+
+def test_the_contract_names_what_the_connector_and_the_schema_name():
+    connector = json.loads((ROOT / "connect" / "connectors" / "shop.json").read_text())
+    assert (connector["slot.name"], connector["publication.name"], connector["database.user"]) == (cdc.SLOT, cdc.PUBLICATION, cdc.ROLE)
+    assert connector["signal.data.collection"] == cdc.SIGNAL_TABLE
+    assert connector["table.include.list"].split(",") == [*(t.source for t in cdc.CDC_TABLES.values()), cdc.SIGNAL_TABLE]
+    assert {t.topic for t in cdc.CDC_TABLES.values()} == {f"{connector['topic.prefix']}.{t.source}" for t in cdc.CDC_TABLES.values()}
+    assert cdc.HEARTBEAT_TABLE in connector["heartbeat.action.query"]

@@ -1,0 +1,75 @@
+"""A failed task, a lost slot and a standing difference are seen; what was not asked is unknown."""
+from dataclasses import replace
+
+import pytest
+
+from weir.quality import pipeline
+from weir.quality.judge import Verdict, judge
+from weir.quality.pipeline import (
+    Connector,
+    Pipeline,
+    Slot,
+    Verified,
+    checks,
+    judge_connector,
+    judge_slot,
+    judge_verified,
+)
+
+SLOT = Slot("reserved", active=True, retained_bytes=100, left_bytes=1000)
+RUNS = Connector("RUNNING", "RUNNING")
+USERS = Verified("table", "users", "yes", "", 5, (1 << 32) | 0x2F, 4)
+
+
+def test_a_failed_task_is_a_no_although_its_connector_runs():
+    found = judge_connector(Connector("RUNNING", "FAILED", "slot is gone"))
+    assert (found.verdict, "slot is gone" in found.reason) == (Verdict.NO, True)
+    assert judge_connector(RUNS).verdict is Verdict.YES
+
+
+@pytest.mark.parametrize(("status", "verdict"), [("reserved", "yes"), ("extended", "yes"), ("unreserved", "unknown"), ("lost", "no"), ("missing", "no")])
+def test_a_slot_that_lost_what_is_owed_needs_a_resync(status, verdict):
+    found = judge_slot(replace(SLOT, wal_status=status))
+    assert (found.verdict, "resync needed" in found.reason) == (verdict, verdict == "no")
+
+
+@pytest.mark.parametrize("connector", [Connector("RUNNING", "NONE"), Connector("PAUSED", "PAUSED"), Connector("UNREGISTERED", "NONE")])
+def test_a_connector_that_does_nothing_is_not_a_yes(connector):
+    assert judge_connector(connector).verdict is Verdict.UNKNOWN
+
+
+def test_what_could_not_be_asked_is_unknown():
+    assert [c.verdict for c in checks(Pipeline())] == [Verdict.UNKNOWN] * 3
+
+
+def test_the_last_cycle_counts_and_none_yet_is_no_check():
+    standing = replace(USERS, outcome="no", reason="2 keys differ")
+    assert [c.verdict for c in judge_verified([USERS, standing, replace(USERS, outcome="unknown")])] == [Verdict.YES, Verdict.NO, Verdict.UNKNOWN]
+    assert judge_verified([]) == []
+    assert (USERS.lsn, replace(USERS, through_lsn=None).lsn) == ("1/2F", "never")
+
+
+def test_they_decide_the_verdict_like_any_check():
+    def report(**parts):
+        made = Pipeline(**{"slot": SLOT, "connector": RUNS, "verified": (USERS,)} | parts)
+        return judge((), (), (), {}, cdc_topics={}, now_ms=1, more=checks(made))
+
+    assert [r for r in report().reasons if "topics" not in r] == []
+    assert report(slot=replace(SLOT, wal_status="lost")).verdict is Verdict.NO
+    assert "replication slot weir: lost: resync needed" in report(slot=replace(SLOT, wal_status="lost")).reasons
+
+
+def test_the_worst_task_is_told(monkeypatch):
+    document = {"connector": {"state": "RUNNING"}, "tasks": [{"state": "RUNNING"}, {"state": "FAILED", "trace": "gone\n\tat x"}]}
+
+    class Answer:
+        status_code = 200
+
+        def raise_for_status(self):
+            return self
+
+        def json(self):
+            return document
+
+    monkeypatch.setattr(pipeline.httpx, "get", lambda *_, **__: Answer())
+    assert pipeline.ask_connector("http://x") == Connector("RUNNING", "FAILED", "gone")
