@@ -16,7 +16,7 @@ from weir.ingest.clickhouse import INSERT_SETTINGS
 # A repeat comes at latest when a late request does: the batches of the longest insert (240 s) and a session, at ten a second, with no room to argue.
 MIN_WINDOW: Final = 3000
 _REFRESHED = re.compile(r"^CREATE MATERIALIZED VIEW \S+ REFRESH ")  # computed anew each time: it is not fed by inserts
-_WINDOW = re.compile(r"\b(?P<kind>non_)?replicated_deduplication_window = (?P<value>\d+)")
+_WINDOW = re.compile(r"\b(?P<kind>non_)?replicated_deduplication_window = '?(?P<value>\d+)")
 
 
 class Server(Protocol):

@@ -72,3 +72,8 @@ def test_a_replicated_table_has_the_servers_default():
 ])
 def test_a_refusal_is_repeated_only_when_the_same_bytes_may_pass(code, status, text, kind):
     assert isinstance(refusal(code, status, text), kind)
+
+
+def test_a_window_is_read_quoted_as_dbt_writes_it_or_bare():
+    for value in ("10000", "'10000'"):
+        assert window("ReplacingMergeTree", f"ReplacingMergeTree ORDER BY k SETTINGS non_replicated_deduplication_window = {value}, index_granularity = 8192", {}) == 10_000
