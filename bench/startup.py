@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -120,6 +121,7 @@ def main() -> None:
     for name in [n for n in env if n.startswith("WEIR_") and n.endswith(("_URL", "_DSN", "_BOOTSTRAP")) and n != "WEIR_MAVEN_URL"]:
         del env[name]
     env.pop("WEIR_STARTED_AT", None)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended politely, it still ends the stack
     try:
         if not given.json:
             print(f"demo, {given.starts} starts, {given.idle:.0f} s of rest: about {200 + given.starts * 20 + given.idle + given.window:.0f} s", file=sys.stderr)

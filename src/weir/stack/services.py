@@ -37,7 +37,7 @@ class ServiceSpec:
 # Start order, as the issue names them. `watch` and `cost` are the platform's own and come last.
 ORDER = ("postgres", "kafka", "connect", "clickhouse", "redis", "otlp", "ingest", "features", "catalogue", "api", "dashboard")
 
-CONNECT_SLOW_S = 150  # 12 s alone on two cores; more than 60 while a second stack started beside it
+JVM_SLOW_S = 150  # Kafka and Connect: 10 s each alone on two cores; more than 60 on a busy machine, or while a second stack started beside
 
 NO_PHONE_HOME = {
     "DO_NOT_TRACK": "1",
@@ -103,7 +103,7 @@ def build(settings: StackSettings) -> list[ServiceSpec]:
         return lambda: module.prepare(home, e)  # type: ignore[attr-defined]  # (mod) each connect module has prepare()
 
     b.add(ServiceSpec("postgres", postgres.command(home, e), (), _tcp(e.postgres_dsn), e.postgres_dsn, "INT", prepare=prepared(postgres)))
-    b.add(ServiceSpec("kafka", kafka.command(home, e), (), _tcp(e.kafka_bootstrap), e.kafka_bootstrap, stop_wait_s=20, prepare=prepared(kafka)))
+    b.add(ServiceSpec("kafka", kafka.command(home, e), (), _tcp(e.kafka_bootstrap), e.kafka_bootstrap, stop_wait_s=20, slow_s=JVM_SLOW_S, prepare=prepared(kafka)))
     b.add(
         ServiceSpec(
             "clickhouse",
@@ -116,7 +116,7 @@ def build(settings: StackSettings) -> list[ServiceSpec]:
     )
     b.add(ServiceSpec("redis", redis.command(home, e), (), _tcp(e.redis_url), e.redis_url, prepare=prepared(redis)))
     b.add(ServiceSpec("otlp", b.python("-m", "weir.telemetry.receiver"), ("clickhouse",), f"{e.otlp_url}/health", e.otlp_url))
-    b.add(ServiceSpec("connect", worker.command(home, e), ("kafka", "postgres"), f"{e.connect_url}/connectors", e.connect_url, slow_s=CONNECT_SLOW_S, prepare=prepared(worker)))
+    b.add(ServiceSpec("connect", worker.command(home, e), ("kafka", "postgres"), f"{e.connect_url}/connectors", e.connect_url, slow_s=JVM_SLOW_S, prepare=prepared(worker)))
     b.add(ServiceSpec("ingest", b.python("-m", "weir.ingest"), ("kafka", "clickhouse"), f"{e.ingest_url}/health", e.ingest_url))
     b.add(ServiceSpec("features", b.python("-m", "weir.features"), ("clickhouse", "redis", "ingest"), f"{e.features_url}/live", e.features_url))
     b.add(ServiceSpec("catalogue", b.python("-m", "weir.catalogue"), (), f"{e.catalogue_url}/health", e.catalogue_url))
