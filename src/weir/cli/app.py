@@ -100,11 +100,8 @@ def status(
                      "connector": connector and asdict(connector), "slot": slot and asdict(slot)})
     else:
         out.print(watching.services_table(rows))
-        for check in capture:
-            out.print(f" {check.name}: {check.reason or 'ok'}", markup=False, soft_wrap=True)
-        if slot is not None and slot.retained_bytes is not None:
-            left = "" if slot.left_bytes is None else f", {slot.left_bytes / 1e6:,.0f} MB left to the limit"
-            out.print(f" slot {slot.wal_status}: {slot.retained_bytes / 1e6:,.1f} MB of WAL kept{left}", markup=False)
+        for line in watching.capture_lines(connector, slot):
+            out.print(line, markup=False, soft_wrap=True)
     raise typer.Exit(0 if all(r.state == "ready" for r in rows) and "no" not in {c.verdict for c in capture} else 1)
 
 

@@ -19,7 +19,7 @@ def _group() -> None:
     """Keep `check` a command of its own, though it is the only one yet."""
 
 
-@table_app.command(epilog="Examples: ./weir table check · ./weir table check public.orders")
+@table_app.command(epilog="Examples: ./weir table check · ./weir table check public.orders --json")
 def check(
     tables: Annotated[list[str] | None, typer.Argument(metavar="[SCHEMA.TABLE]…", help="Tables, captured or not yet; without any, all captured ones.")] = None,
     *,

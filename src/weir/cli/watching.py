@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from weir.quality import terminal, verdict
+from weir.quality import pipeline, terminal, verdict
 from weir.quality.judge import Report
 from weir.stack import services, watch
 from weir.stack.settings import StackSettings
@@ -25,6 +25,15 @@ def services_table(rows: Sequence[watch.ServiceState]) -> Table:
         colour = {"ready": "green", "stopped": "dim"}.get(r.state, "red")
         table.add_row(r.name, f"[{colour}]{r.state}[/]", str(r.pid or ""), watch.masked(r.endpoint))
     return table
+
+
+def capture_lines(connector: pipeline.Connector | None, slot: pipeline.Slot | None) -> list[str]:
+    """Return what the services' states do not show: the connector's task, the slot, and how much WAL it holds. Pure."""
+    lines = [f" {check.name}: {check.reason or 'ok'}" for check in (pipeline.judge_connector(connector), pipeline.judge_slot(slot))]
+    if slot is not None and slot.retained_bytes is not None:
+        left = "" if slot.left_bytes is None else f", {slot.left_bytes / 1e6:,.0f} MB left to the limit"
+        lines[-1] += f" ({slot.wal_status}, {slot.retained_bytes / 1e6:,.1f} MB of WAL kept{left})"
+    return lines
 
 
 def line(rows: Sequence[watch.ServiceState], before: Report | None, now: Report) -> str:

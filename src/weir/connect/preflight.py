@@ -11,20 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from weir.connect import publication
+from weir.connect.publication import Publication
 from weir.contracts import cdc
 from weir.errors import ContractViolation, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What the server and the publication are. `slot`: wal_status, or empty when there is none. `publishes`: None when there is no publication."""
+    """What the server and the publication are. `slot`: wal_status, or empty when there is none. `published`: None when there is no publication."""
 
     wal_level: str
     slots_free: int
     slot: str
     keep_size: str
     role_replicates: bool | None  # None: no such role
-    publishes: tuple[str, ...] | None
+    published: Publication | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,12 @@ def judge_server(f: ServerFacts) -> list[Finding]:
         found.append(Finding(f"there is no role {cdc.ROLE}", f"CREATE ROLE {cdc.ROLE} WITH REPLICATION LOGIN PASSWORD '…';"))
     elif not f.role_replicates:
         found.append(Finding(f"role {cdc.ROLE} may not replicate", f"ALTER ROLE {cdc.ROLE} WITH REPLICATION LOGIN;"))
-    if f.publishes is None:
-        tables = ", ".join([*(t.source for t in cdc.CDC_TABLES.values()), cdc.SIGNAL_TABLE, cdc.HEARTBEAT_TABLE])
-        found.append(Finding(f"there is no publication {cdc.PUBLICATION}", f"CREATE PUBLICATION {cdc.PUBLICATION} FOR TABLE {tables};"))
-    elif missing := [w for w in ("insert", "update", "delete", "truncate") if w not in f.publishes]:
-        found.append(Finding(f"publication {cdc.PUBLICATION} leaves out {', '.join(missing)}",
-                             f"ALTER PUBLICATION {cdc.PUBLICATION} SET (publish = 'insert, update, delete, truncate');"))
+    if f.published is None:
+        found.append(Finding(f"there is no publication {publication.NAME}", f"{publication.widening(None)[0]};"))
+    elif missing := [w for w in publication.OPERATIONS if w not in f.published.operations]:
+        sql = publication.widening(Publication(dict.fromkeys(publication.TABLES, False), f.published.operations))[0]
+        found.append(Finding(f"publication {publication.NAME} leaves out {', '.join(missing)}", f"{sql};"))
+    found += [Finding(f"publication {publication.NAME} leaves rows or columns out", f"{sql};") for sql in publication.narrowed(f.published)]
     return found
 
 
@@ -89,7 +91,7 @@ def judge_table(f: TableFacts, *, published: bool) -> list[Finding]:
         why = "no replica identity" if f.identity == "n" else "a replica identity without its long columns, which then arrive as placeholders"
         found.append(Finding(f"{f.name} has {why}", f"ALTER TABLE {f.name} REPLICA IDENTITY FULL;"))
     if published and not f.published:
-        found.append(Finding(f"{f.name} is not in publication {cdc.PUBLICATION}", f"ALTER PUBLICATION {cdc.PUBLICATION} ADD TABLE {f.name};"))
+        found.append(Finding(f"{f.name} is not in publication {publication.NAME}", f"ALTER PUBLICATION {publication.NAME} ADD TABLE {f.name};"))
     if not f.readable:
         schema = f.name.split(".", maxsplit=1)[0]
         found.append(Finding(f"{cdc.ROLE} may not read {f.name}", f"GRANT USAGE ON SCHEMA {schema} TO {cdc.ROLE}; GRANT SELECT ON {f.name} TO {cdc.ROLE};"))
@@ -99,15 +101,13 @@ def judge_table(f: TableFacts, *, published: bool) -> list[Finding]:
 _SERVER = """
 SELECT current_setting('wal_level'), current_setting('max_replication_slots')::int - (SELECT count(*)::int FROM pg_replication_slots),
   coalesce((SELECT wal_status FROM pg_replication_slots WHERE slot_name = %(slot)s), ''), current_setting('max_slot_wal_keep_size'),
-  (SELECT (rolreplication OR rolsuper) AND rolcanlogin FROM pg_roles WHERE rolname = %(role)s),
-  (SELECT array_remove(ARRAY[CASE WHEN pubinsert THEN 'insert' END, CASE WHEN pubupdate THEN 'update' END, CASE WHEN pubdelete THEN 'delete' END,
-    CASE WHEN pubtruncate THEN 'truncate' END], NULL) FROM pg_publication WHERE pubname = %(publication)s)
+  (SELECT (rolreplication OR rolsuper) AND rolcanlogin FROM pg_roles WHERE rolname = %(role)s)
 """
 _TABLE = """
 SELECT c.relkind, c.relreplident,
   ARRAY(SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey) WHERE i.indrelid = c.oid AND i.indisprimary),
   EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attstorage <> 'p'),
-  EXISTS (SELECT 1 FROM pg_publication_tables p WHERE p.pubname = %(publication)s AND p.schemaname = n.nspname AND p.tablename = c.relname),
+  n.nspname || '.' || c.relname,
   coalesce((SELECT has_table_privilege(r.oid, c.oid, 'SELECT') AND has_schema_privilege(r.oid, n.oid, 'USAGE') FROM pg_roles r WHERE r.rolname = %(role)s), false)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%(table)s)
 """
@@ -117,12 +117,12 @@ SELECT coalesce((SELECT bool_and(has_table_privilege(r.oid, to_regclass(%(table)
 """
 
 
-def _table(connection: Any, name: str) -> TableFacts:
-    row = connection.execute(_TABLE, {"publication": cdc.PUBLICATION, "role": cdc.ROLE, "table": name}).fetchone()
+def _table(connection: Any, name: str, published: Publication | None) -> TableFacts:
+    row = connection.execute(_TABLE, {"role": cdc.ROLE, "table": name}).fetchone()
     if row is None:
         return TableFacts(name, exists=False)
-    kind, identity, key, toastable, published, readable = row
-    return TableFacts(name, True, tuple(key), identity, bool(toastable), bool(published), bool(readable), kind)
+    kind, identity, key, toastable, full, readable = row
+    return TableFacts(name, True, tuple(key), identity, bool(toastable), published is not None and full in published.tables, bool(readable), kind)
 
 
 def examine(dsn: str, tables: Sequence[str] = ()) -> list[Finding]:
@@ -135,12 +135,12 @@ def examine(dsn: str, tables: Sequence[str] = ()) -> list[Finding]:
 
     try:
         with psycopg.connect(dsn, connect_timeout=5, autocommit=True) as c:
-            row = c.execute(_SERVER, {"slot": cdc.SLOT, "role": cdc.ROLE, "publication": cdc.PUBLICATION}).fetchone()
+            row = c.execute(_SERVER, {"slot": cdc.SLOT, "role": cdc.ROLE}).fetchone()
             assert row is not None  # noqa: S101 - a SELECT without FROM has a row
-            server = ServerFacts(row[0], int(row[1]), row[2], row[3], row[4], None if row[5] is None else tuple(row[5]))
+            server = ServerFacts(row[0], int(row[1]), row[2], row[3], row[4], publication.read(c))
             found = judge_server(server)
             for name in tables or [t.source for t in cdc.CDC_TABLES.values()]:
-                found += judge_table(_table(c, name if "." in name else f"public.{name}"), published=server.publishes is not None)
+                found += judge_table(_table(c, name if "." in name else f"public.{name}", server.published), published=server.published is not None)
             for table, privileges in ((cdc.SIGNAL_TABLE, ["SELECT", "INSERT", "UPDATE"]), (cdc.HEARTBEAT_TABLE, ["SELECT", "UPDATE"])):
                 written = c.execute(_WRITES, {"table": table, "privileges": privileges, "role": cdc.ROLE}).fetchone()
                 if not written or not written[0]:
@@ -154,8 +154,8 @@ def refuse_unsafe(dsn: str) -> None:
     """Check the captured tables.
 
     Raises:
-        ContractViolation: something is unsafe; names everything, a line each. Unavailable: PostgreSQL could not be asked.
+        ContractViolation: something is unsafe; names everything. Unavailable: PostgreSQL could not be asked.
     """
     found = examine(dsn)
     if found:
-        raise ContractViolation("the tables are not safe to capture:\n" + "\n".join(f"  {f}" for f in found), hint="run that SQL, then ./weir up again")
+        raise ContractViolation("the tables are not safe to capture: " + " | ".join(map(str, found)), hint="run that SQL, then ./weir up again; ./weir table check says it a line each")

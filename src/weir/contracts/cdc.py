@@ -1,4 +1,4 @@
-"""Tables whose changes are captured: what each is called at the source, in Kafka and in ClickHouse; the slot and the publication.
+"""Tables whose changes are captured: what each is called at the source, in Kafka and in ClickHouse; the slot, the signal table.
 
 Keep: `connect/connectors/shop.json` and `connect/sql/shop.sql` say the same in Debezium's and PostgreSQL's words; a unit test holds them together.
 """
@@ -11,7 +11,6 @@ from typing import Final
 from weir.contracts import names
 
 SLOT: Final = "weir"
-PUBLICATION: Final = "weir"
 ROLE: Final = "weir_cdc"  # what Debezium logs in as
 CONNECTOR: Final = "shop"
 SIGNAL_TABLE: Final = "public.weir_signal"  # rows written here tell Debezium to take an incremental snapshot

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from weir.connect.preflight import ServerFacts, TableFacts, judge_server, judge_table
+from weir.connect.publication import NAME, OPERATIONS, TABLES, Publication
 from weir.contracts import cdc
 
 ROOT = Path(__file__).resolve().parents[3]
-SERVER = ServerFacts("logical", 7, "", "4096", role_replicates=True, publishes=("insert", "update", "delete", "truncate"))
+ALL = Publication(dict.fromkeys(TABLES, False), frozenset(OPERATIONS))
+SERVER = ServerFacts("logical", 7, "", "4096", role_replicates=True, published=ALL)
 TABLE = TableFacts("public.orders", exists=True, key=("id",), identity="f", toastable=True, published=True, readable=True)
 
 
@@ -27,8 +29,9 @@ def test_a_server_and_a_table_that_are_safe_have_no_finding():
     ({"keep_size": "-1"}, "max_slot_wal_keep_size"),
     ({"role_replicates": None}, "CREATE ROLE weir_cdc"),
     ({"role_replicates": False}, "ALTER ROLE weir_cdc WITH REPLICATION"),
-    ({"publishes": None}, "CREATE PUBLICATION weir FOR TABLE public.users, public.items, public.weir_signal, public.weir_heartbeat;"),
-    ({"publishes": ("insert", "update", "delete")}, "SET (publish = 'insert, update, delete, truncate')"),
+    ({"published": None}, "CREATE PUBLICATION weir FOR TABLE public.users, public.items, public.weir_signal, public.weir_heartbeat;"),
+    ({"published": replace(ALL, tables={**ALL.tables, "public.users": True})}, "DROP TABLE public.users; ALTER PUBLICATION weir ADD TABLE public.users;"),
+    ({"published": replace(ALL, operations=frozenset({"insert", "update"}))}, "SET (publish = 'insert, update, delete, truncate')"),
 ])
 def test_each_fault_of_the_server_is_one_finding_with_its_sql(change, sql):
     (finding,) = judge_server(replace(SERVER, **change))
@@ -58,8 +61,9 @@ def test_a_missing_publication_is_told_once_and_not_of_every_table():
 
 def test_the_contract_names_what_the_connector_and_the_schema_name():
     connector = json.loads((ROOT / "connect" / "connectors" / "shop.json").read_text())
-    assert (connector["slot.name"], connector["publication.name"], connector["database.user"]) == (cdc.SLOT, cdc.PUBLICATION, cdc.ROLE)
+    assert (connector["slot.name"], connector["publication.name"], connector["database.user"]) == (cdc.SLOT, NAME, cdc.ROLE)
     assert connector["signal.data.collection"] == cdc.SIGNAL_TABLE
     assert connector["table.include.list"].split(",") == [*(t.source for t in cdc.CDC_TABLES.values()), cdc.SIGNAL_TABLE]
     assert {t.topic for t in cdc.CDC_TABLES.values()} == {f"{connector['topic.prefix']}.{t.source}" for t in cdc.CDC_TABLES.values()}
+    assert set(TABLES) == {*(t.source for t in cdc.CDC_TABLES.values()), cdc.SIGNAL_TABLE, cdc.HEARTBEAT_TABLE}
     assert cdc.HEARTBEAT_TABLE in connector["heartbeat.action.query"]
