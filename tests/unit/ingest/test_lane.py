@@ -1,7 +1,7 @@
 import pytest
 
 from weir.errors import ContractViolation, Fenced, Transient
-from weir.ingest.intent import Intent, Range, decode, of
+from weir.ingest.intent import CODE_VERSION, Intent, Range, decode, of
 from weir.ingest.lane import Lane, cut
 from weir.ingest.record import Record
 from weir.ingest.simulation.mutants import MUTANTS, applied
@@ -146,8 +146,8 @@ def test_a_token_is_of_offsets_timestamps_and_content(other):
 
 
 @pytest.mark.parametrize("text", [
-    "not json", "{", "[]", "{}", '{"v":1}', '{"v":2,"r":[],"h":""}', '{"v":1,"r":[["t",0,1]],"h":"x"}', '{"v":1,"r":[["t",0,"1",2,2]],"h":"x"}',
-    '{"v":1,"r":[["t",0,5,2,2]],"h":"x"}', '{"v":1,"r":[["t",0,1,2,0]],"h":"x"}', '{"v":1,"r":[],"h":"x"}', '{"v":1,"r":[["t",0,1,2,2]],"h":7}', '{"v":1,"r":7,"h":"x"}', "7",
+    "not json", "{", "[]", "{}", '{"v":2}', '{"v":99,"r":[],"h":""}', '{"v":2,"r":[["t",0,1]],"h":"x"}', '{"v":2,"r":[["t",0,"1",2,2]],"h":"x"}',
+    '{"v":2,"r":[["t",0,5,2,2]],"h":"x"}', '{"v":2,"r":[["t",0,1,2,0]],"h":"x"}', '{"v":2,"r":[],"h":"x"}', '{"v":2,"r":[["t",0,1,2,2]],"h":7}', '{"v":2,"r":7,"h":"x"}', "7",
 ])
 def test_what_is_no_intent_of_ours_is_refused(text):
     with pytest.raises(ContractViolation):
@@ -156,4 +156,4 @@ def test_what_is_no_intent_of_ours_is_refused(text):
 
 def test_a_version_that_is_not_ours_is_named():
     with pytest.raises(ContractViolation, match="version 99"):
-        decode(Intent((), "x").encode().replace('"v":1', '"v":99'))
+        decode(Intent((), "x").encode().replace(f'"v":{CODE_VERSION}', '"v":99'))
