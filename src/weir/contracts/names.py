@@ -35,6 +35,10 @@ QUARANTINE: Final = "landing.quarantine"
 QUARANTINE_ACTIONS: Final = "landing.quarantine_actions"
 LEDGER: Final = "landing.ingest_ledger"
 
+# Keyed copies of the source's tables, made by dbt: a deleted row stays, with is_deleted = 1 at its newest version.
+STAGED_USERS: Final = "staging.stg_users"
+STAGED_ITEMS: Final = "staging.stg_items"
+
 # Databases that dbt-clickhouse needs to be Atomic (refreshable views do not work in the engine's `default`).
 DATABASES: Final = (DB_LANDING, DB_STAGING, DB_MARTS, DB_OTEL, DB_OPS)
 

@@ -72,6 +72,10 @@ class Unavailable(Transient):
     """A service did not answer, or answered that it is busy."""
 
 
+class NotYet(Transient):
+    """What is asked for is still to be made by another part (a mart before its first build): wait, without alarm."""
+
+
 class ContractViolation(Terminal):
     """Data or a setting differs from what a contract states; processing on would be unsafe."""
 

@@ -1,4 +1,4 @@
-"""`python -m weir.features`: materialize until SIGTERM; /health, and POST /refresh to read every view whole."""
+"""`python -m weir.features`: materialize until SIGTERM. GET /health: features are kept; GET /live; POST /refresh: every view is read whole."""
 
 from __future__ import annotations
 
@@ -6,78 +6,21 @@ import json
 import logging
 import signal
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 from weir.contracts.endpoints import Endpoints
-from weir.errors import WeirError
-from weir.features.materialize import BATCH_REFRESH_S, SWEEP_S, TICK_S, Materializer
+from weir.features.marts import Marts
+from weir.features.materialize import Materializer
+from weir.features.service import Service
 from weir.features.store import OnlineStore
 from weir.telemetry import setup
-
-PAUSE_MAX_S = 2.0
-log = logging.getLogger("weir.features")
-
-
-class Service:
-    """The loop and what its HTTP side asks of it. A refresh is done by the loop's thread, so there is one writer."""
-
-    def __init__(self, endpoints: Endpoints) -> None:
-        self._endpoints = endpoints
-        self._telemetry = setup("features")
-        self._wanted = threading.Event()
-        self._done = threading.Event()
-        self.result: dict[str, int] = {}
-        self.error = ""
-        self.ended = threading.Event()
-        self.materializer: Materializer | None = None
-
-    def ask_refresh(self, wait_s: float = 120.0) -> tuple[int, dict[str, object]]:
-        """Have every view read whole; return (status, document)."""
-        self._done.clear()
-        self._wanted.set()
-        if not self._done.wait(wait_s):
-            return 504, {"error": "the refresh did not end in time"}
-        return (503, {"error": self.error}) if self.error else (200, {"rows": self.result})
-
-    def run(self) -> None:
-        """Tick until ended; on trouble, back off and go on."""
-        pause, swept, refreshed = TICK_S, time.monotonic(), time.monotonic()
-        while not self.ended.is_set():
-            began = time.monotonic()
-            try:
-                if self.materializer is None:
-                    self.materializer = Materializer(self._endpoints.clickhouse_url, OnlineStore(self._endpoints.redis_url), self._telemetry)
-                self.materializer.tick()
-                if self._wanted.is_set():
-                    self._wanted.clear()
-                    self.result, self.error = self.materializer.refresh_all(), ""
-                    self._done.set()
-                if began - swept > SWEEP_S:
-                    swept = began
-                    self.materializer.sweep()
-                if began - refreshed > BATCH_REFRESH_S:
-                    refreshed = began
-                    self.materializer.refresh_all(batch_only=True)
-                pause = TICK_S
-            except WeirError as error:
-                if "UNKNOWN_TABLE" not in str(error) and "UNKNOWN_DATABASE" not in str(error):
-                    log.warning("%s", error)
-                if self.materializer is not None:
-                    self.materializer.freshness.state = f"waiting: {str(error)[:160]}"
-                self.error = str(error)
-                if self._wanted.is_set():
-                    self._wanted.clear()
-                    self._done.set()
-                pause = min(PAUSE_MAX_S, pause * 2)
-            self.ended.wait(max(0.0, pause - (time.monotonic() - began)))
-        self._telemetry.shutdown()
 
 
 def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        def _answer(self, status: int, document: object) -> None:
+        def _answer(self) -> None:
+            status, document = service.answer(self.command, self.path)
             body = json.dumps(document).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -85,15 +28,7 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(body)
 
-        def do_GET(self) -> None:
-            m = service.materializer
-            self._answer(200 if m is not None else 503, m.freshness.document() if m is not None else {"state": "starting", "error": service.error})
-
-        def do_POST(self) -> None:
-            if self.path != "/refresh":
-                self._answer(404, {"error": "POST /refresh reads every view whole"})
-                return
-            self._answer(*service.ask_refresh())
+        do_GET = do_POST = _answer  # noqa: N815 - the names that http.server calls
 
         def log_message(self, *_: object) -> None:
             return
@@ -104,8 +39,8 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    endpoints = Endpoints.from_environment()
-    service = Service(endpoints)
+    endpoints, telemetry = Endpoints.from_environment(), setup("features")
+    service = Service(lambda: Materializer(Marts(endpoints.clickhouse_url), OnlineStore(endpoints.redis_url), telemetry))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.ended.set())
     own = urlsplit(endpoints.features_url)
@@ -113,6 +48,7 @@ def main() -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     service.run()
     server.shutdown()
+    telemetry.shutdown()
 
 
 if __name__ == "__main__":

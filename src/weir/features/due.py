@@ -18,16 +18,21 @@ Key = int | str
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Keys that changed since the watermark: by events (users, items, countries) and by CDC (users, items)."""
+    """Keys that changed since the watermark: by events (users, items, countries) and by CDC (users, items).
+
+    `whole_users`, `whole_items`: those whose source row was created or deleted, which every view of the entity shows.
+    """
 
     event_users: frozenset[int] = frozenset()
     event_items: frozenset[int] = frozenset()
     event_countries: frozenset[str] = frozenset()
     cdc_users: frozenset[int] = frozenset()
     cdc_items: frozenset[int] = frozenset()
+    whole_users: frozenset[int] = frozenset()
+    whole_items: frozenset[int] = frozenset()
 
     def __bool__(self) -> bool:
-        return any((self.event_users, self.event_items, self.event_countries, self.cdc_users, self.cdc_items))
+        return any(getattr(self, name) for name in self.__slots__)
 
 
 @dataclass
@@ -45,19 +50,46 @@ class Watermark:
         """Read the text; empty means from the beginning."""
         return Watermark({(t, p): o for t, p, o in json.loads(text)} if text else {})
 
-    def condition(self, topics: Iterable[str]) -> str:
-        """Return the SQL condition for rows at or past it, by primary key ranges; partitions not seen yet are whole."""
+    def condition(self, topics: Iterable[str], unseen: str = "1") -> str:
+        """Return the SQL condition for rows at or past it, by primary key ranges; of partitions not seen yet, the rows where `unseen` holds."""
         parts = []
         for topic in topics:
             seen = {p: o for (t, p), o in self.offsets.items() if t == topic}
             ranges = [f"(partition = {p} AND offset >= {o})" for p, o in sorted(seen.items())]
-            others = f"partition NOT IN ({', '.join(str(p) for p in sorted(seen))})" if seen else "1"
-            parts.append(f"(topic = '{topic}' AND ({' OR '.join([*ranges, others])}))")
+            others = f"partition NOT IN ({', '.join(str(p) for p in sorted(seen))})" if seen else ""
+            others = " AND ".join(part for part in (others, unseen if unseen != "1" else "") if part) or "1"
+            parts.append(f"(topic = '{topic}' AND ({' OR '.join([*ranges, f'({others})' if ' AND ' in others else others])}))")
         return "(" + " OR ".join(parts) + ")"
 
     def advanced(self, ends: Mapping[tuple[str, int], int]) -> Watermark:
         """Return it moved past the given last offsets."""
         return Watermark(self.offsets | {key: max(last + 1, self.offsets.get(key, 0)) for key, last in ends.items()})
+
+
+@dataclass
+class Exports:
+    """Whether bulk-loaded profiles wait to be read. `done`: rows of the export table when the profiles were last read whole.
+
+    A load comes in blocks, and a block stands in the landing table a moment before the view behind it has it: the count must have been the
+    same for `settle_s` first.
+    """
+
+    done: int = 0
+    seen: int = 0
+    since_s: float = 0.0
+    settle_s: float = 1.0
+
+    def due(self, rows: int, now_s: float) -> bool:
+        """Return whether the profiles are to be read whole, given the table's rows at `now_s` (monotonic)."""
+        if rows != self.seen:
+            self.seen, self.since_s = rows, now_s
+        return rows != self.done and now_s - self.since_s >= self.settle_s
+
+
+def look_back_s(views: Iterable[FeatureViewContract] = FEATURE_VIEWS) -> int:
+    """Return how old an event can be and still show in a view that events trigger; 0: there is one that never forgets."""
+    ages = [view.window_s or view.ttl_s for view in views if "events" in view.triggers]
+    return 0 if 0 in ages else max(ages, default=0)
 
 
 def due(changes: Changes) -> dict[str, tuple[FeatureViewContract, frozenset[Key]]]:
@@ -67,9 +99,10 @@ def due(changes: Changes) -> dict[str, tuple[FeatureViewContract, frozenset[Key]
         "item_id": {"events": frozenset(changes.event_items), "items": frozenset(changes.cdc_items)},
         "country": {"events": frozenset(changes.event_countries | {ALL_COUNTRIES}) if changes.event_countries else frozenset()},
     }
+    whole: dict[str, frozenset[Key]] = {"user_id": frozenset(changes.whole_users), "item_id": frozenset(changes.whole_items)}
     found: dict[str, tuple[FeatureViewContract, frozenset[Key]]] = {}
     for view in FEATURE_VIEWS:
-        keys: frozenset[Key] = frozenset().union(*(by[view.entity].get(trigger, frozenset()) for trigger in view.triggers))
+        keys = whole.get(view.entity, frozenset()).union(*(by[view.entity].get(trigger, frozenset()) for trigger in view.triggers))
         if keys:
             found[view.name] = (view, keys)
     return found

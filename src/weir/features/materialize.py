@@ -6,30 +6,27 @@ without a row are removed.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from weir.contracts import names
-from weir.contracts.features import FEATURE_VIEWS, FeatureViewContract, ValueType
-from weir.contracts.online import Value
-from weir.errors import Unavailable
-from weir.features.due import Changes, Key, Watermark, due, user_of
-from weir.features.store import OnlineStore, Row
+from weir.contracts.features import FEATURE_VIEWS, FeatureViewContract
+from weir.features.due import Changes, Exports, Key, Watermark, due, look_back_s, user_of
+from weir.features.marts import Marts
+from weir.features.store import OnlineStore
 from weir.telemetry import Telemetry
 
 TICK_S = 0.15
 SWEEP_S = 20.0  # views whose values slide with the clock are read whole this often
 BATCH_REFRESH_S = 900.0
 KEYS_A_QUERY = 2000
+ROWS_A_LOOK = 50_000  # of one landing table: what a look holds in memory (a few MB) and keeps from the other tables (well below 1 s)
+LOOK_BACK_S = look_back_s()
 LATENCIES_KEPT = 2000
 SAMPLE = 200  # of the rows of a partition in one tick, for the latency: not only the newest, which waited least
-
-log = logging.getLogger("weir.features")
 
 
 @dataclass
@@ -41,7 +38,6 @@ class Freshness:
     rows_written: dict[str, int] = field(default_factory=dict)
     event_latency_ms: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
     cdc_latency_ms: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
-    state: str = "starting"
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON values, with p50 and p99 of the latencies."""
@@ -50,85 +46,74 @@ class Freshness:
             return round(ordered[min(len(ordered) - 1, int(q * len(ordered)))], 1) if ordered else None
 
         return {
-            "state": self.state, "last_tick_ms": self.last_tick_ms, "newest_event_ms": self.newest_event_ms, "rows_written": self.rows_written,
+            "last_tick_ms": self.last_tick_ms, "newest_event_ms": self.newest_event_ms, "rows_written": self.rows_written,
             "event_to_feature_ms": {"p50": quantile(self.event_latency_ms, 0.5), "p99": quantile(self.event_latency_ms, 0.99)},
             "cdc_to_feature_ms": {"p50": quantile(self.cdc_latency_ms, 0.5), "p99": quantile(self.cdc_latency_ms, 0.99)},
         }
 
 
-def literal(key: Key) -> str:
-    """Return a key as SQL."""
-    return str(key) if isinstance(key, int) else "'" + key.replace("\\", "\\\\").replace("'", "\\'") + "'"
+def changed(events: Sequence[Sequence[Any]], changes: Sequence[Sequence[Any]], items: Sequence[Sequence[Any]]) -> Changes:
+    """Return the keys in a look's rows (see `Materializer.look`). Pure. A rejected row's key is 0 or unreadable, and nobody's."""
+    keyed = [(key, r[5]) for r in changes if (key := user_of(r[0], r[3]))]
+    made_or_gone = {key for key, op in keyed if op in {"c", "d"}}
 
+    def of(table: str, keys: Iterable[tuple[str, int]]) -> frozenset[int]:
+        return frozenset(number for name, number in keys if name == table)
 
-def to_value(kind: ValueType, raw: Any) -> Value:
-    """Return the driver's value as a feature value."""
-    if raw is None:
-        return None
-    if kind is ValueType.BOOL:
-        return bool(raw)
-    if kind is ValueType.INT64:
-        return int(raw)
-    if kind is ValueType.DOUBLE:
-        return float(raw)
-    return list(raw) if kind.endswith("_LIST") else str(raw)
+    return Changes(
+        frozenset(u for r in events for u in r[3] if u), frozenset(i for r in events for i in r[4] if i), frozenset(str(c) for r in events for c in r[5] if c),
+        of("users", (key for key, _ in keyed)), of("items", (key for key, _ in keyed)) | frozenset(i for r in items for i in r[3] if i),
+        of("users", made_or_gone), of("items", made_or_gone),
+    )
 
 
 class Materializer:
     """Reads marts and writes the online store."""
 
-    def __init__(self, clickhouse_url: str, store: OnlineStore, telemetry: Telemetry) -> None:
-        import clickhouse_connect
-
-        try:
-            self._client = clickhouse_connect.get_client(dsn=clickhouse_url, autogenerate_session_id=False, send_receive_timeout=30)
-        except Exception as error:
-            raise Unavailable(f"ClickHouse does not answer: {error}", hint="./weir logs clickhouse shows why") from error
-        self._store, self._telemetry = store, telemetry
+    def __init__(self, marts: Marts, store: OnlineStore, telemetry: Telemetry) -> None:
+        self._marts, self._store, self._telemetry = marts, store, telemetry
         self.freshness = Freshness()
-        self._watermark = Watermark.decode(store.watermark("landing"))
+        self._watermark = self._saved = Watermark.decode(store.watermark("landing"))
+        self._exports = Exports(done=int(store.watermark("profile_exports") or 0))
         self._again = Changes()
         # What an earlier process wrote: keys whose window slid past while nobody looked must still be removed.
         self._known: dict[str, set[Key]] = {v.name: store.entities(v) for v in FEATURE_VIEWS if v.window_s}
 
-    def _query(self, sql: str) -> Sequence[Sequence[Any]]:
-        try:
-            return list(self._client.query(sql).result_rows)
-        except Exception as error:
-            raise Unavailable(f"ClickHouse refused or did not answer: {str(error)[:300]}", hint="./weir logs clickhouse shows why") from error
-
     def look(self) -> tuple[Changes, Watermark, list[str], list[float], list[float]]:
-        """Return what has landed past the watermark: changed keys, the watermark after it, traceparents, produced and committed times (ms)."""
-        events = self._query(
+        """Return what has landed past the watermark, at most ROWS_A_LOOK of each table (the rest is for the next look).
+
+        That is: changed keys, the watermark after it, traceparents, produced and committed times (ms). Each inner read goes along the primary
+        key and ends at its limit; of a partition never looked at, events that no view can show any more are passed by.
+        """
+        unseen = f"produced_at > now64(3, 'UTC') - INTERVAL {LOOK_BACK_S} SECOND" if LOOK_BACK_S else "1"
+        bound = f"ORDER BY topic, partition, offset LIMIT {ROWS_A_LOOK}"
+        events = self._marts.query(
             f"SELECT topic, partition, max(offset), groupUniqArray(user_id), groupUniqArray(item_id), groupUniqArray(country), "
-            f"groupUniqArrayIf(64)(traceparent, traceparent != ''), groupArraySample({SAMPLE}, 1)(toUnixTimestamp64Milli(produced_at)) FROM {names.LANDING_EVENTS} "
-            f"WHERE {self._watermark.condition([names.TOPIC_USER_EVENTS])} GROUP BY topic, partition"
+            f"groupUniqArrayIf(64)(traceparent, traceparent != ''), groupArraySample({SAMPLE}, 1)(toUnixTimestamp64Milli(produced_at)) FROM ("
+            f"SELECT topic, partition, offset, user_id, item_id, country, traceparent, produced_at FROM {names.LANDING_EVENTS} "
+            f"WHERE {self._watermark.condition([names.TOPIC_USER_EVENTS], unseen)} {bound}) GROUP BY topic, partition"
         )
         cdc_topics = (names.TOPIC_CDC_USERS, names.TOPIC_CDC_ITEMS)
-        changes = self._query(
-            f"SELECT topic, partition, offset, key, toUnixTimestamp64Milli(ifNull(source_at, produced_at)) FROM {names.LANDING_CDC} "
-            f"WHERE {self._watermark.condition(cdc_topics)} ORDER BY topic, partition, offset LIMIT 50000"
+        changes = self._marts.query(
+            f"SELECT topic, partition, offset, key, toUnixTimestamp64Milli(ifNull(source_at, produced_at)), op FROM {names.LANDING_CDC} "
+            f"WHERE {self._watermark.condition(cdc_topics)} {bound}"
         )
-        items = self._query(
-            f"SELECT topic, partition, max(offset), groupUniqArray(item_id) FROM {names.LANDING_CATALOGUE} "
-            f"WHERE {self._watermark.condition([names.TOPIC_ITEM_CATALOGUE])} GROUP BY topic, partition"
+        items = self._marts.query(
+            f"SELECT topic, partition, max(offset), groupUniqArray(item_id) FROM (SELECT topic, partition, offset, item_id FROM {names.LANDING_CATALOGUE} "
+            f"WHERE {self._watermark.condition([names.TOPIC_ITEM_CATALOGUE])} {bound}) GROUP BY topic, partition"
         )
-        ends = {(r[0], r[1]): r[2] for r in [*events, *changes, *items]}
-        keys = {user_of(r[0], r[3]) for r in changes} - {None}
-        found = Changes(
-            frozenset(u for r in events for u in r[3] if u), frozenset(i for r in events for i in r[4] if i), frozenset(str(c) for r in events for c in r[5] if c),
-            frozenset(k[1] for k in keys if k and k[0] == "users"), frozenset(k[1] for k in keys if k and k[0] == "items") | frozenset(i for r in items for i in r[3] if i),
-        )
+        ends: dict[tuple[str, int], int] = {}
+        for topic, partition, offset, *_ in (*events, *changes, *items):
+            ends[topic, partition] = max(offset, ends.get((topic, partition), 0))
         traces = [t for r in events for t in r[6]]
-        return found, self._watermark.advanced(ends), traces, [float(t) for r in events for t in r[7]], [float(r[4]) for r in changes[-200:]]
+        return changed(events, changes, items), self._watermark.advanced(ends), traces, [float(t) for r in events for t in r[7]], [float(r[4]) for r in changes[-200:]]
 
     def tick(self) -> int:
         """Look once and bring what changed into the store; return the rows written."""
         changes, watermark, traces, produced, committed = self.look()
         written = 0
         # A landing part is visible before the views behind it are: keys are read once more a tick later, when they are.
-        again, self._again = self._again, changes
-        for view, keys in due(again).values():
+        for view, keys in due(self._again).values():
             written += self.refresh(view, sorted(keys, key=str))
         if changes:
             with self._telemetry.span("weir.features.materialize", parent=traces[0] if traces else "", links=traces[1:]):
@@ -141,11 +126,22 @@ class Materializer:
                 self._telemetry.record("weir.features.event_latency_ms", now - min(produced))
             if committed:
                 self._telemetry.record("weir.features.cdc_latency_ms", now - min(committed))
-        if watermark.offsets != self._watermark.offsets:
-            self._store.set_watermark("landing", watermark.encode())
-            self._watermark = watermark
+        if self._watermark.offsets != self._saved.offsets:  # all below it has been read twice now; a crash repeats the rest
+            self._store.set_watermark("landing", self._watermark.encode())
+            self._saved = self._watermark
+        self._watermark, self._again = watermark, changes
+        written += self._profiles()
         self.freshness.last_tick_ms = int(time.time() * 1000)
-        self.freshness.state = "running"
+        return written
+
+    def _profiles(self) -> int:
+        """Read the profiles whole after a bulk load of them (its rows have no offset to follow); return the rows written."""
+        rows = int(self._marts.query(f"SELECT count() FROM {names.LANDING_PROFILE_EXPORTS}")[0][0])  # of the parts' headers: reads no row
+        if not self._exports.due(rows, time.monotonic()):
+            return 0
+        written = sum(self.refresh(v) for v in FEATURE_VIEWS if "users" in v.triggers)
+        self._store.set_watermark("profile_exports", str(rows))
+        self._exports.done = rows
         return written
 
     def refresh(self, view: FeatureViewContract, keys: Sequence[Key] | None = None) -> int:
@@ -154,26 +150,23 @@ class Materializer:
         chunks: list[Sequence[Key] | None] = [None] if keys is None else [keys[i : i + KEYS_A_QUERY] for i in range(0, len(keys), KEYS_A_QUERY)]
         for chunk in chunks:
             version_ms = int(time.time() * 1000)  # before the read: a row that lands during it is due again by its offset
-            where = "" if chunk is None else f" WHERE {view.entity} IN ({', '.join(literal(k) for k in chunk)})"
-            columns = ", ".join(name for name, _ in view.features)
-            rows = [self._row(view, r) for r in self._query(f"SELECT {view.entity}, event_timestamp, {columns} FROM {names.DB_MARTS}.{view.mart}{where}")]
+            rows = self._marts.rows(view, chunk)
             written += self._store.write(view, rows, version_ms)
             present: set[Key] = {r.entity for r in rows}
-            gone = (self._known.get(view.name, set()) if chunk is None else set(chunk)) - present
+            gone = (self._stored(view) if chunk is None else set(chunk)) - present
             if gone:
-                self._store.delete(view, gone, version_ms)
-            self._known[view.name] = present if chunk is None else (self._known.get(view.name, set()) | present) - gone
+                self._telemetry.count("weir.features.removed", self._store.delete(view, gone, version_ms), {"view": view.name})
+            if view.window_s:
+                self._known[view.name] = present if chunk is None else (self._known[view.name] | present) - gone
             if rows:
                 self.freshness.newest_event_ms[view.name] = max(self.freshness.newest_event_ms.get(view.name, 0), *(r.event_ms for r in rows))
         self.freshness.rows_written[view.name] = self.freshness.rows_written.get(view.name, 0) + written
         self._telemetry.count("weir.features.rows", written, {"view": view.name})
         return written
 
-    @staticmethod
-    def _row(view: FeatureViewContract, raw: Sequence[Any]) -> Row:
-        moment: datetime = raw[1]
-        values = tuple(to_value(kind, value) for (_, kind), value in zip(view.features, raw[2:], strict=True))
-        return Row(raw[0], values, int(moment.timestamp() * 1000))
+    def _stored(self, view: FeatureViewContract) -> set[Key]:
+        """Return the entities that have features of a view: remembered for those swept often, asked of Redis for the others."""
+        return self._known[view.name] if view.window_s else self._store.entities(view)
 
     def sweep(self) -> int:
         """Read whole the views whose values slide with the clock."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import redis
 
@@ -110,10 +111,12 @@ class OnlineStore:
         """Return the entities that have features of `view` now (a scan: for start-up, not for the loop)."""
         found: set[int | str] = set()
         try:
-            for key in self._client.scan_iter(match=_glob(entity_prefix(view.entity)), count=1000):
-                entity = entity_value(view.entity, key)
-                if entity is not None and self._client.hexists(key, timestamp_field(view.name)):  # type: ignore[arg-type]  # (stub) bytes are fine
-                    found.add(entity)
+            keys = self._client.scan_iter(match=_glob(entity_prefix(view.entity)), count=1000)
+            while chunk := list(islice(keys, BATCH)):
+                pipe = self._client.pipeline(transaction=False)
+                for key in chunk:
+                    pipe.hexists(key, timestamp_field(view.name))  # type: ignore[arg-type]  # (stub) bytes are fine
+                found |= {e for key, has in zip(chunk, pipe.execute(), strict=True) if has and (e := entity_value(view.entity, key)) is not None}
         except (redis.RedisError, OSError) as error:
             raise Unavailable(f"Redis does not answer: {error}", hint="./weir logs redis shows why") from error
         return found

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from weir.contracts.clickhouse import TRANSIENT_CODES
 from weir.errors import Terminal, Transient, Unavailable
 
 # docs/decisions/0001: one block under one token; in every view too; synchronous; one thread.
@@ -26,9 +27,7 @@ INSERT_SETTINGS: Final = {
 }
 INSERT_TIMEOUT_S: Final = 30.0
 _TOO_MANY_PARTS: Final = "252"
-
-# Codes that a later try of the same bytes may not meet: memory, too many parts or queries, time-outs, shutdown, disk.
-_TRANSIENT_CODES: Final = frozenset({"159", "202", "209", "210", "236", "241", "242", "243", "252", "319", "394", "439", "735"})
+_TRANSIENT_CODES: Final = frozenset(str(code) for code in TRANSIENT_CODES)
 
 
 def refusal(code: str, status: int, text: str) -> Transient | Terminal:

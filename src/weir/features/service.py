@@ -1,0 +1,143 @@
+"""The materializer's loop, and what may be asked of it.
+
+In: a way to make a `Materializer`. Out: ticks until ended; answers as (HTTP status, document). Keep: one writer, so a refresh is done by the
+loop's thread; ready means that a tick ended well and not long ago, which a service that waits for its first one is not.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from http import HTTPStatus
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+from weir.errors import NotYet, WeirError
+from weir.features.materialize import BATCH_REFRESH_S, SWEEP_S, TICK_S, Freshness
+
+PAUSE_MAX_S = 2.0
+READY_S = 30.0  # a tick takes 0.15 s, a sweep or a whole refresh some seconds: past this, served features are no longer kept
+LIVE_S = 180.0  # the slowest turn, a whole refresh of every view, ends in this; with six tries of ClickHouse at its limit of 30 s
+REFRESH_WAIT_S = 120.0
+Answer = tuple[int, dict[str, Any]]
+log = logging.getLogger("weir.features")
+
+
+def _settle(asked: Sequence[Future[Answer]], answer: Answer) -> None:
+    for waiting in asked:
+        if not waiting.done():
+            waiting.set_result(answer)
+
+
+class Work(Protocol):
+    """What the loop needs of a materializer."""
+
+    freshness: Freshness
+
+    def tick(self) -> int:
+        """Write what changed; return the rows written."""
+        ...
+
+    def sweep(self) -> int:
+        """Read the sliding views whole; return the rows written."""
+        ...
+
+    def refresh_all(self, *, batch_only: bool = False) -> dict[str, int]:
+        """Read every view whole (or those that only a batch changes); return the rows written by view."""
+        ...
+
+
+class Service:
+    """The loop. `make` connects and is called until it succeeds; `clock` is monotonic, in seconds."""
+
+    def __init__(self, make: Callable[[], Work], clock: Callable[[], float] = time.monotonic) -> None:
+        self._make, self._clock = make, clock
+        self._work: Work | None = None
+        self._asked: SimpleQueue[Future[Answer]] = SimpleQueue()
+        self._error: WeirError | None = None
+        self.ended = threading.Event()
+        self._turned_s = self._swept_s = self._refreshed_s = clock()
+        self._good_s: float | None = None  # when a tick last ended well
+        self._told = ""
+
+    def run(self) -> None:
+        """Turn until ended; on trouble, back off and go on."""
+        pause = TICK_S
+        while not self.ended.is_set():
+            began = self._clock()
+            pause = TICK_S if self.turn() else min(PAUSE_MAX_S, pause * 2)
+            self.ended.wait(max(0.0, pause - (self._clock() - began)))
+
+    def turn(self) -> bool:
+        """Do what is due once; return whether it went well."""
+        asked = [self._asked.get() for _ in range(self._asked.qsize())]  # those that ask from now on get a refresh that begins after
+        try:
+            self._act(self._clock(), asked)
+            self._error = None
+        except WeirError as error:
+            self._error = error
+            self._tell(error)
+            _settle(asked, (HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(error)}))
+        self._turned_s = self._clock()
+        return self._error is None
+
+    def _act(self, now_s: float, asked: Sequence[Future[Answer]]) -> None:
+        if self._work is None:
+            self._work = self._make()
+        self._work.tick()
+        self._good_s, self._told = self._clock(), ""
+        if asked:
+            _settle(asked, (HTTPStatus.OK, {"rows": self._work.refresh_all()}))
+        if now_s - self._swept_s > SWEEP_S:
+            self._swept_s = now_s
+            self._work.sweep()
+        if now_s - self._refreshed_s > BATCH_REFRESH_S:
+            self._refreshed_s = now_s
+            self._work.refresh_all(batch_only=True)
+        self._good_s = self._clock()
+
+    def _tell(self, error: WeirError) -> None:
+        """Log a trouble once, not each turn; what is only not built yet is no trouble."""
+        kind = f"{type(error).__name__} {error.facts.get('code', '')}"
+        if not isinstance(error, NotYet) and kind != self._told:
+            self._told = kind
+            log.warning("%s", error)
+
+    def refresh(self, wait_s: float = REFRESH_WAIT_S) -> Answer:
+        """Have every view read whole by the loop, and wait for it."""
+        asked: Future[Answer] = Future()
+        self._asked.put(asked)
+        try:
+            return asked.result(wait_s)
+        except TimeoutError:
+            return HTTPStatus.GATEWAY_TIMEOUT, {"error": "the refresh did not end in time"}
+
+    def health(self) -> Answer:
+        """Say whether features are being kept: 200 once a tick has ended well, and while the last one is at most READY_S old."""
+        good, error = self._good_s, self._error
+        ready = good is not None and self._clock() - good <= READY_S
+        if error is None:
+            state = "running" if ready else "starting" if good is None else "silent"
+        else:
+            state = f"waiting: {str(error)[:160]}"
+        document = self._work.freshness.document() if self._work else {}
+        return HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, {"ready": ready, "state": state, **document}
+
+    def live(self) -> Answer:
+        """Say whether the process works: 200 once both stores were reached, while the loop turns. A restart mends nothing else."""
+        live = self._work is not None and self._clock() - self._turned_s <= LIVE_S
+        return HTTPStatus.OK if live else HTTPStatus.SERVICE_UNAVAILABLE, {"live": live, "error": str(self._error or "")}
+
+    def answer(self, method: str, path: str) -> Answer:
+        """Answer one HTTP request."""
+        match method, path:
+            case "GET", "/health":
+                return self.health()
+            case "GET", "/live":
+                return self.live()
+            case "POST", "/refresh":
+                return self.refresh()
+        return HTTPStatus.NOT_FOUND, {"error": "known: GET /health (are features kept?), GET /live, POST /refresh (read every view whole)"}

@@ -1,0 +1,161 @@
+"""Ready is not live: what the loop answers while it waits, works, and loses its stores. No network: `answer` is what the HTTP side calls."""
+import logging
+import threading
+
+import pytest
+
+from weir.errors import NotYet, Terminal, Unavailable
+from weir.features.materialize import BATCH_REFRESH_S, SWEEP_S, Freshness
+from weir.features.service import LIVE_S, READY_S, Service
+
+
+class Work:
+    """A materializer whose every part does as `fails` says."""
+
+    def __init__(self):
+        self.freshness, self.done, self.fails = Freshness(), [], {}
+
+    def _do(self, what):
+        self.done.append(what)
+        if what in self.fails:
+            raise self.fails[what]
+
+    def tick(self):
+        self._do("tick")
+        return 0
+
+    def sweep(self):
+        self._do("sweep")
+        return 0
+
+    def refresh_all(self, *, batch_only=False):
+        self._do("batch" if batch_only else "whole")
+        return {"user_profile": 3}
+
+
+class Clock:
+    def __init__(self):
+        self.s = 1000.0
+
+    def __call__(self):
+        return self.s
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def work():
+    return Work()
+
+
+@pytest.fixture
+def service(work, clock):
+    return Service(lambda: work, clock)
+
+
+def _health(service):
+    status, document = service.answer("GET", "/health")
+    return status, document["state"]
+
+
+def test_a_service_that_waits_for_its_first_run_is_live_and_not_ready(service, work):
+    assert _health(service) == (503, "starting")
+    assert service.answer("GET", "/live")[0] == 503  # has reached no store yet
+    work.fails["tick"] = NotYet("a table is not built yet")
+    service.turn()
+    assert _health(service) == (503, "waiting: a table is not built yet")
+    assert service.answer("GET", "/live")[0] == 200
+    work.fails.clear()
+    service.turn()
+    assert _health(service) == (200, "running")
+
+
+def test_it_is_neither_while_a_store_was_never_reached(clock):
+    def refuse():
+        raise Unavailable("Redis does not answer")
+
+    service = Service(refuse, clock)
+    service.turn()
+    assert _health(service) == (503, "waiting: Redis does not answer")
+    assert service.answer("GET", "/live")[0] == 503
+
+
+def test_a_trouble_shorter_than_the_limit_does_not_end_readiness_and_a_longer_one_does(service, work, clock):
+    service.turn()
+    work.fails["tick"] = Unavailable("ClickHouse does not answer")
+    clock.s += READY_S
+    service.turn()
+    assert _health(service) == (200, "waiting: ClickHouse does not answer")
+    clock.s += 1
+    service.turn()
+    assert _health(service)[0] == 503
+    assert service.answer("GET", "/live")[0] == 200  # a restart would not bring ClickHouse back
+    work.fails.clear()
+    service.turn()
+    assert _health(service) == (200, "running")
+
+
+def test_a_loop_that_hangs_is_neither_ready_nor_live(service, clock):
+    service.turn()
+    clock.s += LIVE_S + 1
+    assert _health(service) == (503, "silent")
+    assert service.answer("GET", "/live")[0] == 503
+
+
+def test_what_is_not_built_yet_is_no_warning_and_a_refusal_is_one_not_one_a_turn(service, work, caplog):
+    work.fails["tick"] = NotYet("a table is not built yet", code=60)
+    with caplog.at_level(logging.WARNING):
+        service.turn()
+        assert caplog.messages == []
+        for error in (Terminal("no column x", code=47), Terminal("no column x, part 2", code=47), Unavailable("busy", code=202)):
+            work.fails["tick"] = error
+            service.turn()
+    assert caplog.messages == ["no column x", "busy"]
+
+
+def _asked(service):
+    """Ask for a refresh from another thread; return it, its answers, once the question is in."""
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(service.answer("POST", "/refresh")))
+    thread.start()
+    while not service._asked.qsize():
+        pass
+    return thread, answers
+
+
+@pytest.mark.parametrize(("fails", "expected"), [
+    ({}, (200, {"rows": {"user_profile": 3}})),
+    ({"tick": Unavailable("busy")}, (503, {"error": "busy"})),
+    ({"whole": Unavailable("busy")}, (503, {"error": "busy"})),
+    ({"sweep": Unavailable("busy")}, (200, {"rows": {"user_profile": 3}})),  # the refresh was done before
+])
+def test_a_refresh_is_done_by_the_loop_and_answers_what_came_of_it(service, work, clock, fails, expected):
+    work.fails = fails
+    clock.s += SWEEP_S + 1
+    thread, answers = _asked(service)
+    service.turn()
+    thread.join(10)
+    assert answers == [expected]
+
+
+def test_a_refresh_that_nobody_does_is_answered_too(service):
+    assert service.refresh(wait_s=0.01)[0] == 504
+
+
+def test_sliding_views_are_swept_and_batch_views_read_again_when_it_is_time(service, work, clock):
+    service.turn()
+    assert work.done == ["tick"]
+    clock.s += SWEEP_S + 1
+    service.turn()
+    assert work.done[1:] == ["tick", "sweep"]
+    clock.s += BATCH_REFRESH_S
+    service.turn()
+    assert work.done[3:] == ["tick", "sweep", "batch"]
+
+
+def test_other_paths_are_not_found_and_tell_the_known_ones(service):
+    assert service.answer("GET", "/refresh")[0] == 404
+    assert service.answer("POST", "/health")[0] == 404
