@@ -206,7 +206,9 @@ def test_what_another_writer_put_there_of_a_deleted_user_goes_with_the_next_whol
 
 def test_a_key_is_read_a_second_time_by_the_next_process_when_this_one_ends_between(start):
     one = start()
-    event(1, 5)
+    event(1, 4)
+    one.tick()
+    event(2, 5)
     one.tick()
     put("user_activity", 5)  # the view behind the landing table is filled a moment later
     start().tick()
