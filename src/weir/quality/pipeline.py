@@ -17,6 +17,7 @@ from weir.quality.ask import TIMEOUT_S, query
 from weir.quality.judge import Check, Verdict
 
 RESYNC = "resync needed"
+TRACE = 240  # characters of a trace that are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,8 @@ def ask_connector(url: str) -> Connector | None:
     worst = next((t for t in parts if t.get("state") == "FAILED"), next((t for t in parts if t.get("state") != "RUNNING"), parts[0] if parts else {}))
     connector = document.get("connector", {})
     trace = str(worst.get("trace") or connector.get("trace") or "").split("\n", 1)[0]
+    if len(trace) > TRACE:  # Debezium's line may hold all of its offsets in the middle
+        trace = f"{trace[:TRACE // 2]} … {trace[-TRACE // 2:]}"
     return Connector(str(connector.get("state", "")), str(worst.get("state", "NONE")), trace)
 
 

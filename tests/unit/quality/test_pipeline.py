@@ -73,3 +73,6 @@ def test_the_worst_task_is_told(monkeypatch):
 
     monkeypatch.setattr(pipeline.httpx, "get", lambda *_, **__: Answer())
     assert pipeline.ask_connector("http://x") == Connector("RUNNING", "FAILED", "gone")
+    document["tasks"][1]["trace"] = "The offset " + "x" * 2000 + " is no longer available"
+    shown = pipeline.ask_connector("http://x").trace
+    assert (shown.startswith("The offset"), shown.endswith("no longer available"), len(shown) < 300) == (True, True, True)
