@@ -38,8 +38,9 @@ def verdict_row(b: board.Board) -> None:
     total = None if b.cost is None else sum(float(c["usd"]) for c in b.cost)
     columns = st.columns(5)
     columns[0].metric("Correct through", clock(b.report.correct_through_ms), border=True, help="Every record produced up to then is landed once.")
-    verified = b.pipeline.verified
-    columns[1].metric("Verified through", "never" if verified == () else clock(board.verified_through_ms(verified)), border=True,
+    verified, through = b.pipeline.verified, board.verified_through_ms(b.pipeline.verified)
+    past = UNKNOWN if through is None else f"{age(b.report.checked_at_ms - through)} ago"
+    columns[1].metric("Verified through", "never" if verified == () else past, border=True,
                       help="Every key compared with PostgreSQL and the online store: ./weir reconcile. The earliest of all tables and views.")
     columns[2].metric("Newest record landed", f"{age(min(ages))} ago" if ages else UNKNOWN, border=True)
     columns[3].metric("API p99", UNKNOWN if b.api_p99_ms is None else f"{b.api_p99_ms:.0f} ms", border=True, help=f"Server spans, {board.P99_MINUTES} min.")

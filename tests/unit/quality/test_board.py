@@ -4,6 +4,7 @@ import json
 from weir.contracts.path import PATH
 from weir.quality import board
 from weir.quality.judge import judge
+from weir.quality.pipeline import Verified
 
 
 def _report():
@@ -22,3 +23,9 @@ def test_states_that_nobody_has_written_lately_are_unknown(tmp_path):
     document = {"written_at_ms": 0, "services": [{"name": "api", "state": "ready", "pid": 1, "endpoint": ""}]}
     (tmp_path / "run" / "services.json").write_text(json.dumps(document))
     assert board.services(tmp_path)[0]["state"] == "unknown"
+
+
+def test_all_is_verified_through_the_earliest_and_through_nothing_when_one_never_was():
+    made = [Verified("table", n, "yes", "", 9, 1, at) for n, at in (("users", 5), ("items", 3))]
+    never = Verified("view", "user_profile", "unknown", "", 9, None, None)
+    assert [board.verified_through_ms(v) for v in (made, [*made, never], (), None)] == [3, None, None, None]
