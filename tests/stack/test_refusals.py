@@ -155,7 +155,10 @@ def test_a_service_that_dies_at_its_start_is_told_with_its_log_and_down_ends_the
 
 def _interrupt_at(home, word, *arguments, **more):
     """Run a command, send Ctrl-C's signal when it has said `word`; return what it said and its exit code."""
-    process = subprocess.Popen([sys.executable, str(ROOT / "weir"), *arguments], env=_environment(home, **more), stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, str(ROOT / "weir"), *arguments]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores Ctrl-C's signal, and its children would
+    process = subprocess.Popen(command, env=_environment(home, **more), stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     said = ""
     for line in process.stderr:
         said += line
