@@ -210,7 +210,6 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Start everything, load MovieLens through the real path, and follow one click and one profile change to a recommendation."""
-    from weir.connect import jars
     from weir.demo import story
     from weir.demo.screen import Screen
     from weir.quality import verdict
@@ -221,10 +220,7 @@ def demo(
     began_s = float(os.environ.get("WEIR_STARTED_AT") or time.time())
     code, told = 1, False
     try:
-        before = time.time()
-        jars.fetch(settings.home)
-        began_s += time.time() - before  # downloads are not counted as starting
-        lifecycle.up(settings, _report)
+        began_s += lifecycle.up(settings, _report)  # downloads are not counted as starting
         with Screen(err, lambda: verdict(settings.endpoints)) as screen:
             result = story.run(settings.endpoints, settings.home, screen, began_s=began_s)
             code, told = 0, True

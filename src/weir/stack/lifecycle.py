@@ -215,8 +215,8 @@ class _Bringing:
                 self.ready.add(name)
 
 
-def up(settings: StackSettings, report: Report) -> list[ServiceSpec]:
-    """Start what is not running and wait until all are ready; return the specs.
+def up(settings: StackSettings, report: Report) -> float:
+    """Start what is not running and wait until all are ready; return the seconds that went into downloads.
 
     Raises:
         PortTaken: a port is in use. DiskFull, SettingsError: nothing was started. ServiceFailed: a service died or was too slow; the rest is
@@ -224,10 +224,10 @@ def up(settings: StackSettings, report: Report) -> list[ServiceSpec]:
     """
     with _turn(settings.home, report):
         control = supervision.Control(settings.home)
-        ran = control.alive()
+        ran, downloading_s = control.alive(), 0.0
         try:
             if not ran:
-                _begin(settings, report)
+                downloading_s = _begin(settings, report)
             else:
                 _check_same(settings)
             specs = services.build(settings)
@@ -240,11 +240,11 @@ def up(settings: StackSettings, report: Report) -> list[ServiceSpec]:
                     report("stack", "interrupted, ending what was started")
                     _end(settings)
             raise
-        return specs
+        return downloading_s
 
 
-def _begin(settings: StackSettings, report: Report) -> None:
-    """Check that the stack can run, prepare every service, start the supervisor."""
+def _begin(settings: StackSettings, report: Report) -> float:
+    """Check that the stack can run, prepare every service, start the supervisor; return the seconds that went into downloads."""
     home = settings.home
     swept = supervision.sweep(home)
     if swept:
@@ -254,8 +254,10 @@ def _begin(settings: StackSettings, report: Report) -> None:
     if "postgres" not in settings.external:
         postgres.check_passable(home)
     _check_ports(specs)
+    began_s = time.monotonic()
     if not {"kafka", "connect"} <= settings.external:
         jars.fetch(home, lambda line: report("jars", line))
+    downloading_s = time.monotonic() - began_s
     for spec in specs:
         if spec.prepare is not None:
             spec.prepare()
@@ -263,6 +265,7 @@ def _begin(settings: StackSettings, report: Report) -> None:
     text = supervision.configuration(specs, services.companions(settings), home)
     (home / "run" / "port-base").write_text(f"{settings.port_base}\n")
     supervision.spawn(home, text, {**os.environ, **services.environment(settings)})
+    return downloading_s
 
 
 def down(settings: StackSettings, report: Report) -> None:
