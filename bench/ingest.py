@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from startup import machine
+from startup import machine, own_home
 
 from weir.contracts import names
 from weir.errors import WeirError
@@ -55,7 +55,7 @@ def _timed() -> list[float]:
                 first.append(began)
             return records
 
-    worker.KafkaLog = Timed  # type: ignore[misc]  # the benchmark's own clock
+    worker.KafkaLog = Timed  # type: ignore[misc]  # (own) the benchmark's clock
     return first
 
 
@@ -88,7 +88,7 @@ def _at_least_once() -> None:
 
         return TopicPartition(topic, partition, offset)
 
-    worker.Lane = Plain  # type: ignore[misc]  # the mode
+    worker.Lane = Plain  # type: ignore[misc]  # (own) the mode
 
 
 def work(profile: str, *, exactly_once: bool) -> None:
@@ -262,14 +262,13 @@ class Bench:
         from confluent_kafka import KafkaError, KafkaException
         from confluent_kafka.admin import AdminClient
 
-        from weir.ingest.worker import group
 
         admin = AdminClient({"bootstrap.servers": self.stack.env["WEIR_KAFKA_BOOTSTRAP"]})  # held: once it is collected its futures never end
         for attempt in tenacity.Retrying(retry=tenacity.retry_if_exception_type(KafkaException), wait=tenacity.wait_fixed(1), stop=tenacity.stop_after_delay(30),
                                          reraise=True):  # the group's coordinator is elected on its first use, and a member takes a moment to leave
             with attempt:
                 try:
-                    admin.delete_consumer_groups([group(TABLE)])[group(TABLE)].result(30)
+                    admin.delete_consumer_groups([names.ingest_group(TABLE)])[names.ingest_group(TABLE)].result(30)
                 except KafkaException as error:
                     if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
                         raise
@@ -436,14 +435,7 @@ def main() -> None:
     if given.as_worker:
         work(given.profile, exactly_once=not given.at_least_once)
         return
-    outer = Path(os.environ["WEIR_HOME"])
-    home = outer / "bench-ingest"
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
-    (outer / "jars").mkdir(exist_ok=True)
-    (home / "jars").symlink_to(outer / "jars")
-    env = {k: v for k, v in os.environ.items() if not (k.startswith("WEIR_") and k.endswith(("_URL", "_DSN", "_BOOTSTRAP")))}
-    env |= {"WEIR_HOME": str(home), "WEIR_PORT_BASE": str(int(env.get("WEIR_PORT_BASE", "17000")) + PORT_SHIFT)}
+    home, env = own_home("bench-ingest", PORT_SHIFT)
     stack = Stack(home, env)
     try:
         document = measure(stack, given)

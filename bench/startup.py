@@ -29,6 +29,20 @@ def machine() -> dict[str, object]:
             "kernel": platform.release(), "load_average": [round(x, 2) for x in os.getloadavg()]}
 
 
+def own_home(name: str, port_shift: int) -> tuple[Path, dict[str, str]]:
+    """Make an empty state folder below WEIR_HOME, with its jars; return it and the environment of a stack there, `port_shift` ports from the usual one."""
+    outer = Path(os.environ["WEIR_HOME"])
+    home = outer / name
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    (outer / "jars").mkdir(exist_ok=True)
+    (home / "jars").symlink_to(outer / "jars")
+    elsewhere = ("_URL", "_DSN", "_BOOTSTRAP")  # another stack's endpoints
+    env = {k: v for k, v in os.environ.items() if k == "WEIR_MAVEN_URL" or not (k.startswith("WEIR_") and k.endswith(elsewhere))}
+    env.pop("WEIR_STARTED_AT", None)
+    return home, env | {"WEIR_HOME": str(home), "WEIR_PORT_BASE": str(int(env.get("WEIR_PORT_BASE", "17000")) + port_shift)}
+
+
 def weir(*arguments: str, env: dict[str, str]) -> str:
     """Run one command; return its standard output.
 
@@ -111,16 +125,7 @@ def main() -> None:
     parser.add_argument("--window", type=float, default=30, help="seconds over which CPU is counted (default 30)")
     parser.add_argument("--json", action="store_true", help="print nothing but the document")
     given = parser.parse_args()
-    outer = Path(os.environ["WEIR_HOME"])
-    home = outer / "bench-startup"
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
-    (outer / "jars").mkdir(exist_ok=True)
-    (home / "jars").symlink_to(outer / "jars")
-    env = {**os.environ, "WEIR_HOME": str(home), "WEIR_PORT_BASE": str(int(os.environ.get("WEIR_PORT_BASE", "17000")) + PORT_SHIFT)}
-    for name in [n for n in env if n.startswith("WEIR_") and n.endswith(("_URL", "_DSN", "_BOOTSTRAP")) and n != "WEIR_MAVEN_URL"]:
-        del env[name]
-    env.pop("WEIR_STARTED_AT", None)
+    home, env = own_home("bench-startup", PORT_SHIFT)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended politely, it still ends the stack
     try:
         if not given.json:

@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from weir.quality import board, flow
+from weir.quality import board, flow, terminal
 from weir.quality.judge import Verdict
 
 UNKNOWN = "unknown"
@@ -19,12 +19,7 @@ COLOUR = {"ready": "#1a7f4b", "external": "#0f6e84", "starting": "#b7791f", "unh
 
 def age(ms: float | None) -> str:
     """Return an age for reading."""
-    if ms is None:
-        return UNKNOWN
-    for limit, divisor, unit in ((1000, 1, "ms"), (120_000, 1000, "s"), (7_200_000, 60_000, "min"), (172_800_000, 3_600_000, "h")):
-        if ms < limit:
-            return f"{ms / divisor:.0f} {unit}"
-    return f"{ms / 86_400_000:.0f} d"
+    return terminal.age(ms, unknown=UNKNOWN, decimals=0)
 
 
 def clock(ms: int | None) -> str:

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from weir.contracts import cdc
 from weir.errors import ContractViolation
 
 if TYPE_CHECKING:
     from psycopg import Connection
 
 NAME: Final = "weir"
-TABLES: Final = ("public.users", "public.items", "public.weir_signal", "public.weir_heartbeat")
+TABLES: Final = (*(t.source for t in cdc.CDC_TABLES.values()), cdc.SIGNAL_TABLE, cdc.HEARTBEAT_TABLE)
 OPERATIONS: Final = ("insert", "update", "delete")
 
 

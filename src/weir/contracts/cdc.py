@@ -30,8 +30,8 @@ class CdcTable:
 CDC_TABLES: Final = {
     t.name: t
     for t in (
-        CdcTable("users", "public.users", names.TOPIC_CDC_USERS, f"{names.DB_STAGING}.stg_users"),
-        CdcTable("items", "public.items", names.TOPIC_CDC_ITEMS, f"{names.DB_STAGING}.stg_items"),
+        CdcTable("users", "public.users", names.TOPIC_CDC_USERS, names.STAGED_USERS),
+        CdcTable("items", "public.items", names.TOPIC_CDC_ITEMS, names.STAGED_ITEMS),
     )
 }
 

@@ -44,3 +44,16 @@ DATABASES: Final = (DB_LANDING, DB_STAGING, DB_MARTS, DB_OTEL, DB_OPS)
 
 # Above every bulk-load version (milliseconds since the epoch, below 2^41): see docs/decisions/0003-cdc-version.md
 CDC_VERSION_EPOCH_SHIFT: Final = 48
+
+# What ingest fills, each by one lane with a consumer group of its own.
+LANDINGS: Final = (LANDING_EVENTS, LANDING_CDC, LANDING_CATALOGUE)
+
+
+def landing_of(topic: str) -> str:
+    """Return the landing table of a topic."""
+    return {TOPIC_USER_EVENTS: LANDING_EVENTS, TOPIC_ITEM_CATALOGUE: LANDING_CATALOGUE}.get(topic, LANDING_CDC)
+
+
+def ingest_group(table: str) -> str:
+    """Return the consumer group of a landing table's lane."""
+    return f"{INGEST_GROUP}.{table.split('.')[1]}"

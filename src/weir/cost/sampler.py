@@ -19,6 +19,7 @@ import httpx
 import psutil
 
 from weir.contracts import names
+from weir.contracts.clickhouse import statements
 from weir.cost.pricing import Prices, Usage, price
 from weir.errors import Unavailable
 
@@ -135,14 +136,12 @@ def write(clickhouse_url: str, samples: Sequence[Mapping[str, object]]) -> None:
     """
     parts = urlsplit(clickhouse_url)
     auth = (parts.username, parts.password or "") if parts.username else None
-    statements = [f"CREATE DATABASE IF NOT EXISTS {names.DB_OPS} ENGINE = Atomic"]
-    for path in sorted(DDL.glob("*.sql")):
-        statements += [s.strip().rstrip(";") for s in path.read_text().split(";\n") if s.strip()]
+    wanted = [f"CREATE DATABASE IF NOT EXISTS {names.DB_OPS} ENGINE = Atomic", *statements(DDL)]
     body = "\n".join(json.dumps(dict(s)) for s in samples)
-    statements.append(f"INSERT INTO {names.DB_OPS}.cost_samples FORMAT JSONEachRow\n{body}")
+    wanted.append(f"INSERT INTO {names.DB_OPS}.cost_samples FORMAT JSONEachRow\n{body}")
     try:
         with httpx.Client(base_url=f"{parts.scheme}://{parts.hostname}:{parts.port or 8123}", auth=auth, timeout=10) as client:
-            for statement in statements:
+            for statement in wanted:
                 client.post("/", content=statement.encode()).raise_for_status()
     except httpx.HTTPError as error:
         raise Unavailable(f"ClickHouse did not take the cost samples: {error}", hint="./weir logs clickhouse shows why") from error

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from weir.contracts import names
+from weir.contracts import cdc, names
 from weir.contracts.endpoints import Endpoints
 from weir.demo.result import Counts
 from weir.errors import ContractViolation, Unavailable
@@ -18,7 +18,7 @@ from weir.simulation.derive import SESSION_PREFIX
 from weir.simulation.journal import ID_SUM_SQL, Journal
 
 _CDC_FLOOR: Final = 1 << names.CDC_VERSION_EPOCH_SHIFT  # versions from here on come by CDC: a row of the bulk load alone does not count
-_STAGED: Final = {"users": "staging.stg_users", "items": "staging.stg_items"}
+_STAGED: Final = {t.name: t.staging for t in cdc.CDC_TABLES.values()}
 _WAIT_S: Final = 90.0
 _READ_S: Final = 60.0
 

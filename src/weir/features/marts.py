@@ -14,7 +14,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from urllib3.exceptions import HTTPError
 
 from weir.contracts import names
-from weir.contracts.clickhouse import NOT_BUILT_CODES, TRANSIENT_CODES
+from weir.contracts.clickhouse import NOT_BUILT_CODES, TRANSIENT_CODES, literal
 from weir.contracts.features import FeatureViewContract, ValueType
 from weir.contracts.online import Value
 from weir.errors import NotYet, Terminal, Unavailable, WeirError
@@ -35,11 +35,6 @@ def failure(error: Exception) -> WeirError:
     if code is None or code in TRANSIENT_CODES:
         return Unavailable(f"ClickHouse does not answer: {text}", hint=_HINT, code=code)
     return Terminal(f"ClickHouse refused: {text}", hint=_HINT, code=code)
-
-
-def literal(key: Key) -> str:
-    """Return a key as SQL."""
-    return str(key) if isinstance(key, int) else "'" + key.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def statement(view: FeatureViewContract, keys: Sequence[Key] | None) -> str:

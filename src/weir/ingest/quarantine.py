@@ -208,13 +208,11 @@ class Quarantine:
     def verdict(self, place: Place) -> str | None:
         """Return the reason that landed with the record at `place` (empty: accepted), or None while it has not landed."""
         where = "WHERE topic = {topic:String} AND partition = {partition:UInt16} AND offset = {offset:UInt64}"
-        for table in (names.LANDING_EVENTS, names.LANDING_CDC, names.LANDING_CATALOGUE):
-            text = self._client.execute(
-                f"SELECT reject_reason FROM {table} {where} LIMIT 1 FORMAT JSONCompactEachRow", topic=place.topic, partition=place.partition, offset=place.offset
-            )
-            if text:
-                return str(json.loads(text.splitlines()[0])[0])
-        return None
+        text = self._client.execute(
+            f"SELECT reject_reason FROM {names.landing_of(place.topic)} {where} LIMIT 1 FORMAT JSONCompactEachRow",
+            topic=place.topic, partition=place.partition, offset=place.offset,
+        )
+        return str(json.loads(text.splitlines()[0])[0]) if text else None
 
     def _rows(self, where: str, limit: int, **parameters: str | int) -> list[Entry]:
         order = "ORDER BY produced_at DESC, topic, partition, offset DESC"

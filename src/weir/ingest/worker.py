@@ -48,11 +48,6 @@ def routes() -> dict[str, tuple[str, list[str]]]:
     return found
 
 
-def group(table: str) -> str:
-    """Return the consumer group of a landing table's lane."""
-    return f"{names.INGEST_GROUP}.{table.split('.')[1]}"
-
-
 def crash_points(setting: str) -> Callable[[str], None]:
     """Return what to do at a named point: end the process at the n-th pass of WEIR_INGEST_CRASH_AT=point[:n]. For experiments."""
     point, _, times = setting.partition(":")
@@ -172,7 +167,7 @@ class LaneThread(threading.Thread):
     def _membership(self) -> None:
         edges = self._edges
         sink = edges.store()
-        kafka = edges.log(group(self.table), self._topics)
+        kafka = edges.log(names.ingest_group(self.table), self._topics)
         lane = Lane(self.table, self._decode, kafka, sink, limits=edges.limits, stats=self.stats, reach=edges.reach, wait=edges.wait,
                     clock=edges.clock, between_tries=kafka.stay, told=self._told)
         try:

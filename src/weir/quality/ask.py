@@ -24,7 +24,6 @@ TIMEOUT_S: Final = 4.0
 
 # Shop table: (keyed staging table, Debezium topic)
 CDC_TABLES: Final[Mapping[str, tuple[str, str]]] = {t.name: (t.staging, t.topic) for t in cdc.CDC_TABLES.values()}
-LANDINGS: Final = (names.LANDING_EVENTS, names.LANDING_CDC, names.LANDING_CATALOGUE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +82,6 @@ def _one(url: str, sql: str) -> int | None:
     return None if value is None else int(value)
 
 
-def group(table: str) -> str:
-    """Return the consumer group of a landing table's lane (weir.ingest.worker names it so)."""
-    return f"{names.INGEST_GROUP}.{table.split('.')[1]}"
-
-
-def landing_of(topic: str) -> str:
-    """Return the landing table of a topic."""
-    return {names.TOPIC_USER_EVENTS: names.LANDING_EVENTS, names.TOPIC_ITEM_CATALOGUE: names.LANDING_CATALOGUE}.get(topic, names.LANDING_CDC)
-
-
 def bound(offsets: Mapping[tuple[str, int], Offsets] | None, *, begin: bool = False) -> str:
     """Return an SQL expression: the committed (or begin) offset of the row's topic partition. Pure.
 
@@ -125,7 +114,7 @@ def newest_feature(told: Mapping[str, Any]) -> int | None:
 def _landed(url: str, offsets: Mapping[tuple[str, int], Offsets] | None) -> dict[tuple[str, int], Landed] | None:
     found: dict[tuple[str, int], Landed] = {}
     below = f"offset < {bound(offsets)}"
-    for table in LANDINGS:
+    for table in names.LANDINGS:
         rows = query(
             url,
             f"SELECT topic, partition, countIf({below}) AS n, uniqExactIf(offset, {below}) AS uniques,"
@@ -195,10 +184,10 @@ def kafka(bootstrap: str) -> dict[tuple[str, int], Offsets] | None:
         ends = admin.list_offsets({p: OffsetSpec.latest() for p in partitions}, request_timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]  # (confluent) no annotations
         begins = admin.list_offsets({p: OffsetSpec.earliest() for p in partitions}, request_timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]  # (confluent) no annotations
         committed: dict[tuple[str, int], int] = {}
-        for table in LANDINGS:
-            mine = [p for p in partitions if landing_of(p.topic) == table]
+        for table in names.LANDINGS:
+            mine = [p for p in partitions if names.landing_of(p.topic) == table]
             if mine:
-                committed |= _committed(admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group(table), mine)], request_timeout=TIMEOUT_S))
+                committed |= _committed(admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(names.ingest_group(table), mine)], request_timeout=TIMEOUT_S))
         return {
             (p.topic, p.partition): Offsets(begins[p].result().offset, ends[p].result().offset, committed.get((p.topic, p.partition)))
             for p in partitions

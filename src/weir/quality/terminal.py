@@ -19,13 +19,13 @@ COLOUR = {Verdict.YES: "green", Verdict.NO: "red", Verdict.UNKNOWN: "yellow"}
 LAGGING = 10_000  # records: shown in yellow from here on
 
 
-def age(ms: float | None) -> str:
-    """Return a duration for reading."""
+def age(ms: float | None, *, unknown: str = UNKNOWN, decimals: int = 1) -> str:
+    """Return a duration for reading; `decimals` of its seconds."""
     if ms is None:
-        return UNKNOWN
+        return unknown
     for limit, divisor, unit in ((1000, 1, "ms"), (120_000, 1000, "s"), (7_200_000, 60_000, "min"), (172_800_000, 3_600_000, "h")):
         if ms < limit:
-            return f"{ms / divisor:.{1 if unit == 's' else 0}f} {unit}"
+            return f"{ms / divisor:.{decimals if unit == 's' else 0}f} {unit}"
     return f"{ms / 86_400_000:.0f} d"
 
 

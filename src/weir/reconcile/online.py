@@ -13,6 +13,7 @@ from typing import Any, Final
 import redis
 
 from weir.contracts import names
+from weir.contracts.clickhouse import literal
 from weir.contracts.features import FEATURE_VIEWS, FeatureViewContract, ValueType
 from weir.contracts.online import (
     Value,
@@ -107,7 +108,7 @@ class OnlineCycle:
     def still(self, keys: Sequence[int | str], before: dict[int | str, Stored] | None = None) -> list[int | str]:
         """Return which of these keys differ SETTLE_S later too, from a row that did not move since `before`."""
         time.sleep(SETTLE_S)
-        listed = ", ".join(str(k) if isinstance(k, int) else "'" + k.replace("\\", "\\\\").replace("'", "\\'") + "'" for k in keys)
+        listed = ", ".join(literal(k) for k in keys)
         now = self._mart(f"{self._view.entity} IN ({listed})")
         online = self._online(keys)
         return [k for k in keys if online[k] != now.get(k) and (before is None or before.get(k) == now.get(k))]

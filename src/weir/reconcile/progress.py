@@ -25,9 +25,8 @@ class Progress:
 
         quiet = logging.getLogger("weir.reconcile.kafka")
         quiet.setLevel(logging.CRITICAL)
-        group = f"{names.INGEST_GROUP}.{names.LANDING_CDC.split('.')[1]}"
         common = {"bootstrap.servers": bootstrap, "enable.auto.commit": False, "isolation.level": "read_committed", "log_level": 0}
-        self._group: Any = Consumer({**common, "group.id": group}, logger=quiet)  # never subscribes, so it is no member
+        self._group: Any = Consumer({**common, "group.id": names.ingest_group(names.LANDING_CDC)}, logger=quiet)  # never subscribes, so it is no member
         self._reader: Any = Consumer({**common, "group.id": "weir-reconcile", "auto.offset.reset": "error", "enable.partition.eof": True, "fetch.wait.max.ms": 20}, logger=quiet)
 
     def ends(self, topic: str) -> dict[int, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from weir.contracts import names
+from weir.contracts.clickhouse import literal, statements
 from weir.errors import Unavailable
 from weir.reconcile.plan import BULK_BELOW, KEYS, Bucket, Key, Rows, TablePlan, visible
 
@@ -24,7 +25,7 @@ _CDC_OPS = "op IN ('c', 'u', 'd', 'r') AND reject_reason = ''"
 
 def listed(keys: Sequence[str]) -> str:
     """Return framed keys as SQL literals; the first is no key, so that the list is never empty."""
-    return ", ".join("'" + k.replace("\\", "\\\\").replace("'", "\\'") + "'" for k in ("-", *keys))
+    return ", ".join(literal(k) for k in ("-", *keys))
 
 
 class Sink:
@@ -113,10 +114,8 @@ class Sink:
     def prepare(self) -> None:
         """Make the evidence tables."""
         self.command(f"CREATE DATABASE IF NOT EXISTS {names.DB_OPS} ENGINE = Atomic")
-        for path in sorted(DDL.glob("*.sql")):
-            for statement in path.read_text().split(";\n"):
-                if statement.strip():
-                    self.command(statement.strip().rstrip(";"))
+        for statement in statements(DDL):
+            self.command(statement)
 
     def keep(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Append evidence."""

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from weir.contracts import names
+from weir.contracts.clickhouse import statements
 from weir.errors import Terminal, Unavailable, WeirError
 from weir.telemetry.convert import TABLES, UNSUPPORTED, Tabled
 
@@ -54,10 +55,8 @@ class ClickHouseSink:
     def prepare(self) -> None:
         """Create the database and the tables."""
         self._post({}, f"CREATE DATABASE IF NOT EXISTS {names.DB_OTEL} ENGINE = Atomic".encode())
-        for path in sorted(DDL.glob("*.sql")):
-            for statement in path.read_text().split(";\n"):
-                if statement.strip():
-                    self._post({}, statement.strip().rstrip(";").encode())
+        for statement in statements(DDL):
+            self._post({}, statement.encode())
 
     def insert(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         """Insert one block of JSONEachRow."""
