@@ -18,7 +18,7 @@ from weir.simulation.derive import SESSION_PREFIX
 from weir.simulation.journal import ID_SUM_SQL, Journal
 
 _CDC_FLOOR: Final = 1 << names.CDC_VERSION_EPOCH_SHIFT  # versions from here on come by CDC: a row of the bulk load alone does not count
-_STAGED: Final = {"users": "staging.stg_users", "items": "staging.stg_items"}
+_STAGED: Final = {"users": names.STANDING_USERS, "items": names.STANDING_ITEMS}
 _WAIT_S: Final = 90.0
 _READ_S: Final = 60.0
 
@@ -94,7 +94,7 @@ def count(endpoints: Endpoints, client: ClickHouse, events: TopicRecords, *, sta
     """Count everything once; without `staged`, events only (before dbt has made the staging tables)."""
     source = source_rows(endpoints.postgres_dsn) if staged else {}
     sink = {
-        table: int(client.execute(f"SELECT count() FROM {name} FINAL WHERE version >= {_CDC_FLOOR}"))
+        table: int(client.execute(f"SELECT count() FROM {name} WHERE version >= {_CDC_FLOOR}"))
         for table, name in _STAGED.items() if staged
     }
     row = client.execute(
