@@ -14,11 +14,8 @@
 {% macro catch_up(key, version=none, kept="1") -%}
 {%- if execute -%}
     {%- set identity = key if version is none else key ~ ", " ~ version -%}
-    {%- set views = one_value("SELECT toString(arraySort(groupArray(uuid))) FROM system.tables WHERE engine = 'MaterializedView' AND database = '"
-        ~ this.schema ~ "' AND startsWith(name, '" ~ this.identifier ~ "_')") -%}
-    {%- set mark = "caught up " ~ local_md5(views ~ model.compiled_code) -%}
-    {%- set found = one_value("SELECT comment FROM system.tables WHERE database = '" ~ this.schema ~ "' AND name = '" ~ this.identifier ~ "'") -%}
-    {%- if found != mark -%}
+    {%- set mark = caught_up_mark() -%}
+    {%- if comment_of_this() != mark -%}
         {%- set missing = this.incorporate(path={"identifier": this.identifier ~ "__missing"}) -%}
         {%- do settle() -%}
         {%- call statement("forget an unfinished catch-up") -%} DROP TABLE IF EXISTS {{ missing }} {%- endcall -%}
@@ -45,6 +42,34 @@
         {%- call statement("mark as caught up") -%} ALTER TABLE {{ this }} MODIFY COMMENT '{{ mark }}' {%- endcall -%}
     {%- endif -%}
 {%- endif -%}
+{%- endmacro %}
+
+{#-
+  The same for a table of states whose merge takes repeats (a set or bitmap of users, a maximum): all that landed is merged in once more, which
+  changes no value that was there. Never for sums or counts.
+-#}
+{% macro catch_up_states() -%}
+{%- if execute -%}
+    {%- set mark = caught_up_mark() -%}
+    {%- if comment_of_this() != mark -%}
+        {%- do settle() -%}
+        {%- call statement("merge in what landed") -%}
+            INSERT INTO {{ this }} {{ model.compiled_code }} SETTINGS insert_deduplicate = 0
+        {%- endcall -%}
+        {%- call statement("mark as caught up") -%} ALTER TABLE {{ this }} MODIFY COMMENT '{{ mark }}' {%- endcall -%}
+    {%- endif -%}
+{%- endif -%}
+{%- endmacro %}
+
+{#- Which views fill this table and with which query: what a finished catch-up leaves as the table's comment. -#}
+{% macro caught_up_mark() -%}
+    {%- set views = one_value("SELECT toString(arraySort(groupArray(uuid))) FROM system.tables WHERE engine = 'MaterializedView' AND database = '"
+        ~ this.schema ~ "' AND startsWith(name, '" ~ this.identifier ~ "_')") -%}
+    {{ return("caught up " ~ local_md5(views ~ model.compiled_code)) }}
+{%- endmacro %}
+
+{% macro comment_of_this() -%}
+    {{ return(one_value("SELECT comment FROM system.tables WHERE database = '" ~ this.schema ~ "' AND name = '" ~ this.identifier ~ "'")) }}
 {%- endmacro %}
 
 {#-

@@ -1,5 +1,6 @@
 -- Landing tables. One insert of a batch is one block in one ClickHouse partition: the day of the record's Kafka timestamp, a function of the
 -- record. The window makes a repeated token count once; it must be on every view's target too.
+-- Bounded: each row goes after ${landing_days} days (src/weir/contracts/retention.py); what is worth keeping is in dbt's keyed tables by then.
 CREATE TABLE IF NOT EXISTS landing.user_events
 (
     topic LowCardinality(String),
@@ -23,7 +24,8 @@ CREATE TABLE IF NOT EXISTS landing.user_events
 ENGINE = MergeTree
 PARTITION BY toDate(produced_at)
 ORDER BY (topic, partition, offset)
-SETTINGS non_replicated_deduplication_window = 10000;
+TTL toDateTime(produced_at) + INTERVAL ${landing_days} DAY
+SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1;
 
 CREATE TABLE IF NOT EXISTS landing.cdc_changes
 (
@@ -49,7 +51,8 @@ CREATE TABLE IF NOT EXISTS landing.cdc_changes
 ENGINE = MergeTree
 PARTITION BY toDate(produced_at)
 ORDER BY (topic, partition, offset)
-SETTINGS non_replicated_deduplication_window = 10000;
+TTL toDateTime(produced_at) + INTERVAL ${landing_days} DAY
+SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1;
 
 CREATE TABLE IF NOT EXISTS landing.catalogue_items
 (
@@ -73,7 +76,8 @@ CREATE TABLE IF NOT EXISTS landing.catalogue_items
 ENGINE = MergeTree
 PARTITION BY toDate(produced_at)
 ORDER BY (topic, partition, offset)
-SETTINGS non_replicated_deduplication_window = 10000;
+TTL toDateTime(produced_at) + INTERVAL ${landing_days} DAY
+SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1;
 
 CREATE TABLE IF NOT EXISTS landing.user_profile_exports
 (
@@ -86,10 +90,12 @@ CREATE TABLE IF NOT EXISTS landing.user_profile_exports
     zip_code String,
     country String,
     preferred_genre String,
-    version UInt64 COMMENT 'as_of in ms: below every CDC version, so a CDC change wins'
+    version UInt64 COMMENT 'as_of in ms: below every CDC version, so a CDC change wins',
+    loaded_at DateTime('UTC') DEFAULT now('UTC') COMMENT 'for the TTL alone, since an export may be as of long ago; no view reads it'
 )
 ENGINE = MergeTree
 ORDER BY (export_id, user_id)
+TTL loaded_at + INTERVAL ${landing_days} DAY
 SETTINGS non_replicated_deduplication_window = 10000;
 
 CREATE TABLE IF NOT EXISTS landing.quarantine
@@ -106,7 +112,8 @@ CREATE TABLE IF NOT EXISTS landing.quarantine
 ENGINE = MergeTree
 PARTITION BY toDate(produced_at)
 ORDER BY (topic, partition, offset)
-SETTINGS non_replicated_deduplication_window = 10000;
+TTL toDateTime(produced_at) + INTERVAL ${quarantine_days} DAY
+SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1;
 
 CREATE TABLE IF NOT EXISTS landing.ingest_ledger
 (
@@ -121,4 +128,5 @@ CREATE TABLE IF NOT EXISTS landing.ingest_ledger
 )
 ENGINE = MergeTree
 ORDER BY (topic, partition, last_offset)
+TTL toDateTime(max_produced_at) + INTERVAL ${landing_days} DAY
 SETTINGS non_replicated_deduplication_window = 10000;

@@ -15,4 +15,5 @@ CREATE TABLE IF NOT EXISTS landing.quarantine_actions
 )
 ENGINE = MergeTree
 ORDER BY (topic, partition, offset, at)
+TTL toDateTime(at) + INTERVAL ${quarantine_days} DAY
 SETTINGS non_replicated_deduplication_window = 10000;

@@ -1,4 +1,4 @@
--- The contrib ClickHouse exporter's standard tables, kept for three days.
+-- The contrib ClickHouse exporter's standard tables, kept for ${telemetry_days} days (src/weir/contracts/retention.py).
 CREATE TABLE IF NOT EXISTS otel.otel_traces
 (
     Timestamp DateTime64(9),
@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS otel.otel_traces
 ENGINE = MergeTree
 PARTITION BY toDate(Timestamp)
 ORDER BY (ServiceName, SpanName, toDateTime(Timestamp))
-TTL toDateTime(Timestamp) + INTERVAL 3 DAY
+TTL toDateTime(Timestamp) + INTERVAL ${telemetry_days} DAY
 SETTINGS ttl_only_drop_parts = 1;
 
 CREATE TABLE IF NOT EXISTS otel.otel_logs
@@ -50,5 +50,5 @@ CREATE TABLE IF NOT EXISTS otel.otel_logs
 ENGINE = MergeTree
 PARTITION BY toDate(TimestampTime)
 ORDER BY (ServiceName, TimestampTime, Timestamp)
-TTL TimestampTime + INTERVAL 3 DAY
+TTL TimestampTime + INTERVAL ${telemetry_days} DAY
 SETTINGS ttl_only_drop_parts = 1;

@@ -1,4 +1,4 @@
--- Metrics, in the contrib exporter's columns, kept for three days.
+-- Metrics, in the contrib exporter's columns, kept for ${telemetry_days} days (src/weir/contracts/retention.py).
 CREATE TABLE IF NOT EXISTS otel.otel_metrics_gauge
 (
     ResourceAttributes Map(LowCardinality(String), String),
@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS otel.otel_metrics_gauge
 ENGINE = MergeTree
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, Attributes, toUnixTimestamp64Nano(TimeUnix))
-TTL toDateTime(TimeUnix) + INTERVAL 3 DAY
+TTL toDateTime(TimeUnix) + INTERVAL ${telemetry_days} DAY
 SETTINGS ttl_only_drop_parts = 1;
 
 CREATE TABLE IF NOT EXISTS otel.otel_metrics_sum
@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS otel.otel_metrics_sum
 ENGINE = MergeTree
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, Attributes, toUnixTimestamp64Nano(TimeUnix))
-TTL toDateTime(TimeUnix) + INTERVAL 3 DAY
+TTL toDateTime(TimeUnix) + INTERVAL ${telemetry_days} DAY
 SETTINGS ttl_only_drop_parts = 1;
 
 CREATE TABLE IF NOT EXISTS otel.otel_metrics_histogram
@@ -82,5 +82,5 @@ CREATE TABLE IF NOT EXISTS otel.otel_metrics_histogram
 ENGINE = MergeTree
 PARTITION BY toDate(TimeUnix)
 ORDER BY (ServiceName, MetricName, Attributes, toUnixTimestamp64Nano(TimeUnix))
-TTL toDateTime(TimeUnix) + INTERVAL 3 DAY
+TTL toDateTime(TimeUnix) + INTERVAL ${telemetry_days} DAY
 SETTINGS ttl_only_drop_parts = 1;

@@ -15,10 +15,12 @@ WEIGHT = {"view": 1, "click": 2, "rate": 4}
 
 @dataclass
 class Sent:
-    """All that was sent. `events`: by event id, so that what is sent twice counts once; `changes`: by table, (version, key, row or None, changed_at)."""
+    """All that was sent. `events`: by event id, so that what is sent twice counts once; `changes`: by table, (place in the commit order, key, row
+    or None, changed_at); `truncates`: by table, (place, committed at)."""
 
     events: dict = field(default_factory=dict)
     changes: dict = field(default_factory=lambda: {"users": [], "items": []})
+    truncates: dict = field(default_factory=lambda: {"users": [], "items": []})
     bulk: list = field(default_factory=list)
     catalogue: list = field(default_factory=list)
 
@@ -33,18 +35,23 @@ def _by(rows, *keys):
     return out
 
 
-def _newest(rows):
-    """Return {key: (row, changed_at)} of the highest version of each key; a deleted one is not there."""
+CDC, BULK = 1, 0
+
+
+def _newest(rows, truncates):
+    """Return {key: (row, changed_at)} of the newest of each key, any change before any bulk row; what was deleted or truncated is not there."""
+    place, committed = max(truncates, default=(0, 0))
     best = {}
     for version, key, row, at in rows:
         if key not in best or version > best[key][0]:
             best[key] = (version, row, at)
-    return {key: (row, at) for key, (_, row, at) in best.items() if row is not None}
+    after = {CDC: place, BULK: committed}
+    return {key: (row, at) for key, ((kind, n), row, at) in best.items() if row is not None and n > after[kind]}
 
 
 def user_profile(sent):
-    rows = [(0, r["as_of"], r["user_id"], r, r["as_of"]) for r in sent.bulk] + [(1, *c) for c in sent.changes["users"]]
-    found = _newest([((kind, version), key, row, at) for kind, version, key, row, at in rows])
+    rows = [((BULK, r["as_of"]), r["user_id"], r, r["as_of"]) for r in sent.bulk]
+    found = _newest(rows + [((CDC, place), key, row, at) for place, key, row, at in sent.changes["users"]], sent.truncates["users"])
     columns = ("age", "gender", "occupation", "country")
     return {k: {c: r[c] for c in columns} | {"preferred_genre": r["preferred_genre"] or "", "event_timestamp": at} for k, (r, at) in found.items()}
 
@@ -54,7 +61,8 @@ def item_catalogue(sent):
     for entry in sent.catalogue:  # offsets rise, so the last one sent is the newest
         known[entry["item_id"]] = entry
     out = {}
-    for key, (row, at) in _newest(sent.changes["items"]).items():
+    changes = [((CDC, place), key, row, at) for place, key, row, at in sent.changes["items"]]
+    for key, (row, at) in _newest(changes, sent.truncates["items"]).items():
         entry = known.get(key, {"genres": [], "release_year": 0, "updated_at": 0})
         out[key] = {
             "title": row["title"], "genres": entry["genres"] or row["genres"], "release_year": entry["release_year"] or row["release_year"] or 0,

@@ -1,7 +1,7 @@
 {{ config(
     materialized='materialized_view',
     engine='ReplacingMergeTree()',
-    order_by='minute, item_id, event_id',
+    order_by=key_of('int_item_events'),
     partition_by='toDate(minute)',
     ttl='toDateTime(minute) + INTERVAL 2 DAY',
     settings={'non_replicated_deduplication_window': '10000', 'ttl_only_drop_parts': '1'},

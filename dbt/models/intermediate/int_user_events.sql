@@ -1,7 +1,7 @@
 {{ config(
     materialized='materialized_view',
     engine='ReplacingMergeTree()',
-    order_by='user_id, occurred_at, event_id',
+    order_by=key_of('int_user_events'),
     partition_by='toYYYYMM(occurred_at)',
     settings={'non_replicated_deduplication_window': '10000'},
     catchup=false,

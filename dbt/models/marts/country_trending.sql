@@ -6,8 +6,8 @@ WITH scored AS (
         item_id,
         sum({{ event_weight('event_type') }} * {{ decay('occurred_at') }}) AS score,
         max(occurred_at) AS newest
-    FROM {{ final(ref('int_item_events')) }}
-    WHERE minute >= toStartOfMinute({{ moment() }} - INTERVAL 1 HOUR) AND occurred_at > {{ moment() }} - INTERVAL 1 HOUR
+    FROM {{ current(ref('int_item_events')) }}
+    WHERE {{ in_the_last_hour() }}
     GROUP BY place, item_id
 )
 SELECT

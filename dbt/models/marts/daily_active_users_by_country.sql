@@ -1,8 +1,8 @@
-{{ config(materialized='table', order_by='day, country', settings={'non_replicated_deduplication_window': '0'}) }}
+{{ config(materialized='view') }}
 
 SELECT
-    toDate(occurred_at) AS day,
-    CAST(country, 'String') AS country,
-    toInt64(uniqExact(user_id)) AS users
-FROM {{ final(ref('int_user_events')) }}
+    day,
+    country,
+    toInt64(groupBitmapMerge(users)) AS users
+FROM {{ ref('int_active_users') }}
 GROUP BY day, country

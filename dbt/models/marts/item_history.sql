@@ -7,5 +7,5 @@ SELECT
     ifNull(toFloat64(avg(rating)), 0.) AS rating_avg,
     ifNull(toFloat64(quantileExactInclusive(0.5)(rating)), 0.) AS rating_median,
     max(occurred_at) AS event_timestamp
-FROM {{ final(ref('int_user_events')) }}
+FROM {{ current(ref('int_user_events')) }}
 GROUP BY item_id

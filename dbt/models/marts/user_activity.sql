@@ -2,7 +2,7 @@
 
 WITH last_events AS (
     SELECT user_id, occurred_at, event_id, item_id, event_type, session_id, produced_at
-    FROM {{ final(ref('int_user_events')) }}
+    FROM {{ current(ref('int_user_events')) }}
     ORDER BY user_id, occurred_at DESC, event_id DESC
     LIMIT 100 BY user_id
 )

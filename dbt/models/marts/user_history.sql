@@ -9,5 +9,5 @@ SELECT
     ifNull(toFloat64(quantileExactInclusive(0.5)(rating)), 0.) AS rating_median,
     toUnixTimestamp64Milli(max(occurred_at)) AS last_interaction_at_ms,
     max(occurred_at) AS event_timestamp
-FROM {{ final(ref('int_user_events')) }}
+FROM {{ current(ref('int_user_events')) }}
 GROUP BY user_id

@@ -7,5 +7,5 @@ SELECT
     ifNull(toFloat64(avg(rating)), 0.) AS rating_avg,
     toFloat64(sum({{ event_weight('event_type') }})) AS weight,
     max(occurred_at) AS last_at
-FROM {{ final(ref('int_user_events')) }}
+FROM {{ current(ref('int_user_events')) }}
 GROUP BY user_id, item_id

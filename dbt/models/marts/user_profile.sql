@@ -8,4 +8,4 @@ SELECT
     country,
     preferred_genre,
     changed_at AS event_timestamp
-FROM {{ final(ref('stg_users')) }}
+FROM {{ ref('int_users') }}

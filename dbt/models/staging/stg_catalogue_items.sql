@@ -1,7 +1,7 @@
 {{ config(
     materialized='materialized_view',
     engine='ReplacingMergeTree(version)',
-    order_by='item_id',
+    order_by=key_of('stg_catalogue_items'),
     settings={'non_replicated_deduplication_window': '10000'},
     catchup=false,
     post_hook="{{ catch_up('item_id', version='version') }}",

@@ -1,8 +1,9 @@
 {{ config(
     materialized='materialized_view',
     engine='ReplacingMergeTree(version, is_deleted)',
-    order_by='user_id',
+    order_by=key_of('stg_users'),
     settings={'non_replicated_deduplication_window': '10000'},
+    on_schema_change='append_new_columns',
     catchup=false,
     post_hook="{{ catch_up('user_id', version='version') }}",
 ) }}
@@ -19,7 +20,9 @@ SELECT
     ifNull(JSONExtract(doc, 'preferred_genre', 'Nullable(String)'), '') AS preferred_genre,
     coalesce(source_at, produced_at) AS changed_at,
     version,
-    is_deleted
+    is_deleted,
+    source_lsn,
+    produced_at
 FROM {{ source('landing', 'cdc_changes') }}
 WHERE topic = 'shop.public.users' AND op IN ('c', 'u', 'd', 'r') AND reject_reason = ''
 -- cdc:end
@@ -36,6 +39,8 @@ SELECT
     preferred_genre,
     as_of AS changed_at,
     version,
-    toUInt8(0) AS is_deleted
+    toUInt8(0) AS is_deleted,
+    CAST(NULL AS Nullable(UInt64)) AS source_lsn,
+    as_of AS produced_at
 FROM {{ source('landing', 'user_profile_exports') }}
 -- bulk:end

@@ -25,13 +25,14 @@ class CdcTable:
     source: str
     topic: str
     staging: str
+    standing: str  # a view of its rows as they stand: neither deleted nor truncated
 
 
 CDC_TABLES: Final = {
     t.name: t
     for t in (
-        CdcTable("users", "public.users", names.TOPIC_CDC_USERS, names.STAGED_USERS),
-        CdcTable("items", "public.items", names.TOPIC_CDC_ITEMS, names.STAGED_ITEMS),
+        CdcTable("users", "public.users", names.TOPIC_CDC_USERS, names.STAGED_USERS, names.STANDING_USERS),
+        CdcTable("items", "public.items", names.TOPIC_CDC_ITEMS, names.STAGED_ITEMS, names.STANDING_ITEMS),
     )
 }
 

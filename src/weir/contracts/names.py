@@ -38,6 +38,9 @@ LEDGER: Final = "landing.ingest_ledger"
 # Keyed copies of the source's tables, made by dbt: a deleted row stays, with is_deleted = 1 at its newest version.
 STAGED_USERS: Final = "staging.stg_users"
 STAGED_ITEMS: Final = "staging.stg_items"
+# Their rows as they stand, without what was deleted or truncated
+STANDING_USERS: Final = "staging.int_users"
+STANDING_ITEMS: Final = "staging.int_items"
 
 # Databases that dbt-clickhouse needs to be Atomic (refreshable views do not work in the engine's `default`).
 DATABASES: Final = (DB_LANDING, DB_STAGING, DB_MARTS, DB_OTEL, DB_OPS)

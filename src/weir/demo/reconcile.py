@@ -18,7 +18,7 @@ from weir.simulation.derive import SESSION_PREFIX
 from weir.simulation.journal import ID_SUM_SQL, Journal
 
 _CDC_FLOOR: Final = 1 << names.CDC_VERSION_EPOCH_SHIFT  # versions from here on come by CDC: a row of the bulk load alone does not count
-_STAGED: Final = {t.name: t.staging for t in cdc.CDC_TABLES.values()}
+_STANDING: Final = {t.name: t.standing for t in cdc.CDC_TABLES.values()}
 _WAIT_S: Final = 90.0
 _READ_S: Final = 60.0
 
@@ -87,15 +87,15 @@ def source_rows(dsn: str) -> dict[str, int]:
     import psycopg
 
     with psycopg.connect(dsn, connect_timeout=5) as connection:
-        return {table: int((connection.execute(f"SELECT count(*) FROM public.{table}").fetchone() or (0,))[0]) for table in _STAGED}
+        return {table: int((connection.execute(f"SELECT count(*) FROM public.{table}").fetchone() or (0,))[0]) for table in _STANDING}
 
 
 def count(endpoints: Endpoints, client: ClickHouse, events: TopicRecords, *, staged: bool = True) -> Counts:
     """Count everything once; without `staged`, events only (before dbt has made the staging tables)."""
     source = source_rows(endpoints.postgres_dsn) if staged else {}
     sink = {
-        table: int(client.execute(f"SELECT count() FROM {name} FINAL WHERE version >= {_CDC_FLOOR}"))
-        for table, name in _STAGED.items() if staged
+        table: int(client.execute(f"SELECT count() FROM {name} WHERE version >= {_CDC_FLOOR}"))
+        for table, name in _STANDING.items() if staged
     }
     row = client.execute(
         f"SELECT countIf(reject_reason = ''), dateDiff('millisecond', max(produced_at), now64(3)) FROM {names.LANDING_EVENTS}"

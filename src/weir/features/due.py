@@ -30,6 +30,7 @@ class Changes:
     cdc_items: frozenset[int] = frozenset()
     whole_users: frozenset[int] = frozenset()
     whole_items: frozenset[int] = frozenset()
+    truncated: frozenset[str] = frozenset()  # 'users', 'items': every key of theirs is due, and none is named
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in self.__slots__)
@@ -106,6 +107,17 @@ def due(changes: Changes) -> dict[str, tuple[FeatureViewContract, frozenset[Key]
         if keys:
             found[view.name] = (view, keys)
     return found
+
+
+def emptied(changes: Changes) -> list[FeatureViewContract]:
+    """Return the views of which every key is due: those of a truncated table's entity."""
+    entities = {{"users": "user_id", "items": "item_id"}[table] for table in changes.truncated}
+    return [view for view in FEATURE_VIEWS if view.entity in entities]
+
+
+def table_of(topic: str) -> str | None:
+    """Return the shop's table of a CDC topic, or None."""
+    return {names.TOPIC_CDC_USERS: "users", names.TOPIC_CDC_ITEMS: "items"}.get(topic)
 
 
 def user_of(topic: str, key_json: str) -> tuple[str, int] | None:

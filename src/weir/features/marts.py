@@ -23,7 +23,10 @@ from weir.features.store import Row
 
 TIMEOUT_S: Final = 30
 _HINT: Final = "./weir logs clickhouse shows why"
-_SOURCE: Final = {"user_id": ("users", names.STAGED_USERS), "item_id": ("items", names.STAGED_ITEMS)}
+_SOURCE: Final = {
+    "user_id": ("users", names.STAGED_USERS, names.STANDING_USERS),
+    "item_id": ("items", names.STAGED_ITEMS, names.STANDING_ITEMS),
+}
 
 
 def failure(error: Exception) -> WeirError:
@@ -38,16 +41,17 @@ def failure(error: Exception) -> WeirError:
 
 
 def statement(view: FeatureViewContract, keys: Sequence[Key] | None) -> str:
-    """Return the SELECT of a view's rows for `keys` (all when None), without those of deleted entities. Pure.
+    """Return the SELECT of a view's rows for `keys` (all when None), without those of deleted or truncated entities. Pure.
 
     A mart that the source's own changes trigger is made of the keyed copy and has no deleted row; the others are made of events.
     """
     chosen = "" if keys is None else f"{view.entity} IN ({', '.join(literal(k) for k in keys)})"
     conditions = [chosen] if chosen else []
-    trigger, staged = _SOURCE.get(view.entity, ("", ""))
+    trigger, staged, standing = _SOURCE.get(view.entity, ("", "", ""))
     if staged and trigger not in view.triggers:
-        where = f" WHERE {chosen}" if chosen else ""
-        conditions.append(f"{view.entity} NOT IN (SELECT {view.entity} FROM {staged}{where} GROUP BY {view.entity} HAVING argMax(is_deleted, version) = 1)")
+        where, also = (f" WHERE {chosen}", f"{chosen} AND ") if chosen else ("", "")
+        stands = f"SELECT {view.entity} FROM {standing}{where}"
+        conditions.append(f"{view.entity} NOT IN (SELECT {view.entity} FROM {staged} WHERE {also}{view.entity} NOT IN ({stands}))")
     columns = ", ".join((view.entity, "event_timestamp", *(name for name, _ in view.features)))
     tail = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return f"SELECT {columns} FROM {names.DB_MARTS}.{view.mart}{tail}"

@@ -14,7 +14,7 @@ from typing import Any
 
 from weir.contracts import names
 from weir.contracts.features import FEATURE_VIEWS, FeatureViewContract
-from weir.features.due import Changes, Exports, Key, Watermark, due, look_back_s, user_of
+from weir.features.due import Changes, Exports, Key, Watermark, due, emptied, look_back_s, table_of, user_of
 from weir.features.marts import Marts
 from weir.features.store import OnlineStore
 from weir.telemetry import Telemetry
@@ -64,6 +64,7 @@ def changed(events: Sequence[Sequence[Any]], changes: Sequence[Sequence[Any]], i
         frozenset(u for r in events for u in r[3] if u), frozenset(i for r in events for i in r[4] if i), frozenset(str(c) for r in events for c in r[5] if c),
         of("users", (key for key, _ in keyed)), of("items", (key for key, _ in keyed)) | frozenset(i for r in items for i in r[3] if i),
         of("users", made_or_gone), of("items", made_or_gone),
+        frozenset(table for r in changes if r[5] == "t" and (table := table_of(r[0]))),
     )
 
 
@@ -113,12 +114,10 @@ class Materializer:
         changes, watermark, traces, produced, committed = self.look()
         written = 0
         # A landing part is visible before the views behind it are: keys are read once more a tick later, when they are.
-        for view, keys in due(self._again).values():
-            written += self.refresh(view, sorted(keys, key=str))
+        written += self._bring(self._again)
         if changes:
             with self._telemetry.span("weir.features.materialize", parent=traces[0] if traces else "", links=traces[1:]):
-                for view, keys in due(changes).values():
-                    written += self.refresh(view, sorted(keys, key=str))
+                written += self._bring(changes)
             now = time.time() * 1000
             self.freshness.event_latency_ms.extend(now - t for t in produced)
             self.freshness.cdc_latency_ms.extend(now - t for t in committed)
@@ -142,6 +141,14 @@ class Materializer:
         written = sum(self.refresh(v) for v in FEATURE_VIEWS if "users" in v.triggers)
         self._store.set_watermark("profile_exports", str(rows))
         self._exports.done = rows
+        return written
+
+    def _bring(self, changes: Changes) -> int:
+        written = 0
+        for view in emptied(changes):
+            written += self.refresh(view)
+        for view, keys in due(changes).values():
+            written += self.refresh(view, sorted(keys, key=str))
         return written
 
     def refresh(self, view: FeatureViewContract, keys: Sequence[Key] | None = None) -> int:

@@ -18,12 +18,15 @@ import httpx
 
 from weir.contracts import cdc, names
 from weir.contracts.features import FEATURE_VIEWS
+from weir.contracts.retention import KAFKA_MAX_DAYS
 
 log = logging.getLogger("weir.quality")
 TIMEOUT_S: Final = 4.0
 
-# Shop table: (keyed staging table, Debezium topic)
-CDC_TABLES: Final[Mapping[str, tuple[str, str]]] = {t.name: (t.staging, t.topic) for t in cdc.CDC_TABLES.values()}
+# Shop table: (view of its rows as they stand, Debezium topic)
+CDC_TABLES: Final[Mapping[str, tuple[str, str]]] = {t.name: (t.standing, t.topic) for t in cdc.CDC_TABLES.values()}
+# Landing tables and ledger lose old rows at moments of their own: only what both must still have is compared. A batch lies within a day.
+HELD: Final = f">= toStartOfDay(now('UTC') - INTERVAL {KAFKA_MAX_DAYS} DAY)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ def newest_feature(told: Mapping[str, Any]) -> int | None:
 
 def _landed(url: str, offsets: Mapping[tuple[str, int], Offsets] | None) -> dict[tuple[str, int], Landed] | None:
     found: dict[tuple[str, int], Landed] = {}
-    below = f"offset < {bound(offsets)}"
+    below = f"offset < {bound(offsets)} AND produced_at {HELD}"
     for table in names.LANDINGS:
         rows = query(
             url,
@@ -139,9 +142,9 @@ def clickhouse(url: str, offsets: Mapping[tuple[str, int], Offsets] | None) -> C
     }
     with ThreadPoolExecutor(max_workers=4) as pool:
         landed = pool.submit(_landed, url, offsets)
-        ledger = pool.submit(query, url, f"SELECT topic, partition, sumIf(rows, last_offset < {bound(offsets)}) AS n FROM {names.LEDGER} GROUP BY topic, partition")
+        ledger = pool.submit(query, url, f"SELECT topic, partition, sumIf(rows, last_offset < {bound(offsets)} AND max_produced_at {HELD}) AS n FROM {names.LEDGER} GROUP BY topic, partition")
         quarantine = pool.submit(query, url, f"SELECT reject_reason, count() AS n FROM {names.QUARANTINE} GROUP BY reject_reason ORDER BY n DESC")
-        staging = {t: pool.submit(_one, url, f"SELECT count() AS n FROM {s} FINAL WHERE is_deleted = 0") for t, (s, _) in CDC_TABLES.items()}
+        staging = {t: pool.submit(_one, url, f"SELECT count() AS n FROM {s}") for t, (s, _) in CDC_TABLES.items()}
         fed = pool.submit(_one, url, f"SELECT count() AS n FROM {names.DB_STAGING}.int_user_events")
         times = {name: pool.submit(_one, url, sql) for name, sql in newest.items()}
         booked, rejected = ledger.result(), quarantine.result()

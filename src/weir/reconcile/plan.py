@@ -49,7 +49,7 @@ class TablePlan:
         word = "NOT " if without else ""
         return (
             f"FROM {self.table.source} WHERE {word}(({key[0]}) = ANY({KEYS}::text[]))",
-            f"FROM {self.table.staging} FINAL WHERE version >= {BULK_BELOW} AND ({key[1]}) {word}IN ({KEYS})",
+            f"FROM {self.table.standing} WHERE version >= {BULK_BELOW} AND ({key[1]}) {word}IN ({KEYS})",
         )
 
     def buckets(self, bits: int, inside: Sequence[int] | None = None) -> tuple[str, str]:

@@ -62,7 +62,7 @@ class Comparer:
     def _changed(self, since: dict[int, int], snapshot: Snapshot) -> frozenset[Key]:
         found = self._sink.changed(self.plan, since, snapshot.visible)
         if found is None:
-            raise Undecided(f"too many keys of {self.plan.table.name} change for a comparison", hint="run it at a quieter time")
+            raise Undecided(f"too many keys of {self.plan.table.name} change for a comparison, or it is being truncated", hint="run it at a quieter time")
         return frozenset(found)
 
     def whole(self) -> Comparison:

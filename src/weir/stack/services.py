@@ -55,6 +55,7 @@ def environment(settings: StackSettings) -> dict[str, str]:
     return {
         **settings.endpoints.environment(),
         **NO_PHONE_HOME,
+        **settings.retention.environment(),
         "WEIR_HOME": str(settings.home),
         "WEIR_ROOT": str(settings.root),
         "WEIR_DATASET_DIR": str(settings.dataset_dir),

@@ -9,11 +9,12 @@ import errno
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from weir.contracts.endpoints import DEFAULT_PORT_BASE, PORT_OFFSETS, Endpoints
+from weir.contracts.retention import Retention
 from weir.errors import DiskFull, SettingsError, UnknownName
 
 LOWEST_PORT = 1024  # below it only root may listen
@@ -46,6 +47,7 @@ class StackSettings:
     endpoints: Endpoints
     external: frozenset[str]
     dataset_dir: Path
+    retention: Retention = field(default_factory=Retention)
 
 
 def _port_base(environment: Mapping[str, str]) -> int:
@@ -130,4 +132,4 @@ def load(environment: Mapping[str, str] | None = None) -> StackSettings:
     endpoints = replace(Endpoints.local(base, _password(home)), **external)
     assert {f.name for f in fields(Endpoints)} >= set(EXTERNAL)  # noqa: S101 - the table above names real endpoints
     dataset = Path(env.get("WEIR_DATASET_DIR") or home / "dataset")
-    return StackSettings(home, root, base, endpoints, frozenset(EXTERNAL[k] for k in external), dataset)
+    return StackSettings(home, root, base, endpoints, frozenset(EXTERNAL[k] for k in external), dataset, Retention.from_environment(env))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ import httpx
 
 from weir.contracts import names
 from weir.contracts.clickhouse import statements
+from weir.contracts.retention import Retention, bounded
 from weir.errors import Terminal, Unavailable, WeirError
 from weir.telemetry.convert import TABLES, UNSUPPORTED, Tabled
 
@@ -53,10 +55,17 @@ class ClickHouseSink:
         )
 
     def prepare(self) -> None:
-        """Create the database and the tables."""
+        """Create the database and the tables, and bring each table's TTL to what the environment says."""
+        days = Retention.from_environment(os.environ)
         self._post({}, f"CREATE DATABASE IF NOT EXISTS {names.DB_OTEL} ENGINE = Atomic".encode())
-        for statement in statements(DDL):
+        for statement in map(days.written_into, statements(DDL)):
             self._post({}, statement.encode())
+            self._bound(statement)
+
+    def _bound(self, statement: str) -> None:
+        wanted = bounded(statement)
+        if wanted is not None and wanted[2] not in self._post({}, f"SHOW CREATE TABLE {wanted[0]}".encode()):
+            self._post({}, f"ALTER TABLE {wanted[0]} MODIFY TTL {wanted[1]}".encode())
 
     def insert(self, table: str, rows: Sequence[dict[str, Any]]) -> None:
         """Insert one block of JSONEachRow."""
@@ -64,13 +73,13 @@ class ClickHouseSink:
         query = f"INSERT INTO {names.DB_OTEL}.{table} FORMAT JSONEachRow"
         self._post({"query": query, "session_timezone": "UTC", "input_format_skip_unknown_fields": "1"}, body)
 
-    def _post(self, parameters: dict[str, str], body: bytes) -> None:
+    def _post(self, parameters: dict[str, str], body: bytes) -> str:
         try:
             answer = self._client.post("/", params=parameters, content=body)
         except httpx.HTTPError as error:
             raise Unavailable(f"ClickHouse does not answer: {error!r}", hint="./weir logs clickhouse shows why") from error
         if answer.is_success:
-            return
+            return answer.text
         if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
             raise Unavailable("ClickHouse is busy")
         raise Terminal(f"ClickHouse refused: {answer.text.strip()[:300]}")

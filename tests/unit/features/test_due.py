@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weir.contracts.features import ALL_COUNTRIES, FEATURE_VIEWS
-from weir.features.due import Changes, Exports, Watermark, due, look_back_s, user_of
+from weir.features.due import Changes, Exports, Watermark, due, emptied, look_back_s, user_of
 from weir.features.materialize import changed
 
 partitions = st.dictionaries(st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 5)), st.integers(0, 1000), max_size=8)
@@ -23,6 +23,13 @@ def test_a_change_in_the_source_makes_just_its_own_views_due():
 
 def test_nothing_changed_makes_nothing_due():
     assert due(Changes()) == {}
+
+
+def test_a_truncate_makes_all_keys_of_its_own_views_due_though_it_names_none():
+    assert [v.name for v in emptied(Changes(truncated=frozenset({"users"})))] == [v.name for v in FEATURE_VIEWS if v.entity == "user_id"]
+    assert [v.name for v in emptied(Changes(truncated=frozenset({"items"})))] == [v.name for v in FEATURE_VIEWS if v.entity == "item_id"]
+    assert Changes(truncated=frozenset({"items"}))
+    assert emptied(Changes(cdc_users=frozenset({1}))) == []
 
 
 def test_batch_views_are_due_on_no_change():

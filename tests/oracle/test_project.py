@@ -1,0 +1,119 @@
+"""dbt's project as the analytics engineer meets it: on an empty platform, its unit tests, its docs without a network, its freshness; and that tables are bounded."""
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.oracle import engine
+
+from weir.contracts import names
+from weir.contracts.retention import Retention
+from weir.ingest import schema
+from weir.ingest.clickhouse import ClickHouse
+from weir.telemetry.store import ClickHouseSink
+from weir.transform import build
+
+PORT = engine.free_port()
+DAY_S = 86_400
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    with engine.running(tmp_path_factory.mktemp("clickhouse"), PORT) as found:
+        schema.apply(found, Retention())
+        yield found
+
+
+@pytest.fixture(scope="module")
+def client(url):
+    found = ClickHouse(url)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def built(url, tmp_path_factory):
+    """The whole project, unit tests included, on landing tables without a row."""
+    home = tmp_path_factory.mktemp("home")
+    return home, build.build(engine.environment(home, PORT))
+
+
+def _dbt(home, *arguments):
+    environment = build.environment(engine.environment(home, PORT))
+    done = subprocess.run([str(Path(sys.executable).parent / "dbt"), *arguments], env=environment, capture_output=True, text=True, check=False, timeout=120, cwd=engine.ROOT)
+    return done, Path(environment["DBT_TARGET_PATH"])
+
+
+def test_every_unit_test_passes(built):
+    ran = [n for n in built[1].nodes if n.unique_id.startswith("unit_test.")]
+    assert len(ran) >= 25
+    assert [n.unique_id for n in ran if n.status != "pass"] == []
+
+
+def test_nothing_comes_of_nothing(built, client):
+    """The empty input of every mart; a unit test cannot say it, as the adapter cannot read an answer without rows."""
+    marts = client.execute("SELECT name FROM system.tables WHERE database = 'marts'").split()
+    assert set(marts) == {p.stem for p in (engine.ROOT / "dbt" / "models" / "marts").glob("*.sql")}
+    assert {m: client.execute(f"SELECT count() FROM marts.{m}") for m in marts} == dict.fromkeys(marts, "0\n")
+
+
+def test_the_docs_are_made_without_a_network_and_describe_every_column_there_is(built):
+    done, target = _dbt(built[0], "docs", "generate", "--static")
+    assert done.returncode == 0, done.stdout
+    assert (target / "static_index.html").stat().st_size > 1_000_000
+    catalog, manifest = (json.loads((target / f"{name}.json").read_text())["nodes"] for name in ("catalog", "manifest"))
+    models = {k: n for k, n in manifest.items() if n["resource_type"] == "model"}
+    assert [k for k, n in models.items() if not n["description"].strip() or k not in catalog] == []
+    missing = [f"{k}.{c}" for k in models for c in catalog[k]["columns"] if not models[k]["columns"].get(c, {}).get("description")]
+    gone = [f"{k}.{c}" for k in models for c in models[k]["columns"] if c not in catalog[k]["columns"]]
+    assert (missing, gone) == ([], [])
+
+
+def test_sqlfluff_finds_nothing_in_the_models(built):
+    environment = build.environment(engine.environment(built[0], PORT))
+    done = subprocess.run([str(Path(sys.executable).parent / "sqlfluff"), "lint", "dbt/models"], env=environment, capture_output=True, text=True, check=False, timeout=240, cwd=engine.ROOT)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_freshness_tells_the_old_from_the_new(built, client):
+    now = int(time.time())
+    for table, age_s in ((names.LANDING_EVENTS, 2 * DAY_S), (names.LANDING_CDC, 2 * DAY_S), (names.LANDING_CATALOGUE, 60)):
+        client.execute(f"INSERT INTO {table} (topic, produced_at, reject_reason) VALUES ('old or new', {now - age_s}, 'malformed')")
+    done, target = _dbt(built[0], "source", "freshness")
+    found = {r["unique_id"].split(".")[-1]: r["status"] for r in json.loads((target / "sources.json").read_text())["results"]}
+    assert found == {"user_events": "error", "cdc_changes": "warn", "catalogue_items": "pass"}
+    assert done.returncode == 1
+
+
+def _growing(client):
+    """Return the tables that keep every row they are given: {name: how ClickHouse describes it}."""
+    text = client.execute("SELECT concat(database, '.', name), engine_full FROM system.tables WHERE engine = 'MergeTree' AND database IN ('landing', 'otel', 'ops', 'staging')")
+    return dict(line.split("\t") for line in text.splitlines())
+
+
+def test_every_table_that_is_not_keyed_loses_its_rows_in_time(built, client, url):
+    ClickHouseSink(url).prepare()
+    tables = _growing(client)
+    assert {names.LANDING_EVENTS, names.LANDING_CDC, names.LEDGER, names.QUARANTINE_ACTIONS, "otel.otel_logs", "otel.otel_metrics_sum"} <= set(tables)
+    assert [t for t, full in tables.items() if " TTL " not in full] == []
+
+
+def test_a_retention_set_anew_is_on_every_table_after_the_next_start(built, client, url, monkeypatch):
+    schema.apply(url, Retention(landing=50, quarantine=40))
+    monkeypatch.setenv("WEIR_RETENTION_TELEMETRY_DAYS", "9")
+    ClickHouseSink(url).prepare()
+    days = {t: int(re.search(r"toIntervalDay\((\d+)\)", full)[1]) for t, full in _growing(client).items()}
+    assert {t: d for t, d in days.items() if t.startswith("otel.")} == dict.fromkeys([t for t in days if t.startswith("otel.")], 9)
+    actions = {names.QUARANTINE, names.QUARANTINE_ACTIONS}
+    assert {t: d for t, d in days.items() if t.startswith("landing.")} == {t: 40 if t in actions else 50 for t in days if t.startswith("landing.")}
+
+
+def test_a_row_past_its_time_goes_and_one_within_it_stays(built, client, url):
+    schema.apply(url, Retention(landing=17, quarantine=17))
+    for offset, days in ((1, 18), (2, 16)):
+        client.execute(f"INSERT INTO {names.LANDING_CATALOGUE} (topic, offset, produced_at, reject_reason) VALUES ('aged', {offset}, {int(time.time()) - days * DAY_S}, 'malformed')")
+    client.execute(f"OPTIMIZE TABLE {names.LANDING_CATALOGUE} FINAL")
+    assert client.execute(f"SELECT offset FROM {names.LANDING_CATALOGUE} WHERE topic = 'aged'") == "2\n"
