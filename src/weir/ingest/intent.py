@@ -1,7 +1,7 @@
 """The intent: what a worker is about to insert, kept in the consumer group's commit metadata.
 
 In: ranges of a batch. Out: text for the metadata, and back. Keep: the token is a function of the intent, so whoever rebuilds the batch inserts it
-under the same token. Format: JSON, `v` 1.
+under the same token. Format: JSON, `v` is CODE_VERSION.
 """
 
 from __future__ import annotations
