@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from pathlib import Path
 from string import Template
 
@@ -39,7 +40,7 @@ def prepare(home: Path, endpoints: Endpoints) -> None:
     _properties(home).write_text(text)
     if (data / "meta.properties").exists():
         return
-    cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    cluster = cluster_id()
     arguments = ("format", "--standalone", "-t", cluster, "-c", str(_properties(home)))
     done = subprocess.run(
         java.argv(home, "kafka", heap_mb=128, quick_start=True, main="kafka.tools.StorageTool", arguments=arguments),
@@ -48,6 +49,14 @@ def prepare(home: Path, endpoints: Endpoints) -> None:
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise ServiceFailed(f"Kafka's storage could not be formatted: {lines[-1] if lines else 'no output'}", service="kafka")
+
+
+def cluster_id(make: Callable[[], uuid.UUID] = uuid.uuid4) -> str:
+    """Return a new cluster id. One that begins with a dash would be taken for an option (1 in 64), so it is drawn again, as Kafka's Uuid.randomUuid does."""
+    while True:
+        text = urlsafe_b64encode(make().bytes).decode().rstrip("=")
+        if not text.startswith("-"):
+            return text
 
 
 def command(home: Path, endpoints: Endpoints) -> Command:
