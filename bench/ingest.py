@@ -14,12 +14,13 @@ import os
 import queue
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,22 +42,25 @@ SETTLE_S = 60.0
 # -- the worker: what `python -m weir.ingest` runs for this table, with the modes of this benchmark
 
 
-def _timed() -> list[float]:
-    """Note when the first fetch that brought a record was called."""
-    from weir.ingest import worker
-
+def _timed(edges: Any) -> tuple[Any, list[float]]:
+    """Return the edges with a log that notes when the first fetch that brought a record was called, and that note."""
     first: list[float] = []
 
-    class Timed(worker.KafkaLog):
-        def fetch(self, limit: int, timeout_s: float) -> list[Any]:
+    def log(group: str, topics: list[str]) -> Any:
+        member = edges.log(group, topics)
+        inner = member.fetch
+
+        def fetch(limit: int, timeout_s: float) -> list[Any]:
             began = time.time()
-            records = super().fetch(limit, timeout_s)
+            records = inner(limit, timeout_s)
             if records and not first:
                 first.append(began)
             return records
 
-    worker.KafkaLog = Timed  # type: ignore[misc]  # (own) the benchmark's clock
-    return first
+        member.fetch = fetch
+        return member
+
+    return replace(edges, log=log), first
 
 
 def _at_least_once() -> None:
@@ -94,15 +98,17 @@ def _at_least_once() -> None:
 def work(profile: str, *, exactly_once: bool) -> None:
     """Run one worker: say ready, wait for a line, tell rows and time until standard input ends."""
     from weir.contracts.endpoints import Endpoints
-    from weir.ingest import worker
+    from weir.ingest import decode, worker
     from weir.telemetry import setup
 
-    first = _timed()
     if not exactly_once:
         _at_least_once()
     e, telemetry = Endpoints.from_environment(), setup("ingest", otlp_url=os.environ["WEIR_OTLP_URL"] if os.environ.get("BENCH_TELEMETRY") == "1" else "")
     decoder, topics = worker.routes()[TABLE]
-    lane = worker.LaneThread(TABLE, decoder, topics, e.kafka_bootstrap, e.clickhouse_url, telemetry)
+    edges, first = _timed(worker.real(e.kafka_bootstrap, e.clickhouse_url))
+    lane = worker.LaneThread(TABLE, decode.DECODERS[decoder], topics, edges, telemetry)
+    decode.warm()
+    worker.calm_collector()
     print("ready", flush=True)
     sys.stdin.readline()
     if profile:
@@ -110,11 +116,11 @@ def work(profile: str, *, exactly_once: bool) -> None:
     lane.start()
     ended = threading.Thread(target=sys.stdin.read, daemon=True)
     ended.start()
-    told = -1
+    told: tuple[int, str] = (-1, "")
     while ended.is_alive():
-        if lane.stats.rows != told:
-            told = lane.stats.rows
-            print(json.dumps({"rows": told, "at": lane.stats.last_batch_at_s, "first": first[0] if first else 0, "batches": lane.stats.batches,
+        if (lane.stats.rows, lane.stats.state) != told:
+            told = (lane.stats.rows, lane.stats.state)
+            print(json.dumps({"rows": told[0], "at": lane.stats.last_batch_at_s, "first": first[0] if first else 0, "batches": lane.stats.batches,
                               "rejoins": lane.stats.rejoins, "state": lane.stats.state}), flush=True)
         time.sleep(0.02)
     lane.ended.set()
@@ -302,6 +308,8 @@ class Bench:
                 pid, document = lines.get(timeout=max(0.1, deadline - time.monotonic()))
             except queue.Empty:
                 raise SystemExit(f"{LIMIT_S:.0f} s were not enough; the workers said {told}") from None
+            if document["state"].startswith(("stopped", "rejoining")):
+                print(f"worker {pid}: {document['state']}", file=sys.stderr)
             told[pid] = document
         return told
 
@@ -377,7 +385,11 @@ def modes(views: Sequence[View], repeats: int, only: str) -> list[Mode]:
     others = [Mode("exactly-once off", exactly_once=False), Mode("telemetry off", telemetry=False), Mode("views off", views=()),
               *(Mode(f"only {v.name}", views=(v.name,)) for v in views)]
     order = [Mode("all"), *(m for other in others for m in (other, Mode("all")))] * repeats
-    return [m for m in order if m.name == only] if only else order
+    if not only:
+        return order
+    wanted = [name.strip() for name in only.split(",")]
+    known = {m.name: m for m in order}
+    return [m for _ in range(repeats) for m in (known[name] for name in wanted)]
 
 
 def pairs(results: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, float]]]:
@@ -425,7 +437,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=3_000_000, help="records to preload (default 3,000,000)")
     parser.add_argument("--workers", type=int, default=2, help="worker processes (default 2)")
     parser.add_argument("--repeats", type=int, default=1, help="how often the order of modes is run (default 1)")
-    parser.add_argument("--only", default="", help="run only the mode of this name")
+    parser.add_argument("--only", default="", help="run these modes in this order, separated by commas: all,views off,all")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--profile", default="", help="write each worker's cProfile data to this path and its pid")
     parser.add_argument("--json", action="store_true", help="kept for likeness: the document is always JSON, on standard output")
@@ -437,6 +449,7 @@ def main() -> None:
         return
     home, env = own_home("bench-ingest", PORT_SHIFT)
     stack = Stack(home, env)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the services are ended too
     try:
         document = measure(stack, given)
     except WeirError as error:

@@ -10,9 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 from weir.contracts.endpoints import Endpoints
-from weir.ingest import schema
-from weir.ingest.decode import DECODERS
-from weir.ingest.worker import LaneThread, real, routes
+from weir.ingest import decode, schema
+from weir.ingest.worker import LaneThread, calm_collector, real, routes
 from weir.telemetry import setup
 
 
@@ -44,8 +43,10 @@ def main() -> None:
     endpoints = Endpoints.from_environment()
     telemetry = setup("ingest")
     schema.apply(endpoints.clickhouse_url)
+    decode.warm()
+    calm_collector()
     lanes = [
-        LaneThread(table, DECODERS[decoder], topics, real(endpoints.kafka_bootstrap, endpoints.clickhouse_url), telemetry)
+        LaneThread(table, decode.DECODERS[decoder], topics, real(endpoints.kafka_bootstrap, endpoints.clickhouse_url), telemetry)
         for table, (decoder, topics) in routes().items()
     ]
     ended = threading.Event()

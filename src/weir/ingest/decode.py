@@ -241,6 +241,11 @@ def catalogue_items(records: Sequence[Record], batch: str) -> pa.Table:
     return pa.table(columns)
 
 
+def warm() -> None:
+    """Decode one record of nothing, so that what the decoder's libraries load at their first use is not loaded with the first batch."""
+    user_events([Record("", 0, 0, 0, None, b"{}", ""), Record("", 0, 1, 0, None, b"{", "")], "")
+
+
 DECODERS: dict[str, Decoder] = {"user_event": user_events, "debezium": debezium, "catalogue_item": catalogue_items}
 
 

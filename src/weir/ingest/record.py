@@ -36,8 +36,9 @@ def reason_of_size(record: Record) -> RejectReason | None:
 def envelope(records: Sequence[Record], batch: str, reasons: Sequence[str]) -> dict[str, pa.Array]:
     """Return the columns that every landing table has, `reasons` being empty for accepted records."""
     count = len(records)
+    topics = {r.topic for r in records}
     return {
-        "topic": pa.array([r.topic for r in records], pa.string()),
+        "topic": pa.repeat(pa.scalar(topics.pop(), pa.string()), count) if len(topics) == 1 else pa.array([r.topic for r in records], pa.string()),
         "partition": pa.array(np.fromiter((r.partition for r in records), np.uint16, count)),
         "offset": pa.array(np.fromiter((r.offset for r in records), np.uint64, count)),
         "batch": pa.repeat(pa.scalar(batch, pa.string()), count),

@@ -1,12 +1,13 @@
 """Reading a block by column gives what reading record by record gives: every accepted value, every reason."""
 import json
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weir.contracts.events import MAX_EVENT_BYTES
-from weir.ingest import decode
+from weir.ingest import decode, intent, lane
 from weir.ingest.record import Record
 
 NOW = 1780000000000
@@ -86,3 +87,30 @@ FIELD = st.one_of(st.none(), st.booleans(), st.integers(-(2**65), 2**65), st.flo
 ), min_size=1, max_size=8))
 def test_any_block_is_read_as_its_records_are(values):
     check(values)
+
+
+def test_a_batch_is_ordered_by_topic_partition_and_offset_however_it_came():
+    places = [("b", 0, 1), ("a", 1, 5), ("a", 0, 9), ("a", 0, 3), ("b", 0, 0), ("a", 1, 4)]
+    for came in (places, places[::-1], sorted(places), [("a", 1, 1), ("a", 0, 2), ("a", 0, 3)], [("a", 0, 3), ("a", 0, 2)], []):
+        found = intent.ordered([Record(t, p, o, NOW, None, b"", "") for t, p, o in came])
+        assert [(r.topic, r.partition, r.offset) for r in found] == sorted(came)
+
+
+@pytest.mark.parametrize("change", [{"offset": 8}, {"timestamp_ms": NOW + 1}, {"value": b"xz"}, {"value": None}, {"partition": 2}, {"topic": "b"}])
+def test_the_token_is_of_everything_that_makes_a_row(change):
+    records = [Record("a", 1, 6, NOW, None, b"x", ""), Record("a", 1, 7, NOW, None, b"y", "")]
+    other = [records[0], msgspec.structs.replace(records[1], **change)]
+    assert intent.of(records).token == intent.of(list(records)).token
+    assert intent.of(records).token != intent.of(other).token
+
+
+def test_values_that_only_join_alike_have_another_token():
+    def token(*values):
+        return intent.of([Record("a", 0, n, NOW, None, v, "") for n, v in enumerate(values)]).token
+
+    assert len({token(b"ab", b"c"), token(b"a", b"bc"), token(b"", b"abc"), token(None, b"abc")}) == 4
+
+
+def test_a_batch_ends_where_kafkas_day_does():
+    records = [Record("a", 0, n, ms, None, b"", "") for n, ms in enumerate([lane.DAY_MS, 2 * lane.DAY_MS - 1, 2 * lane.DAY_MS, lane.DAY_MS])]
+    assert [lane.cut(records, 10), lane.cut(records[:2], 10), lane.cut(records[:2], 1), lane.cut(records[2:], 10)] == [2, 2, 1, 1]
