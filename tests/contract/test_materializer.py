@@ -72,7 +72,7 @@ def unbuilt(stores):
         sql(f"TRUNCATE TABLE landing.{table}")
     for view in FEATURE_VIEWS:
         sql(f"DROP TABLE IF EXISTS marts.{view.mart} SYNC")
-    for table in ("stg_users", "stg_items"):
+    for table in ("int_users", "int_items", "stg_users", "stg_items"):
         sql(f"DROP TABLE IF EXISTS staging.{table} SYNC")
     redis.Redis(port=REDIS_PORT).flushall()
 
@@ -81,6 +81,7 @@ def build():
     for table in ("user", "item"):
         sql(f"CREATE TABLE staging.stg_{table}s ({table}_id Int64, version UInt64, is_deleted UInt8) "
             f"ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY {table}_id")
+        sql(f"CREATE VIEW staging.int_{table}s AS SELECT * FROM staging.stg_{table}s FINAL")
     for view in FEATURE_VIEWS:
         columns = "".join(f", {name} {TYPE[kind]}" for name, kind in view.features)
         key = "String" if view.entity == "country" else "Int64"
