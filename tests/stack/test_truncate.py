@@ -44,7 +44,10 @@ def _served(endpoints):
 
 def test_a_truncated_table_is_empty_everywhere_and_fills_again(running, endpoints, shop):
     source, rows = shop
-    standing = lambda: running.clickhouse("SELECT count() FROM staging.int_users")[0][0]  # noqa: E731
+
+    def standing():
+        return running.clickhouse("SELECT count() FROM staging.int_users")[0][0]
+
     assert standing() == len(rows) > 900
     assert _served(endpoints) > 900
     source.execute("TRUNCATE users CASCADE")

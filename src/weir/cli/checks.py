@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+LONG = {"WEIR_TEST_KILLS": "1000"}  # how often the gateway is killed with an insert in flight; 20 otherwise
 PATHS = ("src", "tests", "dashboards", "feature_repo", "bench")
 
 
@@ -54,7 +55,8 @@ def run(root: Path, *, long: bool, only: str) -> int:
     arguments += [f"tests/{name}" for name in order if (root / "tests" / name).is_dir()]
     if not only or only == "stack":
         os.environ["WEIR_CHROMIUM"] = ensure_browser()
-    code = subprocess.run(arguments, cwd=root, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, check=False).returncode
+    env = {**(LONG if long else {}), **os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    code = subprocess.run(arguments, cwd=root, env=env, check=False).returncode
     if failed:
         sys.stdout.write(f"failed checks: {', '.join(failed)}\n")
     return code or (1 if failed else 0)
