@@ -18,7 +18,7 @@ import numpy as np
 from weir.errors import ContractViolation
 from weir.ingest.record import Record
 
-CODE_VERSION = 2  # of the decoders and the insert's settings: a batch is replayed only by the code that declared it
+CODE_VERSION = 3  # of the decoders and the insert's settings: a batch is replayed only by the code that declared it
 
 
 @dataclass(frozen=True, slots=True, order=True)
