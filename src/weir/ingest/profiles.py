@@ -37,7 +37,7 @@ def _opened(path: Path) -> pq.ParquetFile:
         raise ContractViolation(f"{path.name} is no Parquet file", hint="export the profiles as Parquet") from error
     missing = sorted(set(COLUMNS) - set(file.schema_arrow.names))
     if missing:
-        raise ContractViolation(f"{path.name} lacks the columns {', '.join(missing)}", hint="export them; docs/reference/demo-data.md lists all")
+        raise ContractViolation(f"{path.name} lacks the columns {', '.join(missing)}", hint="export them; landing.user_profile_exports in ingest/ddl lists all")
     return file
 
 
@@ -69,7 +69,7 @@ def check(file: pq.ParquetFile, name: str, now_ms: int) -> None:
         ContractViolation: a null, an id or an as-of time out of range, a column of another type, a broken file; says in which rows.
     """
     row = 0
-    hint = "nothing was loaded; docs/reference/demo-data.md says what an export holds"
+    hint = "nothing was loaded; export it again without"
     try:
         for block in file.iter_batches(ROWS_A_BLOCK, columns=list(COLUMNS)):
             found = next(_faults(block, now_ms), None)
