@@ -24,6 +24,7 @@ from weir.cli.quarantine import quarantine_app
 from weir.cli.reconcile import reconcile
 from weir.cli.simulate import simulate
 from weir.cli.table import table_app
+from weir.contracts import home
 from weir.contracts.path import PATH
 from weir.errors import Terminal, UnknownName, WeirError
 
@@ -187,20 +188,21 @@ def run(context: typer.Context) -> None:
 
 @app.command(epilog="Example: ./weir clean --yes && ./weir demo")
 def clean(*, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
-    """End the stack and delete its data (the environment and the jars are kept)."""
+    """End the stack and delete its data (the environment, the jars, and whatever Weir did not make are kept)."""
     from weir.stack import lifecycle
 
     settings = _settings()
     if not yes:
         if not sys.stdin.isatty():
             raise Terminal(f"nothing is deleted under {settings.home}: there is nobody to ask", hint="./weir clean --yes deletes without asking")
-        typer.confirm(f"Delete all data under {settings.home}?", abort=True)
+        typer.confirm(f"Delete the stack's data under {settings.home}?", abort=True)
     lifecycle.down(settings, _report)
-    for entry in settings.home.iterdir():
-        if entry.name.startswith(("env-", "jars", ".env.lock")):
-            continue
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-    _report("stack", "data deleted")
+    entries = list(settings.home.iterdir())
+    for entry in entries:
+        if home.is_data(entry.name):
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    stays = home.foreign(entries)
+    _report("stack", f"data deleted{'; what Weir did not make stays: ' + ', '.join(stays[:5]) if stays else ''}{' …' if len(stays) > 5 else ''}")  # noqa: PLR2004 - a line's worth
 
 
 @app.command(epilog="Examples: ./weir demo · ./weir demo --json | python3 -m json.tool")

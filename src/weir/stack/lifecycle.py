@@ -252,6 +252,7 @@ def _begin(settings: StackSettings, report: Report) -> float:
     specs = services.build(settings)
     _check_disk(home)
     if "postgres" not in settings.external:
+        postgres.check_user()
         postgres.check_passable(home)
     _check_ports(specs)
     began_s = time.monotonic()

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from weir.cli import outcome
 from weir.cli.app import app
+from weir.contracts import home
 from weir.errors import Terminal, UnknownName
 
 
@@ -77,6 +78,18 @@ def test_clean_deletes_nothing_when_there_is_nobody_to_ask(monkeypatch, tmp_path
     (tmp_path / "kept").touch()
     assert isinstance(CliRunner().invoke(app, ["clean"]).exception, Terminal)
     assert (tmp_path / "kept").exists()
+
+
+def test_clean_deletes_what_weir_made_and_nothing_else(monkeypatch, tmp_path):
+    monkeypatch.setenv("WEIR_HOME", str(tmp_path))
+    for name in (*home.DATA, "jars", "env-0123456789ab", "postgres.set-aside-1700000000", "env-thesis", "photos"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    (tmp_path / "thesis.txt").touch()
+    done = CliRunner().invoke(app, ["clean", "--yes"])
+    assert done.exit_code == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"jars", "env-0123456789ab", "env-thesis", "photos", "thesis.txt"}
+    assert "what Weir did not make stays: env-thesis, photos, thesis.txt" in done.output
 
 
 def _commands(group, name="./weir"):
