@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -129,7 +128,9 @@ def restart(name: str) -> None:
     if spec is None:
         raise UnknownName.of("local service", name, (s.name for s in services.build(settings)))
     control = supervision.Control(settings.home)
+    _report(name, "stopping")
     control.stop(name)
+    _report(name, "starting")
     control.start(name)
     deadline = time.monotonic() + spec.slow_s
     while not probe.ready(spec.probe):
@@ -215,7 +216,7 @@ def demo(
     from weir.demo import story
     from weir.demo.screen import Screen
     from weir.quality import verdict
-    from weir.stack import lifecycle, services
+    from weir.stack import lifecycle, services, watch
 
     settings = _settings()
     os.environ.update(services.environment(settings))  # the story is a client like any other: it finds the receiver by its URL
@@ -230,7 +231,7 @@ def demo(
                 _print_json(result.document())
             elif not leave:
                 e = settings.endpoints
-                screen.print(f"\ndashboard {e.dashboard_url}\napi       {e.api_url}/docs\nclickhouse {e.clickhouse_url}\nCtrl-C ends everything")
+                screen.print(f"\ndashboard {e.dashboard_url}\napi       {e.api_url}/docs\nclickhouse {watch.masked(e.clickhouse_url)} (./weir status --json tells the password)\nCtrl-C ends everything")
                 while True:
                     time.sleep(0.5)  # not a wait without end: a signal that another thread took is seen here
     except KeyboardInterrupt:
@@ -238,8 +239,9 @@ def demo(
         code = 0 if told else outcome.STOPPED
     except WeirError as error:
         outcome.tell(error)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    lifecycle.down(settings, _report)
+    finally:  # also after what nobody foresaw: the demo never leaves a stack behind
+        with lifecycle.undisturbed():
+            lifecycle.down(settings, _report)
     raise typer.Exit(code)
 
 

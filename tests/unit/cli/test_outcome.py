@@ -5,7 +5,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from weir.cli import outcome
+from weir.cli import checks, outcome
 from weir.cli.app import app
 from weir.contracts import home
 from weir.errors import Terminal, UnknownName
@@ -71,6 +71,20 @@ def test_an_unknown_service_gets_the_nearest_name(capsys, monkeypatch, tmp_path)
         assert "Did you mean kafka?" in said
         assert "\n" not in said
     assert "Did you mean" not in str(UnknownName.of("service", "zzz", ["kafka"]))
+
+
+def test_a_folder_of_tests_that_is_none_is_refused_with_the_folders_there_are(capsys):
+    code, said = _run(capsys, "test", "--only", "uint")
+    assert code == 1
+    assert said == "weir: no folder of tests 'uint'. Did you mean unit? There are unit, contract, house, docs, oracle, stack"
+    for other in ("unit/none", "../src", "unit/../../src", "/"):
+        with pytest.raises(UnknownName):
+            checks.chosen(checks.Path(__file__).resolve().parents[3], other)
+
+
+@pytest.mark.parametrize("name", ["unit", "unit/ingest", "stack/"])
+def test_a_folder_of_tests_is_run_alone(name):
+    assert checks.chosen(checks.Path(__file__).resolve().parents[3], name) == [name]
 
 
 def test_clean_deletes_nothing_when_there_is_nobody_to_ask(monkeypatch, tmp_path):
