@@ -46,7 +46,8 @@ def line(done: int, total: int, elapsed_s: float) -> str:
 
 def _produce(bootstrap: str, shares: list[Any], seed: int) -> list[Any]:
     """Produce each share in a process of its own, and tell how far they are together; return their journals."""
-    made, ended = multiprocessing.Array("q", len(shares)), multiprocessing.Event()
+    made: Any = multiprocessing.Array("q", len(shares))
+    ended = multiprocessing.Event()
     total, began = sum(s.events for s in shares), time.monotonic()
     with ProcessPoolExecutor(len(shares), initializer=_begin, initargs=(made, ended)) as pool:
         parts = [pool.submit(_part, bootstrap, share, seed + number, number) for number, share in enumerate(shares)]

@@ -29,7 +29,7 @@ def test_the_progress_of_every_process_is_told_together(monkeypatch, capsys):
 def _endless(bootstrap, shape, seed, number):
     if number == 0:
         raise ValueError(seed)
-    made, ended = command._shared
+    _, ended = command._shared
     ended.wait(60)
     return seed
 

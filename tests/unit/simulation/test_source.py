@@ -8,7 +8,7 @@ from weir.simulation.source import answering
 
 def test_a_servers_refusal_and_a_lost_connection_are_transient_and_name_what_was_not_done():
     for error in (psycopg.errors.UniqueViolation("duplicate key value violates unique constraint\nDETAIL: Key (zip)=(12345) already exists."), psycopg.OperationalError()):
-        with pytest.raises(Unavailable, match="PostgreSQL did not take the users: (duplicate key|OperationalError)") as told, answering("take the users"):
+        with pytest.raises(Unavailable, match=r"PostgreSQL did not take the users: (duplicate key|OperationalError)") as told, answering("take the users"):
             raise error
         assert "12345" not in str(told.value)
 
