@@ -7,13 +7,14 @@ import time
 import chdb
 import psycopg
 import pytest
+from tests.contract.gateway_server import free_port
 
 from weir.connect import postgres
 from weir.contracts.endpoints import Endpoints
 from weir.errors import ContractViolation
 from weir.reconcile.canonical import Column, expressions, hash32, hash64, row_text
 
-PORT = 22140
+PORT = free_port()
 
 
 @pytest.fixture(scope="module")

@@ -211,6 +211,7 @@ def test_ports_are_the_local_ones_and_bound_to_loopback_alone(specs):
 def test_python_services_get_the_variables_of_the_local_stack():
     expected = services.environment(local_settings())
     expected["CLICKHOUSE_PASSWORD"] = "{secret:clickhouse}"
+    expected["FEAST_CLICKHOUSE_PASSWORD"] = '"{secret:clickhouse}"'
     assert set(Endpoints.local().environment()) <= set(expected)
     for name, service in SERVICES.items():
         if "build" in service:
@@ -330,7 +331,7 @@ def test_no_password_stands_in_the_file():
     for name, service in SERVICES.items():
         for key, value in service.get("environment", {}).items():
             if "PASSWORD" in key:
-                assert value.startswith(("{secret:", "/run/secrets/")), (name, key)
+                assert value.strip('"').startswith(("{secret:", "/run/secrets/")), (name, key)
             password = re.search(r"//[^/:@]*:([^/@]+)@", value)
             assert password is None or re.fullmatch(r"\{secret:[a-z]+\}", password[1]), (name, key)
     holders = {n for n, s in SERVICES.items() if "cdc" in s.get("secrets", [])}

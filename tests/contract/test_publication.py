@@ -26,7 +26,7 @@ def server():
     command = postgres.command(home, endpoints)
     process = subprocess.Popen(
         command.argv, env=dict(command.env), cwd=command.cwd, user=command.uid, group=command.uid, extra_groups=[] if command.uid is not None else None,
-        stderr=subprocess.DEVNULL,
+        stderr=(home / "server.log").open("w"),
     )
     deadline = time.monotonic() + 30
     while True:
@@ -49,6 +49,21 @@ def shop(server):
     with psycopg.connect(endpoints.postgres_dsn, autocommit=True) as connection:
         yield connection
         connection.execute("DROP PUBLICATION IF EXISTS weir")
+
+
+def test_the_replication_roles_password_opens_the_door_and_never_reaches_the_log(server, shop):
+    home, endpoints = server
+    shop.execute("ALTER SYSTEM SET log_statement = 'ddl'")
+    shop.execute("SELECT pg_reload_conf()")
+    deadline = time.monotonic() + 10
+    while psycopg.connect(endpoints.postgres_dsn).execute("SHOW log_statement").fetchone() != ("ddl",):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    register.ensure_database(endpoints, home)
+    log, password = (home / "server.log").read_text(), postgres.read_or_create_secret(home, "cdc")
+    assert 'ALTER ROLE "weir_cdc"' in log
+    assert password not in log
+    psycopg.connect(endpoints.postgres_dsn.replace(f"weir:{postgres.read_or_create_password(home)}", f"weir_cdc:{password}")).close()
 
 
 def test_a_second_run_changes_nothing(server, shop):

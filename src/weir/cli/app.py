@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from weir.cli.quarantine import quarantine_app
 from weir.cli.reconcile import reconcile
 from weir.cli.simulate import simulate
 from weir.cli.table import table_app
+from weir.contracts import home
 from weir.contracts.path import PATH
 from weir.errors import Terminal, UnknownName, WeirError
 
@@ -128,7 +128,9 @@ def restart(name: str) -> None:
     if spec is None:
         raise UnknownName.of("local service", name, (s.name for s in services.build(settings)))
     control = supervision.Control(settings.home)
+    _report(name, "stopping")
     control.stop(name)
+    _report(name, "starting")
     control.start(name)
     deadline = time.monotonic() + spec.slow_s
     while not probe.ready(spec.probe):
@@ -187,20 +189,21 @@ def run(context: typer.Context) -> None:
 
 @app.command(epilog="Example: ./weir clean --yes && ./weir demo")
 def clean(*, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
-    """End the stack and delete its data (the environment and the jars are kept)."""
+    """End the stack and delete its data (the environment, the jars, and whatever Weir did not make are kept)."""
     from weir.stack import lifecycle
 
     settings = _settings()
     if not yes:
         if not sys.stdin.isatty():
             raise Terminal(f"nothing is deleted under {settings.home}: there is nobody to ask", hint="./weir clean --yes deletes without asking")
-        typer.confirm(f"Delete all data under {settings.home}?", abort=True)
+        typer.confirm(f"Delete the stack's data under {settings.home}?", abort=True)
     lifecycle.down(settings, _report)
-    for entry in settings.home.iterdir():
-        if entry.name.startswith(("env-", "jars", ".env.lock")):
-            continue
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-    _report("stack", "data deleted")
+    entries = list(settings.home.iterdir())
+    for entry in entries:
+        if home.is_data(entry.name):
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    stays = home.foreign(entries)
+    _report("stack", f"data deleted{'; what Weir did not make stays: ' + ', '.join(stays[:5]) if stays else ''}{' …' if len(stays) > 5 else ''}")  # noqa: PLR2004 - a line's worth
 
 
 @app.command(epilog="Examples: ./weir demo · ./weir demo --json | python3 -m json.tool")
@@ -213,7 +216,7 @@ def demo(
     from weir.demo import story
     from weir.demo.screen import Screen
     from weir.quality import verdict
-    from weir.stack import lifecycle, services
+    from weir.stack import lifecycle, services, watch
 
     settings = _settings()
     os.environ.update(services.environment(settings))  # the story is a client like any other: it finds the receiver by its URL
@@ -228,7 +231,7 @@ def demo(
                 _print_json(result.document())
             elif not leave:
                 e = settings.endpoints
-                screen.print(f"\ndashboard {e.dashboard_url}\napi       {e.api_url}/docs\nclickhouse {e.clickhouse_url}\nCtrl-C ends everything")
+                screen.print(f"\ndashboard {e.dashboard_url}\napi       {e.api_url}/docs\nclickhouse {watch.masked(e.clickhouse_url)} (./weir status --json tells the password)\nCtrl-C ends everything")
                 while True:
                     time.sleep(0.5)  # not a wait without end: a signal that another thread took is seen here
     except KeyboardInterrupt:
@@ -236,8 +239,9 @@ def demo(
         code = 0 if told else outcome.STOPPED
     except WeirError as error:
         outcome.tell(error)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    lifecycle.down(settings, _report)
+    finally:  # also after what nobody foresaw: the demo never leaves a stack behind
+        with lifecycle.undisturbed():
+            lifecycle.down(settings, _report)
     raise typer.Exit(code)
 
 

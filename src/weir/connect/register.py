@@ -22,6 +22,7 @@ from weir.errors import ContractViolation, ServiceFailed, Unavailable
 
 _ROOT = Path(__file__).resolve().parents[3] / "connect"
 CONNECTOR = cdc.CONNECTOR
+ROLE = "weir_cdc"  # Debezium's, in connect/connectors/shop.json
 WEEK_MS = 7 * 86_400_000
 CONNECTOR_WAIT_S = 60
 
@@ -75,8 +76,9 @@ def ensure_database(endpoints: Endpoints, home: Path) -> None:
         with psycopg.connect(maintenance, autocommit=True, connect_timeout=10) as admin:
             if not admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone():
                 admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
-            verb = "ALTER" if admin.execute("SELECT 1 FROM pg_roles WHERE rolname = 'weir_cdc'").fetchone() else "CREATE"
-            admin.execute(sql.SQL(verb + " ROLE weir_cdc WITH REPLICATION LOGIN PASSWORD {}").format(sql.Literal(password)))
+            verb = "ALTER" if admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (ROLE,)).fetchone() else "CREATE"
+            verifier = admin.pgconn.encrypt_password(password.encode(), ROLE.encode(), b"scram-sha-256").decode()  # with log_statement = ddl the log shows what is sent
+            admin.execute(sql.SQL(verb + " ROLE {} WITH REPLICATION LOGIN PASSWORD {}").format(sql.Identifier(ROLE), sql.Literal(verifier)))
         with psycopg.connect(endpoints.postgres_dsn, connect_timeout=10) as shop:
             shop.execute((_ROOT / "sql" / "shop.sql").read_bytes())
             shop.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO weir_cdc")

@@ -16,6 +16,7 @@ from weir.errors import ContractViolation, Unavailable
 from weir.ingest.clickhouse import ClickHouse
 from weir.simulation.derive import SESSION_PREFIX
 from weir.simulation.journal import ID_SUM_SQL, Journal
+from weir.simulation.source import answering
 
 _CDC_FLOOR: Final = 1 << names.CDC_VERSION_EPOCH_SHIFT  # versions from here on come by CDC: a row of the bulk load alone does not count
 _STANDING: Final = {t.name: t.standing for t in cdc.CDC_TABLES.values()}
@@ -83,10 +84,14 @@ class TopicRecords:
 
 
 def source_rows(dsn: str) -> dict[str, int]:
-    """Return PostgreSQL's rows by table."""
+    """Return PostgreSQL's rows by table.
+
+    Raises:
+        Unavailable: it does not answer.
+    """
     import psycopg
 
-    with psycopg.connect(dsn, connect_timeout=5) as connection:
+    with answering("count its rows"), psycopg.connect(dsn, connect_timeout=5) as connection:
         return {table: int((connection.execute(f"SELECT count(*) FROM public.{table}").fetchone() or (0,))[0]) for table in _STANDING}
 
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import urlsplit
 
 import httpx
 
-from weir.contracts.clickhouse import TRANSIENT_CODES
+from weir.contracts.clickhouse import TRANSIENT_CODES, parse
 from weir.errors import Terminal, Transient, Unavailable
 
 # docs/decisions/0001: one block under one token; in every view too; synchronous; one thread.
@@ -58,11 +57,8 @@ class ClickHouse:
     """A client of one server. Not shared between threads."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        auth = (parts.username, parts.password or "") if parts.username else None
-        self._client = httpx.Client(
-            base_url=f"{parts.scheme}://{parts.hostname}:{parts.port or 8123}", auth=auth, timeout=httpx.Timeout(INSERT_TIMEOUT_S, connect=3.0)
-        )
+        server = parse(url)
+        self._client = httpx.Client(base_url=server.base_url, auth=server.auth, timeout=httpx.Timeout(INSERT_TIMEOUT_S, connect=3.0))
 
     def execute(self, sql: str, **parameters: str | int) -> str:
         """Run one statement; return its answer as TabSeparated text."""

@@ -36,9 +36,10 @@ def _ports(settings: StackSettings) -> Finding:
 
 
 def _passable(settings: StackSettings) -> Finding:
-    """Return whether PostgreSQL's own uid reaches its data, when root starts it."""
+    """Return whether PostgreSQL knows the name of the user it runs as, and that user reaches its data, when root starts it."""
     try:
         if "postgres" not in settings.external:
+            postgres.check_user()
             postgres.check_passable(settings.home)
     except WeirError as error:
         return Finding(error.message, ok=False, remedy=error.hint)

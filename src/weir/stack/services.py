@@ -18,7 +18,7 @@ from weir.stack.settings import StackSettings
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """One service: `command` to run, `needs` (names that must be ready first), `probe` URL (http://… or tcp://host:port).
+    """One service: `command` to run, `needs` (names that must be ready first), `probe` URL (see weir.stack.probe).
 
     `stop_signal`: what asks it to end; `stop_wait_s`: how long it may take; `slow_s`: how long it may take to become ready.
     """
@@ -75,9 +75,9 @@ def _port(url: str) -> str:
     return str(urlsplit(url if "//" in url else f"//{url}").port)
 
 
-def _tcp(url: str) -> str:
-    parts = urlsplit(url if "//" in url else f"//{url.split(',', maxsplit=1)[0]}")  # Kafka's bootstrap may name several brokers
-    return f"tcp://{parts.hostname}:{parts.port}"
+def _postgres(dsn: str) -> str:
+    parts = urlsplit(dsn)
+    return f"postgresql://{parts.username}@{parts.hostname}:{parts.port}{parts.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +103,8 @@ def build(settings: StackSettings) -> list[ServiceSpec]:
     def prepared(module: object) -> Callable[[], None]:
         return lambda: module.prepare(home, e)  # type: ignore[attr-defined]  # (mod) each connect module has prepare()
 
-    b.add(ServiceSpec("postgres", postgres.command(home, e), (), _tcp(e.postgres_dsn), e.postgres_dsn, "INT", prepare=prepared(postgres)))
-    b.add(ServiceSpec("kafka", kafka.command(home, e), (), _tcp(e.kafka_bootstrap), e.kafka_bootstrap, stop_wait_s=20, slow_s=JVM_SLOW_S, prepare=prepared(kafka)))
+    b.add(ServiceSpec("postgres", postgres.command(home, e), (), _postgres(e.postgres_dsn), e.postgres_dsn, "INT", prepare=prepared(postgres)))
+    b.add(ServiceSpec("kafka", kafka.command(home, e), (), f"kafka://{e.kafka_bootstrap}", e.kafka_bootstrap, stop_wait_s=20, slow_s=JVM_SLOW_S, prepare=prepared(kafka)))
     b.add(
         ServiceSpec(
             "clickhouse",
@@ -115,7 +115,7 @@ def build(settings: StackSettings) -> list[ServiceSpec]:
             stop_wait_s=20,
         )
     )
-    b.add(ServiceSpec("redis", redis.command(home, e), (), _tcp(e.redis_url), e.redis_url, prepare=prepared(redis)))
+    b.add(ServiceSpec("redis", redis.command(home, e), (), e.redis_url, e.redis_url, prepare=prepared(redis)))
     b.add(ServiceSpec("otlp", b.python("-m", "weir.telemetry.receiver"), ("clickhouse",), f"{e.otlp_url}/health", e.otlp_url))
     b.add(ServiceSpec("connect", worker.command(home, e), ("kafka", "postgres"), f"{e.connect_url}/connectors", e.connect_url, slow_s=JVM_SLOW_S, prepare=prepared(worker)))
     b.add(ServiceSpec("ingest", b.python("-m", "weir.ingest"), ("kafka", "clickhouse"), f"{e.ingest_url}/health", e.ingest_url))
