@@ -228,7 +228,7 @@ def demo(
                 _print_json(result.document())
             elif not leave:
                 e = settings.endpoints
-                screen.print(f"\ndashboard {e.dashboard_url}\napi       {e.api_url}/docs\nclickhouse {e.clickhouse_url}\nCtrl-C ends everything")
+                screen.print(f"\ndashboard {e.dashboard_url}\napi       {e.api_url}/docs\nclickhouse {masked(e.clickhouse_url)}\nCtrl-C ends everything")
                 while True:
                     time.sleep(0.5)  # not a wait without end: a signal that another thread took is seen here
     except KeyboardInterrupt:

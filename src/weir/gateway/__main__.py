@@ -16,6 +16,7 @@ from pathlib import Path
 
 import uvicorn
 
+from weir.gateway import accounts
 from weir.gateway.app import Gateway
 from weir.gateway.engine import Engine
 from weir.telemetry import setup
@@ -62,16 +63,18 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True, help="HTTP port")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (loopback unless told otherwise)")
     parser.add_argument("--memory", type=int, default=4 << 30, help="most bytes the engine may use in all")
+    parser.add_argument("--users", type=Path, action="append", default=[], help="file of roles and users (TOML); may be given again; without it anyone may do anything")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    if arguments.host not in {"127.0.0.1", "::1", "localhost"}:
-        sys.exit(f"--host {arguments.host}: this server knows no users yet, so it listens on loopback only")
+    if arguments.host not in {"127.0.0.1", "::1", "localhost"} and not arguments.users:
+        sys.exit(f"--host {arguments.host}: without --users anyone may do anything, so it listens on loopback only")
     try:
-        engine = Engine(arguments.path, memory_bytes=arguments.memory)
-    except RuntimeError as error:
+        users = accounts.load(arguments.users) if arguments.users else None
+        engine = Engine(arguments.path, memory_bytes=arguments.memory, accounts=users)
+    except (RuntimeError, ValueError) as error:
         sys.exit(str(error))
     telemetry = setup("clickhouse")
-    gateway = Gateway(engine, arguments.path.resolve() / "spool", telemetry=telemetry)
+    gateway = Gateway(engine, arguments.path.resolve() / "spool", telemetry=telemetry, accounts=users)
     try:
         asyncio.run(_serve(gateway, arguments.host, arguments.port))
     finally:
