@@ -213,7 +213,7 @@ def demo(
     from weir.demo import story
     from weir.demo.screen import Screen
     from weir.quality import verdict
-    from weir.stack import lifecycle, services
+    from weir.stack import lifecycle, services, watch
 
     settings = _settings()
     os.environ.update(services.environment(settings))  # the story is a client like any other: it finds the receiver by its URL
@@ -228,7 +228,7 @@ def demo(
                 _print_json(result.document())
             elif not leave:
                 e = settings.endpoints
-                screen.print(f"\ndashboard {e.dashboard_url}\napi       {e.api_url}/docs\nclickhouse {masked(e.clickhouse_url)}\nCtrl-C ends everything")
+                screen.print(f"\ndashboard {e.dashboard_url}\napi       {e.api_url}/docs\nclickhouse {watch.masked(e.clickhouse_url)}\nCtrl-C ends everything")
                 while True:
                     time.sleep(0.5)  # not a wait without end: a signal that another thread took is seen here
     except KeyboardInterrupt:
