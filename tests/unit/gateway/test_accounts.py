@@ -105,7 +105,8 @@ def test_a_quota_ends_with_its_interval_and_is_each_users_own():
 
 def test_without_users_the_engine_has_no_roles_and_with_them_every_lock():
     alone = config.users_xml(None, 1 << 30)
-    assert "<grants>" not in alone and "<readonly/>" not in alone
+    assert "<grants>" not in alone
+    assert "<readonly/>" not in alone
     roles = {"a": Role("a", ("SELECT ON m.*",)), "b": Role("b", admin=True), "v": Role("v", defines_views=True)}
     text = config.users_xml(accounts.Accounts(roles, {}), 1 << 30)
     assert "<query>GRANT engine, a, b, v</query>" in text
