@@ -140,7 +140,7 @@ class Lane:
         if of(records) != intent:
             raise ContractViolation(
                 f"the records of the open batch {intent.token} in {self.table} have changed since it was declared",
-                hint="was the topic made anew? ./weir verify and docs/decisions/0001 say how to go on", token=intent.token,
+                hint="was the topic made anew? ./weir verify events and docs/decisions/0001 say how to go on", token=intent.token,
             )
         self._insert(intent, self.decoder(records, intent.token), "replay")
         landed = int(self.sink.execute(f"SELECT count() FROM {self.table} WHERE batch = {{batch:String}}", batch=intent.token))

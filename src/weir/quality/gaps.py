@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from weir.contracts import names
+from weir.errors import WeirError
 from weir.quality.ask import Offsets, query
+from weir.topics import reader
 
 Key = tuple[str, int]
 Gap = tuple[int, int]  # first missing offset, next offset that is there (or the commit)
@@ -47,57 +49,41 @@ class Gaps:
             fresh = [(k, g) for k, mine in gaps.items() for g in mine if g not in self._empty.get(k, ())]
             if not fresh:
                 return found
-            deadline, reader = time.monotonic() + TIME_S, self._reader(bootstrap)
+            deadline, asked = time.monotonic() + TIME_S, self._reader(bootstrap)
             try:
                 for number, (key, gap) in enumerate(fresh):
-                    records = None if number >= LIMIT or time.monotonic() > deadline else reader.records(key, gap)
+                    records = None if number >= LIMIT or time.monotonic() > deadline else asked.records(key, gap)
                     before = found[key]
                     if records == 0:
                         self._empty.setdefault(key, set()).add(gap)
                     found[key] = None if records is None or before is None else before + records
             finally:
-                reader.close()
+                asked.close()
         return found
 
 
 class Reader:
-    """Reads committed records of single ranges."""
+    """Counts committed records of single ranges."""
 
     def __init__(self, bootstrap: str) -> None:
-        from confluent_kafka import Consumer
-
-        quiet = logging.getLogger("weir.quality.kafka")
-        quiet.setLevel(logging.CRITICAL)
-        self._consumer: Any = Consumer({
-            "bootstrap.servers": bootstrap, "group.id": "weir-quality", "enable.auto.commit": False, "isolation.level": "read_committed",
-            "auto.offset.reset": "error", "enable.partition.eof": True, "fetch.wait.max.ms": 20, "fetch.max.bytes": 1 << 20, "log_level": 0,
-        }, logger=quiet)
+        self._reader = reader.Reader(bootstrap, "weir-quality", patience_s=TIME_S)
 
     def records(self, key: Key, gap: Gap) -> int | None:
         """Return how many records stand in the gap; None: not told in time."""
-        from confluent_kafka import KafkaError, KafkaException, TopicPartition
-
-        first, after = gap
         found, deadline = 0, time.monotonic() + TIME_S
         try:
-            self._consumer.assign([TopicPartition(key[0], key[1], first)])
-            while time.monotonic() < deadline:
-                for message in self._consumer.consume(500, 0.1):
-                    error = message.error()
-                    if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
-                        return found
-                    if error is not None:
-                        return None
-                    if message.offset() >= after:
-                        return found
-                    found += 1
-        except KafkaException:
+            for messages in self._reader.read({key: gap}):
+                found += len(messages)
+                if time.monotonic() > deadline:
+                    return None
+        except WeirError:
             log.debug("gap %s of %s could not be read", gap, key)
-        return None
+            return None
+        return found
 
     def close(self) -> None:
         """Close the connection."""
-        self._consumer.close()
+        self._reader.close()
 
 
 def of(url: str, key: Key, at: Offsets) -> list[Gap] | None:
