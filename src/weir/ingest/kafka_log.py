@@ -17,6 +17,7 @@ from weir.ingest.lane import Entry, Partition
 from weir.ingest.record import Record
 
 SESSION_MS = 10_000  # a killed worker's partitions are free after this long
+SESSION_VARIABLE = "WEIR_INGEST_SESSION_MS"  # another session for a worker, such as a shorter one where many are killed
 POLL_INTERVAL_MS = 300_000
 COMMIT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
@@ -39,14 +40,14 @@ def to_record(message: Any) -> Record:
 class KafkaLog:
     """One member of the group. `on_assign` returns where to read on; `on_revoke` is called while the generation still holds."""
 
-    def __init__(self, bootstrap: str, group: str, topics: Sequence[str]) -> None:
+    def __init__(self, bootstrap: str, group: str, topics: Sequence[str], session_ms: int | None = None) -> None:
         self._bootstrap, self._group, self._topics = bootstrap, group, list(topics)
         self._names = {topic: topic for topic in topics}
         self._lost = False
         self.failure: Exception | None = None
         self._consumer = Consumer({
             "bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed", "session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": 1000, "max.poll.interval.ms": POLL_INTERVAL_MS,
+            "isolation.level": "read_committed", "session.timeout.ms": session_ms or SESSION_MS, "heartbeat.interval.ms": 1000, "max.poll.interval.ms": POLL_INTERVAL_MS,
             "partition.assignment.strategy": "range", "fetch.wait.max.ms": 50, "fetch.min.bytes": 1, "queued.max.messages.kbytes": 65536,
             "topic.metadata.refresh.interval.ms": 10_000,
         })
