@@ -23,6 +23,8 @@ from weir.cli.quarantine import quarantine_app
 from weir.cli.reconcile import reconcile
 from weir.cli.simulate import simulate
 from weir.cli.table import table_app
+from weir.cli.torture import torture
+from weir.cli.verify import verify_app
 from weir.contracts import home
 from weir.contracts.path import PATH
 from weir.errors import Terminal, UnknownName, WeirError
@@ -298,6 +300,8 @@ app.command(epilog="Examples: ./weir load --events 1000000 --seed 7 · ./weir lo
 app.add_typer(quarantine_app, name="quarantine")
 app.command(epilog="Examples: ./weir simulate --seeds 2000 · ./weir simulate --seed 17 --seeds 1 · ./weir simulate --mutant list")(simulate)
 app.add_typer(table_app, name="table")
+app.add_typer(verify_app, name="verify")
+app.command(epilog="Examples: ./weir torture --kills 40 · ./weir torture --kills 1000 --seed 7 --json > record.json")(torture)
 app.command(epilog="Examples: ./weir reconcile --once --json · ./weir reconcile --table users")(reconcile)
 
 chaos_app = typer.Typer(no_args_is_help=True, help="Chaos experiments against the running stack.")

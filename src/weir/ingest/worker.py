@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,11 +21,11 @@ from opentelemetry.trace import SpanKind
 
 from weir.contracts import names
 from weir.errors import Fenced, Terminal, WeirError
-from weir.ingest import guard
+from weir.ingest import guard, points
 from weir.ingest.clickhouse import ClickHouse
 from weir.ingest.decode import Decoder
 from weir.ingest.intent import Intent
-from weir.ingest.kafka_log import KafkaLog
+from weir.ingest.kafka_log import SESSION_MS, SESSION_VARIABLE, KafkaLog
 from weir.ingest.lane import Lane, Limits, Log, Partition, Sink, Stats
 from weir.ingest.record import Record
 from weir.telemetry import Telemetry
@@ -47,20 +46,6 @@ def routes() -> dict[str, tuple[str, list[str]]]:
             raise Terminal(f"{route['table']} has two decoders in ingest/routes.yaml", hint="one table, one decoder")
         topics.append(topic)
     return found
-
-
-def crash_points(setting: str) -> Callable[[str], None]:
-    """Return what to do at a named point: end the process at the n-th pass of WEIR_INGEST_CRASH_AT=point[:n]. For experiments."""
-    point, _, times = setting.partition(":")
-    left = {point: int(times or 1)}
-
-    def reach(name: str) -> None:
-        if name in left:
-            left[name] -= 1
-            if left[name] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    return reach if setting else lambda _name: None
 
 
 def calm_collector() -> None:
@@ -132,7 +117,7 @@ def real(bootstrap: str, clickhouse_url: str) -> Edges:
         finally:
             client.close()
 
-    return Edges(lambda name, topics: KafkaLog(bootstrap, name, topics), store, check, reach=crash_points(os.environ.get("WEIR_INGEST_CRASH_AT", "")))
+    return Edges(lambda name, topics: KafkaLog(bootstrap, name, topics, int(os.environ.get(SESSION_VARIABLE) or SESSION_MS)), store, check, reach=points.reaching(os.environ))
 
 
 class LaneThread(threading.Thread):

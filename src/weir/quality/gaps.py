@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from weir.contracts import names
+from weir.errors import WeirError
 from weir.quality.ask import Offsets, query
+from weir.topics import reader
 
 Key = tuple[str, int]
 Gap = tuple[int, int]  # first missing offset, next offset that is there (or the commit)
@@ -48,22 +50,22 @@ class Gaps:
             fresh = [(k, g) for k, mine in gaps.items() for g in mine if g not in self._empty.get(k, ())]
             if not fresh:
                 return found
-            deadline, reader = time.monotonic() + TIME_S, self._reader(bootstrap)
+            deadline, asked = time.monotonic() + TIME_S, self._reader(bootstrap)
             try:
                 for key in dict.fromkeys(k for k, _ in fresh):
                     mine = sorted(g for k, g in fresh if k == key)
-                    found[key] = self._of(reader, key, mine[:LIMIT], deadline, whole=len(mine) <= LIMIT)
+                    found[key] = self._of(asked, key, mine[:LIMIT], deadline, whole=len(mine) <= LIMIT)
             finally:
-                reader.close()
+                asked.close()
         return found
 
 
-    def _of(self, reader: Any, key: Key, mine: list[Gap], deadline: float, *, whole: bool) -> int | None:
+    def _of(self, asked: Any, key: Key, mine: list[Gap], deadline: float, *, whole: bool) -> int | None:
         """Look at the gaps of one partition; the records in them, or None when not all could be looked at."""
         groups = [mine] if len(mine) > SINGLY else [[gap] for gap in mine]
         total: int | None = 0
         for group in groups:
-            counts = None if time.monotonic() > deadline else reader.records(key, group)
+            counts = None if time.monotonic() > deadline else asked.records(key, group)
             for gap, records in (counts or {}).items():
                 if records == 0:
                     self._empty.setdefault(key, set()).add(gap)
@@ -74,45 +76,31 @@ class Gaps:
 
 
 class Reader:
-    """Reads committed records of single ranges."""
+    """Counts committed records of single ranges."""
 
     def __init__(self, bootstrap: str) -> None:
-        from confluent_kafka import Consumer
-
-        quiet = logging.getLogger("weir.quality.kafka")
-        quiet.setLevel(logging.CRITICAL)
-        self._consumer: Any = Consumer({
-            "bootstrap.servers": bootstrap, "group.id": "weir-quality", "enable.auto.commit": False, "isolation.level": "read_committed",
-            "auto.offset.reset": "error", "enable.partition.eof": True, "fetch.wait.max.ms": 20, "fetch.max.bytes": 1 << 20, "log_level": 0,
-        }, logger=quiet)
+        self._reader = reader.Reader(bootstrap, "weir-quality", patience_s=TIME_S)
 
     def records(self, key: Key, gaps: list[Gap]) -> dict[Gap, int]:
         """Return how many records stand in each of the gaps (ascending), read from the first to the last; those not reached in time are left out."""
-        from confluent_kafka import KafkaError, KafkaException, TopicPartition
-
         found: dict[Gap, int] = {}
         inside, waiting, deadline = 0, list(gaps), time.monotonic() + TIME_S
         try:
-            self._consumer.assign([TopicPartition(key[0], key[1], waiting[0][0])])
-            while time.monotonic() < deadline:
-                for message in self._consumer.consume(500, 0.1):
-                    error = message.error()
-                    if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
-                        return found | {waiting[0]: inside} | dict.fromkeys(waiting[1:], 0)
-                    if error is not None:
-                        return found
+            for messages in self._reader.read({key: (gaps[0][0], gaps[-1][1])}):
+                for message in messages:
                     while message.offset() >= waiting[0][1]:
                         found[waiting.pop(0)], inside = inside, 0
-                        if not waiting:
-                            return found
                     inside += message.offset() >= waiting[0][0]
-        except KafkaException:
+                if time.monotonic() > deadline:
+                    return found
+        except WeirError:
             log.debug("gaps of %s from %s could not be read", key, waiting[:1])
-        return found
+            return found
+        return found | {waiting[0]: inside} | dict.fromkeys(waiting[1:], 0)
 
     def close(self) -> None:
         """Close the connection."""
-        self._consumer.close()
+        self._reader.close()
 
 
 def of(url: str, key: Key, at: Offsets) -> list[Gap] | None:
