@@ -82,7 +82,7 @@ LANDINGS: Final[dict[str, Landing]] = {
     "real": _FLOAT[32],
     "double precision": _FLOAT[64],
     "numeric": replace(_TEXT, remark=_EXACT),
-    "money": Landing(str, "Decimal(19, 2)", "String", "CAST({v} AS Nullable(Decimal(19, 2)))", pattern=r"-?[0-9]+(\.[0-9]+)?"),
+    "money": Landing(str, "Decimal(19, 2)", "String", "accurateCastOrNull({v}, 'Decimal(19, 2)')", pattern=r"-?[0-9]+(\.[0-9]+)?"),
     "text": _TEXT,
     "character varying": _TEXT,
     "character": replace(_TEXT, remark="padded with blanks, as PostgreSQL gives it"),
@@ -90,7 +90,7 @@ LANDINGS: Final[dict[str, Landing]] = {
     "json": replace(_TEXT, remark="its text, blanks and order as written"),
     "jsonb": replace(_TEXT, remark="its text as PostgreSQL prints it"),
     "uuid": Landing(str, "UUID", "String", "toUUIDOrNull({v})"),
-    "bytea": Landing(str, "String", "String", "base64Decode({v})", remark="its bytes"),
+    "bytea": Landing(str, "String", "String", "tryBase64Decode({v})", remark="its bytes"),
     "date": Landing(int, "Date32", "Int64", _DAYS, FIRST_DAY, LAST_DAY, INFINITE_DAYS + MINUS_INFINITE_DAYS, remark=_CLAMPED),
     "timestamp without time zone": Landing(int, "DateTime64(6, 'UTC')", "Int64", _TIMESTAMP, FIRST_US, LAST_US, (-(1 << 63), (1 << 63) - 1), remark=f"as if in UTC; {_CLAMPED}"),
     "timestamp with time zone": Landing(
@@ -135,7 +135,7 @@ def _decimal(precision: int, scale: int) -> Landing | None:
     if precision > DECIMAL_DIGITS:
         return LANDINGS["numeric"]
     kind = f"Decimal({precision}, {scale})"
-    return Landing(str, kind, "String", f"CAST({{v}} AS Nullable({kind}))", pattern=r"-?[0-9]+(\.[0-9]+)?", remark="exact; NaN stops the table, since a Decimal has none")
+    return Landing(str, kind, "String", f"accurateCastOrNull({{v}}, '{kind}')", pattern=r"-?[0-9]+(\.[0-9]+)?", remark="exact; NaN stops the table, since a Decimal has none")
 
 
 def landing(source_type: str) -> Landing | None:
