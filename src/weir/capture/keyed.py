@@ -43,13 +43,16 @@ def create(entry: Captured, key: Sequence[str]) -> list[str]:
         f"{source_types.read(c.name, c.type, nullable=nullable[c.name], document='weir_key' if c.name in key else 'weir_doc')} AS {quoted(c.name)}" for c in entry.read
     )
     order = ", ".join(quoted(k) for k in key)
-    return [
+    table = (
         f"CREATE TABLE {entry.keyed} ({kinds}, version UInt64, is_deleted UInt8) ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY ({order})"
-        f" SETTINGS non_replicated_deduplication_window = 10000 COMMENT {literal(f'keyed copy of {entry.source}; read {entry.view}')}",
+        f" SETTINGS non_replicated_deduplication_window = 10000 COMMENT {literal(f'keyed copy of {entry.source}; read {entry.view}')}"
+    )
+    feed = (
         f"CREATE MATERIALIZED VIEW {entry.keyed}_feed TO {entry.keyed} AS SELECT {reads}, weir_version AS version, weir_deleted AS is_deleted FROM"
         f" (SELECT if(is_deleted = 1, before, after) AS weir_doc, key AS weir_key, version AS weir_version, is_deleted AS weir_deleted FROM {names.LANDING_CDC}"
-        f" WHERE topic = {literal(entry.topic)} AND op IN ('c', 'u', 'd', 'r') AND reject_reason = '')",
-    ]
+        f" WHERE topic = {literal(entry.topic)} AND op IN ('c', 'u', 'd', 'r') AND reject_reason = '')"
+    )
+    return [table, feed]
 
 
 def show(entry: Captured) -> str:

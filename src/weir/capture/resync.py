@@ -19,7 +19,7 @@ from weir.contracts import cdc, names
 from weir.contracts.captured import KEYED, Captured, State
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.schema import SourceColumn, changes
-from weir.errors import Undecided, WeirError
+from weir.errors import Undecided
 from weir.reconcile.progress import Progress
 from weir.reconcile.repair import PREFIX
 from weir.reconcile.sink import Sink
@@ -50,8 +50,10 @@ def lsn_now(endpoints: Endpoints) -> int:
 
 
 def sweep(sink: Sink, entry: Captured) -> None:
-    """Remove what an earlier try left: every table of this name but the generation that is read."""
+    """Remove what an earlier try left: every table of this name but the generation that the register names, which readers are given first."""
     if entry.owned:
+        if entry.generation:
+            sink.command(keyed.show(entry))
         rows = sink.query("SELECT name FROM system.tables WHERE database = {d:String} AND startsWith(name, {n:String}) AND NOT endsWith(name, '_feed')",
                           d=KEYED, n=f"{entry.name}__")
         for (name,) in rows:
@@ -170,6 +172,3 @@ def _swap(parts: Parts, beside: Captured, target: str) -> Captured:
     parts.sink.command(f"EXCHANGE TABLES {beside.keyed} AND {target}")
     _drop_beside(parts.sink, beside)
     return parts.register.write(replace(beside, state=State.CAPTURING, why="", by=""))
-
-
-__all__ = ["Parts", "Report", "WeirError", "lsn_now", "run", "sweep"]

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from weir.cli import outcome
+from weir.cli.connector import connector_app
 from weir.cli.load import load
 from weir.cli.quarantine import quarantine_app
 from weir.cli.reconcile import reconcile
@@ -81,7 +82,7 @@ def status(
 ) -> None:
     """Show each service's state, pid and endpoint, the connector's task and the slot. Exits 1 unless all are ready and none has failed."""
     from weir.cli import watching
-    from weir.quality import pipeline
+    from weir.quality import growth, pipeline
     from weir.stack import services, watch
 
     settings = _settings()
@@ -92,15 +93,17 @@ def status(
     rows = watch.observe(services.build(settings), settings.home)
     endpoints = asdict(settings.endpoints)
     connector, slot = pipeline.ask_connector(settings.endpoints.connect_url), pipeline.ask_slot(settings.endpoints.postgres_dsn)
-    capture = [pipeline.judge_connector(connector), pipeline.judge_slot(slot)]
+    tables, grown = pipeline.ask_captured(settings.endpoints.clickhouse_url), growth.now(settings.endpoints.postgres_dsn, settings.home)
+    capture = [pipeline.judge_connector(connector), pipeline.judge_slot(slot), *pipeline.judge_captured(tables)]
     if as_json:
         wanted = ("postgres_dsn", "kafka_bootstrap", "connect_url", "clickhouse_url", "redis_url", "otlp_url", "api_url", "dashboard_url")
         external = [{"name": n, "state": "external", "pid": 0, "endpoint": ""} for n in sorted(settings.external)]
         _print_json({"services": [asdict(r) for r in rows] + external, "endpoints": {k: endpoints[k] for k in wanted},
-                     "connector": connector and asdict(connector), "slot": slot and asdict(slot)})
+                     "connector": connector and asdict(connector), "slot": slot and asdict(slot) | {"growth": grown and asdict(grown)},
+                     "tables": tables and [{"name": t.name, "state": str(t.state), "by": t.by, "why": t.why} for t in tables]})
     else:
         out.print(watching.services_table(rows))
-        for line in watching.capture_lines(connector, slot):
+        for line in watching.capture_lines(connector, slot, grown, tables):
             out.print(line, markup=False, soft_wrap=True)
     raise typer.Exit(0 if all(r.state == "ready" for r in rows) and "no" not in {c.verdict for c in capture} else 1)
 
@@ -292,6 +295,7 @@ app.command(epilog="Examples: ./weir load --events 1000000 --seed 7 · ./weir lo
 app.add_typer(quarantine_app, name="quarantine")
 app.command(epilog="Examples: ./weir simulate --seeds 2000 · ./weir simulate --seed 17 --seeds 1 · ./weir simulate --mutant list")(simulate)
 app.add_typer(table_app, name="table")
+app.add_typer(connector_app, name="connector")
 app.command(epilog="Examples: ./weir reconcile --once --json · ./weir reconcile --table users")(reconcile)
 
 chaos_app = typer.Typer(no_args_is_help=True, help="Chaos experiments against the running stack.")

@@ -178,12 +178,12 @@ def examine(dsn: str, tables: Sequence[str] = ()) -> list[Finding]:
     return found
 
 
-def refuse_unsafe(dsn: str) -> None:
-    """Check the captured tables.
+def refuse_unsafe(dsn: str, tables: Sequence[str] = ()) -> None:
+    """Check the captured tables, or those that are named.
 
     Raises:
         ContractViolation: something is unsafe; names everything. Unavailable: PostgreSQL could not be asked.
     """
-    found = examine(dsn)
+    found = examine(dsn, tables)
     if found:
         raise ContractViolation("the tables are not safe to capture: " + " | ".join(map(str, found)), hint="run that SQL, then ./weir up again; ./weir table check says it a line each")

@@ -21,10 +21,10 @@ __all__ = ["Report", "Verdict", "ask_pipeline", "verdict"]
 
 def ask_pipeline(endpoints: Endpoints) -> pipeline.Pipeline:
     """Ask for the connector, the slot and the last reconciliation, all at once; never raises for a part that is away."""
-    with ThreadPoolExecutor(max_workers=3) as pool:
+    with ThreadPoolExecutor(max_workers=4) as pool:
         slot, connector = pool.submit(pipeline.ask_slot, endpoints.postgres_dsn), pool.submit(pipeline.ask_connector, endpoints.connect_url)
-        verified = pool.submit(pipeline.ask_verified, endpoints.clickhouse_url)
-        return pipeline.Pipeline(slot.result(), connector.result(), verified.result())
+        verified, tables = pool.submit(pipeline.ask_verified, endpoints.clickhouse_url), pool.submit(pipeline.ask_captured, endpoints.clickhouse_url)
+        return pipeline.Pipeline(slot.result(), connector.result(), verified.result(), tables.result())
 
 
 def verdict(endpoints: Endpoints, *, now_ms: int | None = None, about: pipeline.Pipeline | None = None) -> Report:

@@ -19,7 +19,8 @@ def document(report: Report, about: Pipeline) -> dict[str, object]:
     """Return the report, the connector, the slot and what was verified as a JSON document."""
     partitions = [asdict(p) | {"lag": p.lag} for p in report.partitions]
     verified = None if about.verified is None else [asdict(v) | {"lsn": v.lsn} for v in about.verified]
-    return asdict(report) | {"partitions": partitions, "reasons": list(report.reasons)} | asdict(about) | {"verified": verified}
+    captured = None if about.captured is None else [{"name": c.name, "state": str(c.state), "by": c.by, "why": c.why} for c in about.captured]
+    return asdict(report) | {"partitions": partitions, "reasons": list(report.reasons)} | asdict(about) | {"verified": verified, "captured": captured}
 
 
 def main() -> None:
