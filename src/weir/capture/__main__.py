@@ -14,7 +14,7 @@ from weir.capture.operate import opened
 from weir.capture.register import turn
 from weir.capture.watch import Watcher
 from weir.contracts.endpoints import Endpoints
-from weir.errors import Terminal, WeirError
+from weir.errors import WeirError
 from weir.quality import growth
 
 EVERY_S: Final = 5.0  # a catalogue query for each table; a row that does not fit is held by ingest at once, whenever this looks
@@ -25,7 +25,7 @@ def _round(endpoints: Endpoints, home: Path, root: Path, failed_s: dict[str, flo
     sample = growth.ask(endpoints.postgres_dsn)
     if sample is not None:
         growth.keep(home, sample)
-    with turn(home), opened(endpoints) as parts:
+    with turn(home, wait_s=0), opened(endpoints) as parts:
         Watcher(parts, home, root, failed_s).round(time.monotonic())
 
 
@@ -41,8 +41,6 @@ def main() -> None:
     while not ended.wait(EVERY_S):
         try:
             _round(endpoints, home, root, failed_s)
-        except Terminal as error:
-            log.debug("not this time: %s", error)  # a command is at work
         except WeirError as error:
             log.info("not this time: %s", error)
         except Exception:

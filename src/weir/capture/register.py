@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from weir.contracts import captured
 from weir.contracts.captured import Captured
 from weir.contracts.clickhouse import literal
-from weir.errors import Terminal
+from weir.errors import Unavailable
 from weir.reconcile.sink import Sink
+
+WAIT_S: Final = 60.0  # a round of the watcher takes a second; a resync may take longer
 
 
 class Register:
@@ -44,16 +47,22 @@ class Register:
 
 
 @contextmanager
-def turn(home: Path) -> Iterator[None]:
-    """Let one command or watcher of a home change the register at a time.
+def turn(home: Path, *, wait_s: float = WAIT_S) -> Iterator[None]:
+    """Let one command or watcher of a home change the register at a time, waiting for another at most so long.
 
     Raises:
-        Terminal: another does.
+        Unavailable: another is at work still.
     """
     (home / "run").mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + wait_s
     with (home / "run" / "capture.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Terminal("another ./weir table command or the watcher is at work on the captured tables", hint="run it again when it is done") from error
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise Unavailable("another ./weir table command, or the watcher, is at work on the captured tables", hint="run it again when it is done") from error
+                time.sleep(0.1)
+            else:
+                break
         yield

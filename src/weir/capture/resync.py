@@ -20,12 +20,14 @@ from weir.contracts.captured import KEYED, Captured, State
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.schema import SourceColumn, changes
 from weir.errors import Undecided
+from weir.reconcile.plan import Key
 from weir.reconcile.progress import Progress
 from weir.reconcile.repair import PREFIX
 from weir.reconcile.sink import Sink
 from weir.reconcile.source import Source
 from weir.reconcile.table import Comparer
 
+TRIES: Final = 5  # for keys that change all the while
 STILL_S: Final = 90.0  # without a new row or a difference less: a killed Connect worker is back after 12 s, and a signal waits for its turn
 Report = Callable[[str], None]
 
@@ -129,9 +131,9 @@ def _await(parts: Parts, table: cdc.CdcTable, report: Report) -> int:
                 why = str(error)
                 continue
             left = len(whole.found) + (1 << 40 if whole.more else 0)
-            if not left:
-                return whole.rows
-            why = f"{len(whole.found)} keys differ"
+            if not left and _settled(comparer, set(whole.left)):
+                return whole.rows + len(whole.left)
+            why = f"{len(whole.found)} keys differ" if left else f"{len(whole.left)} keys change all the while"
             if left < fewest:
                 fewest, since = left, time.monotonic()
             time.sleep(1.0)
@@ -139,6 +141,18 @@ def _await(parts: Parts, table: cdc.CdcTable, report: Report) -> int:
         progress.close()
         parts.source.forget_signals(PREFIX)
     raise Undecided(f"the copy of {table.source} could not be verified: {why or 'no row came'}", hint="./weir status shows the connector's task; then ./weir table resync again")
+
+
+def _settled(comparer: Comparer, keys: set[Key]) -> bool:
+    """Say whether the keys that changed during the comparison are the same too; those that change ever again are compared again."""
+    for _ in range(TRIES):
+        if not keys:
+            return True
+        again = comparer.keys(keys)
+        if again.found:
+            return False
+        keys = set(again.left)
+    return False
 
 
 # A keyed table of dbt's keeps its name and its views, so the copy changes places with it.
