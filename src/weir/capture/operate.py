@@ -20,7 +20,7 @@ from weir.contracts import captured, cdc, names
 from weir.contracts.captured import Captured, State
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.schema import changes
-from weir.errors import ContractViolation, Terminal, UnknownName
+from weir.errors import ContractViolation, Terminal, Unavailable, UnknownName
 from weir.reconcile.plan import KEY_TYPES
 from weir.reconcile.sink import Sink
 from weir.reconcile.source import Source
@@ -36,6 +36,15 @@ def opened(endpoints: Endpoints) -> Iterator[Parts]:
         yield Parts(endpoints, sink, Source(endpoints.postgres_dsn), Register(sink))
     finally:
         sink.close()
+
+
+def added(endpoints: Endpoints) -> list[cdc.CdcTable]:
+    """Return the tables that were added and flow; none when the register cannot be asked, which reconciliation then says of each table itself."""
+    try:
+        with opened(endpoints) as parts:
+            return [e.table() for e in parts.register.tables().values() if e.owned and e.generation and e.state is State.CAPTURING]
+    except Unavailable:
+        return []
 
 
 def found(tables: dict[str, Captured], name: str) -> Captured:
