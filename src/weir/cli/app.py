@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from weir.cli import outcome
+from weir.cli.connector import connector_app
 from weir.cli.load import load
 from weir.cli.quarantine import quarantine_app
 from weir.cli.reconcile import reconcile
@@ -83,7 +84,7 @@ def status(
 ) -> None:
     """Show each service's state, pid and endpoint, the connector's task, the slot, and when recovery was last proven. Exits 1 unless all are ready and none has failed."""
     from weir.cli import watching
-    from weir.quality import pipeline, recovery, terminal
+    from weir.quality import growth, pipeline, recovery, terminal
     from weir.stack import services, watch
 
     settings = _settings()
@@ -94,17 +95,19 @@ def status(
     rows = watch.observe(services.build(settings), settings.home)
     endpoints = asdict(settings.endpoints)
     connector, slot = pipeline.ask_connector(settings.endpoints.connect_url), pipeline.ask_slot(settings.endpoints.postgres_dsn)
-    capture = [pipeline.judge_connector(connector), pipeline.judge_slot(slot)]
+    tables, grown = pipeline.ask_captured(settings.endpoints.clickhouse_url), growth.now(settings.endpoints.postgres_dsn, settings.home)
+    capture = [pipeline.judge_connector(connector), pipeline.judge_slot(slot), *pipeline.judge_captured(tables)]
     proofs, now_ms = recovery.proofs(settings.home), int(time.time() * 1000)
     if as_json:
         wanted = ("postgres_dsn", "kafka_bootstrap", "connect_url", "clickhouse_url", "redis_url", "otlp_url", "api_url", "dashboard_url")
         external = [{"name": n, "state": "external", "pid": 0, "endpoint": ""} for n in sorted(settings.external)]
         _print_json({"services": [asdict(r) for r in rows] + external, "endpoints": {k: endpoints[k] for k in wanted},
-                     "connector": connector and asdict(connector), "slot": slot and asdict(slot),
+                     "connector": connector and asdict(connector), "slot": slot and asdict(slot) | {"growth": grown and asdict(grown)},
+                     "tables": tables and [{"name": t.name, "state": str(t.state), "by": t.by, "why": t.why} for t in tables],
                      "recovery": recovery.document(proofs, now_ms)})
     else:
         out.print(watching.services_table(rows))
-        for line in [*watching.capture_lines(connector, slot), *(f" {told}" for told in terminal.recovery_lines(proofs, now_ms))]:
+        for line in [*watching.capture_lines(connector, slot, grown, tables), *(f" {told}" for told in terminal.recovery_lines(proofs, now_ms))]:
             out.print(line, markup=False, soft_wrap=True)
     raise typer.Exit(0 if all(r.state == "ready" for r in rows) and "no" not in {c.verdict for c in capture} else 1)
 
@@ -302,6 +305,7 @@ app.command(epilog="Examples: ./weir simulate --seeds 2000 · ./weir simulate --
 app.add_typer(table_app, name="table")
 app.add_typer(verify_app, name="verify")
 app.command(epilog="Examples: ./weir torture --kills 40 · ./weir torture --kills 1000 --seed 7 --json > record.json")(torture)
+app.add_typer(connector_app, name="connector")
 app.command(epilog="Examples: ./weir reconcile --once --json · ./weir reconcile --table users")(reconcile)
 
 chaos_app = typer.Typer(no_args_is_help=True, help="Chaos experiments against the running stack.")

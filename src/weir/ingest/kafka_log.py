@@ -180,6 +180,18 @@ class KafkaLog:
         if self._lost:
             raise Fenced("the group gave this worker's partitions away")
 
+    def hold(self, partition: Partition) -> None:
+        """Fetch nothing more of a partition; what was fetched already may still come."""
+        self._consumer.pause([TopicPartition(*partition)])
+
+    def release(self, partition: Partition, offset: int) -> None:
+        """Fetch it again, from `offset` on; what was fetched before may come first."""
+        try:
+            self._consumer.seek(TopicPartition(*partition, offset))
+            self._consumer.resume([TopicPartition(*partition)])
+        except KafkaException as error:
+            raise Fenced(f"{partition[0]}/{partition[1]} could not be read again from {offset}: {error}") from error
+
     def stay(self) -> None:
         """Keep the membership alive while an insert is being repeated: nothing is read.
 

@@ -21,11 +21,11 @@ __all__ = ["Report", "Verdict", "ask_pipeline", "verdict"]
 
 
 def ask_pipeline(endpoints: Endpoints, home: Path) -> pipeline.Pipeline:
-    """Ask for the connector, the slot, the last reconciliation and the proofs of recovery, all at once; never raises for a part that is away."""
-    with ThreadPoolExecutor(max_workers=3) as pool:
+    """Ask for the connector, the slot, the last reconciliation, the captured tables and the proofs of recovery, all at once; never raises for a part that is away."""
+    with ThreadPoolExecutor(max_workers=4) as pool:
         slot, connector = pool.submit(pipeline.ask_slot, endpoints.postgres_dsn), pool.submit(pipeline.ask_connector, endpoints.connect_url)
-        verified = pool.submit(pipeline.ask_verified, endpoints.clickhouse_url)
-        return pipeline.Pipeline(slot.result(), connector.result(), verified.result(), recovery.proofs(home))
+        verified, tables = pool.submit(pipeline.ask_verified, endpoints.clickhouse_url), pool.submit(pipeline.ask_captured, endpoints.clickhouse_url)
+        return pipeline.Pipeline(slot.result(), connector.result(), verified.result(), recovery.proofs(home), tables.result())
 
 
 def verdict(endpoints: Endpoints, home: Path, *, now_ms: int | None = None, about: pipeline.Pipeline | None = None) -> Report:

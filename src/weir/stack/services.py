@@ -157,8 +157,8 @@ def build(settings: StackSettings) -> list[ServiceSpec]:
 
 
 def companions(settings: StackSettings) -> dict[str, Command]:
-    """Return what runs beside the services under the same supervisor: the health watcher and the cost sampler."""
-    modules = {"watch": "weir.stack.watch", "cost": "weir.cost"}
+    """Return what runs beside the services under the same supervisor: the health watcher, the cost sampler, the watcher of the captured tables."""
+    modules = {"watch": "weir.stack.watch", "cost": "weir.cost", "capture": "weir.capture"}
     return {name: Command((sys.executable, "-m", module), environment(settings, name), settings.root, None) for name, module in modules.items()}
 
 
