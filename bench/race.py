@@ -322,7 +322,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="kept for likeness: the document is always JSON, on standard output")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the services are ended too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the services are ended too; a SystemExit would be taken for a peer's failure
     try:
         peers = wanted(given.peers)
         python, jars = prepare(peers)
@@ -334,6 +334,8 @@ def main() -> None:
         document = measure(stack, given, peers, python, jars)
     except WeirError as error:
         raise SystemExit(str(error)) from error
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     finally:
         stack.down()
         shutil.rmtree(home, ignore_errors=True)

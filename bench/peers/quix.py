@@ -62,7 +62,8 @@ def main(form: str, group: str) -> None:
     told = Told()
     app = Application(
         broker_address=os.environ["WEIR_KAFKA_BOOTSTRAP"], consumer_group=group, auto_offset_reset="earliest", commit_every=BATCH_ROWS, commit_interval=COMMIT_S,
-        consumer_extra_config=SETTINGS["consumer_extra_config"], use_changelog_topics=False, auto_create_topics=False, loglevel="WARNING")
+        consumer_extra_config=SETTINGS["consumer_extra_config"], use_changelog_topics=False, auto_create_topics=False, loglevel="WARNING",
+        state_dir=f"state-{group}-{os.getpid()}")  # its own: two processes of a group that make one folder at once trip over each other
     sink = _sink(form, told)
     frame = app.dataframe(app.topic(TOPIC, value_deserializer="bytes" if form == "raw" else "json", key_deserializer="bytes"))
     first, add = True, sink.add
