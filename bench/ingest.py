@@ -64,6 +64,8 @@ class View:
 class Bench:
     """A preloaded stack, on which modes are run."""
 
+    cpu_s, peak_mib = staticmethod(cpu_s), staticmethod(peak_mib)  # of a process; the race counts its children too
+
     def __init__(self, stack: Stack, journals: Sequence[Any], workers: int) -> None:
         self.stack, self.workers = stack, workers
         self.good, self.bad = sum(j.produced for j in journals), sum(j.bad for j in journals)
@@ -132,6 +134,7 @@ class Bench:
         def read(worker: psutil.Popen) -> None:
             for line in worker.stdout:
                 lines.put((worker.pid, json.loads(line)))
+            lines.put((worker.pid, {}))
 
         for worker in workers:
             threading.Thread(target=read, args=(worker,), daemon=True).start()
@@ -145,6 +148,8 @@ class Bench:
                 pid, document = lines.get(timeout=max(0.1, deadline - time.monotonic()))
             except queue.Empty:
                 raise SystemExit(f"{LIMIT_S:.0f} s were not enough; the workers said {told}") from None
+            if not document:
+                raise SystemExit(f"process {pid} ended before all records had landed; they said {told}")
             if document["state"].startswith(("stopped", "rejoining")):
                 print(f"worker {pid}: {document['state']}", file=sys.stderr)
             told[pid] = document
@@ -157,11 +162,11 @@ class Bench:
         workers = self._start(mode, profile)
         pids = {**{name: child.pid for name, child in self.stack.children.items()}, **{f"worker-{n}": w.pid for n, w in enumerate(workers)}}
         load, since = os.getloadavg()[0], self.ask("SELECT now64(6)")[0][0]
-        before = {name: cpu_s(pid) for name, pid in pids.items()}
+        before = {name: self.cpu_s(pid) for name, pid in pids.items()}
         try:
             told = self._drain(workers)
-            used = {name: round(cpu_s(pid) - before[name], 2) for name, pid in pids.items()}
-            memory = {name: peak_mib(pid) for name, pid in pids.items()}
+            used = {name: round(self.cpu_s(pid) - before[name], 2) for name, pid in pids.items()}
+            memory = {name: self.peak_mib(pid) for name, pid in pids.items()}
         finally:
             for worker in workers:
                 worker.stdin.close()
@@ -239,24 +244,27 @@ def pairs(results: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, float]]
     return found
 
 
+def preload(stack: Stack, shape: Any, seed: int) -> tuple[list[Any], dict[str, Any]]:
+    """Start the services, build the views, fill the topic; return the journals and what is to be told of it."""
+    from weir.simulation.journal import Journal
+    from weir.transform import build
+
+    stack.up()
+    build.build(stack.env, ["--select", "int_user_events", "int_item_events"])
+    began = time.monotonic()
+    asked = ("--events", str(shape.events), "--bad", str(shape.bad), "--seed", str(seed))
+    done = json.loads(subprocess.run([sys.executable, "-m", "weir.cli", "load", "--json", *asked], env=stack.env, capture_output=True, text=True, check=True).stdout)
+    log = sum(f.stat().st_size for f in (stack.home / "kafka" / "data").glob(f"{names.TOPIC_USER_EVENTS}-*/*.log"))
+    return [Journal(**j) for j in done["journals"]], {"shape": asdict(shape), "records": done["records"], "records_per_s": done["records_per_s"],
+                                                      "seconds": round(time.monotonic() - began, 1), "bytes_in_kafka": log}
+
+
 def measure(stack: Stack, given: argparse.Namespace) -> dict[str, Any]:
     """Preload, build the views, run the modes."""
     from weir.simulation import load
-    from weir.transform import build
 
     document: dict[str, Any] = {"benchmark": "ingest", "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine()}
-    stack.up()
-    build.build(stack.env, ["--select", "int_user_events", "int_item_events"])
-    shape = load.Shape(events=given.events)
-    began = time.monotonic()
-    done = json.loads(subprocess.run([sys.executable, "-m", "weir.cli", "load", "--json", "--events", str(given.events), "--seed", str(given.seed)],
-                                     env=stack.env, capture_output=True, text=True, check=True).stdout)
-    from weir.simulation.journal import Journal
-
-    journals = [Journal(**j) for j in done["journals"]]
-    log = sum(f.stat().st_size for f in (stack.home / "kafka" / "data").glob(f"{names.TOPIC_USER_EVENTS}-*/*.log"))
-    document["preload"] = {"shape": asdict(shape), "records": done["records"], "records_per_s": done["records_per_s"], "seconds": round(time.monotonic() - began, 1),
-                           "bytes_in_kafka": log}
+    journals, document["preload"] = preload(stack, load.Shape(events=given.events), given.seed)
     bench = Bench(stack, journals, given.workers)
     document["views"] = {v.name: v.target for v in bench.views}
     document["results"] = []

@@ -285,7 +285,7 @@ def bench(context: typer.Context, name: Annotated[str, typer.Argument(help="Whic
 def lock() -> None:
     """Make the requirement locks anew from requirements/*.in (needs a network)."""
     root = _settings().root / "requirements"
-    for name, extra in (("runtime", []), ("dataset", ["--no-deps"]), ("bootstrap", [])):
+    for name, extra in (("runtime", []), ("dataset", ["--no-deps"]), ("bootstrap", []), ("bench", []), ("bench-build", [])):
         subprocess.run(
             [sys.executable, "-m", "uv", "pip", "compile", "-q", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-header",
              "--upgrade", *extra, str(root / f"{name}.in"), "-o", str(root / f"{name}.lock")],

@@ -71,7 +71,7 @@ def parse(text: str) -> list[Jar]:
         words = line.split()
         parts = words[1].split(":") if len(words) == 3 else []  # noqa: PLR2004 - folder, coordinate, sum
         if len(parts) not in {3, 4} or len(words[2]) != 64:  # noqa: PLR2004 - hex of SHA-256
-            raise SettingsError(f"connect/jars.lock line {number} is not 'folder group:artifact:version sha256'", hint="make the lock anew")
+            raise SettingsError(f"the jars' lock, line {number}, is not 'folder group:artifact:version sha256'", hint="make the lock anew")
         jars.append(Jar(words[0], parts[0], parts[1], parts[2], parts[3] if len(parts) == 4 else "", words[2]))  # noqa: PLR2004 - coordinate with a classifier
     return jars
 
@@ -129,7 +129,7 @@ def _fetch_one(jar: Jar, target: Path, meter: _Meter) -> None:
     temporary = Path(name)
     try:
         if _download(jar, temporary, meter) != jar.sha256:
-            raise ContractViolation(f"{jar.filename} has another SHA-256 than connect/jars.lock", hint="do not use it; ask the mirror's owner")
+            raise ContractViolation(f"{jar.filename} has another SHA-256 than its lock says", hint="do not use it; ask the mirror's owner")
         temporary.chmod(0o644)
         temporary.replace(target)
     finally:
@@ -182,17 +182,18 @@ def _sum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fetch(home: Path, report: Callable[[str], None] = lambda _line: None) -> Path:
+def fetch(home: Path, report: Callable[[str], None] = lambda _line: None, lock: Path | None = None) -> Path:
     """Fetch every locked jar that is not there yet, or has other bytes than the lock says; return the jars' folder.
 
     Args:
         home: WEIR_HOME.
         report: called with a line of progress each REPORT_S.
+        lock: which lock; by default the stack's. Each lock wants a `home` of its own: what another one names is removed.
 
     Raises:
         Unavailable: the repository could not be reached. ContractViolation: a sum differs.
     """
-    jars = parse(lock_path().read_text())
+    jars = parse((lock or lock_path()).read_text())
     folder = home / "jars"
     missing, meter, began = _missing(folder, jars), _Meter(), time.monotonic()
     if missing:
@@ -222,9 +223,9 @@ def class_path(home: Path, folder: str) -> str:
     return os.pathsep.join(str(p) for p in sorted((home / "jars" / folder).glob("*.jar")))
 
 
-def resolve(home: Path) -> Iterable[Jar]:
-    """Fetch every jar of `connect/jars.in` (folder and coordinate a line) into `home` and yield it with its sum; needs a network."""
-    for line in (lock_path().with_name("jars.in")).read_text().splitlines():
+def resolve(home: Path, wanted: Path) -> Iterable[Jar]:
+    """Fetch every jar of `wanted`, such as `connect/jars.in` (folder and coordinate a line), into `home` and yield it with its sum; needs a network."""
+    for line in wanted.read_text().splitlines():
         if line.strip() and not line.startswith("#"):
             jar = parse(f"{line} {'0' * 64}")[0]
             target = home / jar.filename
@@ -232,6 +233,7 @@ def resolve(home: Path) -> Iterable[Jar]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write("# Made by: ./weir run python -m weir.connect.jars > connect/jars.lock\n")
+    given = sys.argv[1] if len(sys.argv) > 1 else "connect/jars.in"
+    sys.stdout.write(f"# Made by: ./weir run python -m weir.connect.jars {given} > {given.removesuffix('.in')}.lock\n")
     with tempfile.TemporaryDirectory() as folder:
-        sys.stdout.writelines(jar.line() + "\n" for jar in resolve(Path(folder)))
+        sys.stdout.writelines(jar.line() + "\n" for jar in resolve(Path(folder), lock_path().parents[1] / given))

@@ -181,3 +181,11 @@ def test_a_dead_repository_is_told_in_a_sentence_that_names_the_jar(tmp_path, mo
 def test_progress_tells_how_many_how_fast_and_how_long():
     assert jars.line_of_progress(40, 110, 80_000_000, 8.0) == "40 of 110 fetched · 10.0 MB/s · 14 s to go"
     assert "not known yet" in jars.line_of_progress(0, 110, 0, 2.0)
+
+
+def test_jars_of_another_lock_go_to_a_folder_of_their_own(tmp_path, monkeypatch):
+    body = b"spark's jar"
+    lock = tmp_path / "other.lock"
+    lock.write_text(f"spark g:a:1 {hashlib.sha256(body).hexdigest()}\n")
+    monkeypatch.setattr(jars, "_download", lambda jar, temporary, meter: (temporary.write_bytes(body), hashlib.sha256(body).hexdigest())[1])
+    assert [p.name for p in (jars.fetch(tmp_path / "home", lock=lock) / "spark").iterdir()] == ["a-1.jar"]
