@@ -2,7 +2,7 @@
 import time
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from weir.errors import ContractViolation, Fenced, Unavailable
 from weir.ingest import kafka_limits, kafka_log
@@ -165,7 +165,7 @@ def test_a_position_that_goes_out_of_range_while_reading_is_a_refusal_and_not_a_
     log = KafkaLog(brokers, topic, [topic])
     log.join(lambda partitions: dict.fromkeys(partitions, 1000), lambda: None)
     try:
-        with pytest.raises(ContractViolation, match=rf"no longer has {topic}/[01] from offset 1000 on"):
+        with pytest.raises(ContractViolation, match=rf"no longer has {topic}/\d from offset 1000 on"):
             until(lambda: False, lambda: log.fetch(5, 0.1))
     finally:
         log.close()
@@ -179,7 +179,10 @@ def test_trouble_is_told_while_no_broker_is_left_and_ends_when_one_answers(broke
     assert log.trouble == ""
     host.close()
     until(lambda: "brokers are down" in log.trouble, lambda: log.fetch(5, 0.1))
-    assert "brokers are down" in caplog.text
+    for n in range(9):
+        log._heard(KafkaError(KafkaError._TRANSPORT, f"refused after {n} ms"))
+    assert caplog.text.count("brokers are down") == 1
+    assert caplog.text.count("refused") <= 1, "each kind of trouble is told once"
     log.close()
     alive, _ = member(brokers, topic)
     try:

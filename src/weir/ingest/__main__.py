@@ -1,39 +1,15 @@
-"""`python -m weir.ingest`: run every lane until SIGTERM; health at WEIR_INGEST_URL/health."""
+"""`python -m weir.ingest`: run every lane until SIGTERM. At WEIR_INGEST_URL: GET /health: every lane lands what comes; GET /live: the process works."""
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
 
 from weir.contracts.endpoints import Endpoints
-from weir.ingest import decode, schema
+from weir.ingest import decode, health, schema
 from weir.ingest.worker import LaneThread, calm_collector, real, routes
 from weir.telemetry import setup
-
-
-def _serve_health(lanes: list[LaneThread], url: str) -> ThreadingHTTPServer:
-    class Health(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            documents = [lane.document() for lane in lanes]
-            stopped = any(d["state"].startswith("stopped") for d in documents)
-            body = json.dumps({"ok": not stopped, "lanes": documents}).encode()
-            self.send_response(503 if stopped else 200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    own = urlsplit(url)
-    server = ThreadingHTTPServer((own.hostname or "127.0.0.1", own.port or 0), Health)  # loopback unless its URL names a host
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
 
 
 def main() -> None:
@@ -54,7 +30,7 @@ def main() -> None:
         signal.signal(number, lambda *_: ended.set())
     for lane in lanes:
         lane.start()
-    server = _serve_health(lanes, endpoints.ingest_url)
+    server = health.serve(lanes, endpoints.ingest_url)
     ended.wait()
     for lane in lanes:
         lane.ended.set()

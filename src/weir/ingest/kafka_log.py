@@ -76,7 +76,7 @@ class KafkaLog:
         self._lost = False
         self.failure: Exception | None = None
         self.trouble = ""
-        self._told: set[str] = set()
+        self._told: set[int] = set()  # codes: a text has milliseconds in it
         self._looked_s = 0.0
         self._consumer = Consumer({
             "bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "error", "error_cb": self._heard,
@@ -138,7 +138,7 @@ class KafkaLog:
             self.failure = Terminal(f"Kafka refuses this worker: {error.str()}", hint="its credentials and rights are to be set")
         elif error.fatal():
             self.failure = Fenced(f"the client cannot go on: {error.str()}")
-        self._tell(error.str(), blocks=error.code() == KafkaError._ALL_BROKERS_DOWN)  # noqa: SLF001 - librdkafka's own name
+        self._tell(error, blocks=error.code() == KafkaError._ALL_BROKERS_DOWN)  # noqa: SLF001 - librdkafka's own name
 
     def _judge(self, message: Any) -> None:
         error = message.error()
@@ -148,14 +148,14 @@ class KafkaLog:
             raise ContractViolation(f"Kafka no longer has {message.topic()}/{message.partition()} from offset {message.offset()} on: {error.str()}", hint=_HINT)
         if error.code() in _NOT_ALLOWED:
             raise Terminal(f"Kafka refuses this worker: {error.str()}", hint="its credentials and rights are to be set")
-        self._tell(error.str(), blocks=True)
+        self._tell(error, blocks=True)
 
-    def _tell(self, text: str, *, blocks: bool) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            log.warning("%s: %s", self._group, text)
+    def _tell(self, error: KafkaError, *, blocks: bool) -> None:
+        if error.code() not in self._told:
+            self._told.add(error.code())
+            log.warning("%s: %s", self._group, error.str())
         if blocks:
-            self.trouble = text
+            self.trouble = error.str()
 
     def _look(self, *, got: bool) -> None:
         """See whether the trouble is over: records came, or a broker tells of every topic."""

@@ -6,6 +6,7 @@ once; offsets in the declared intent zero or one time, all or nothing; offsets a
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from weir.ingest.record import Record
 Partition = tuple[str, int]
 Entry = tuple[int, str]  # committed offset, metadata
 DAY_MS = 86_400_000
+RUNNING = "running"
 
 
 class Log(Protocol):
@@ -69,8 +71,15 @@ class Stats:
     replays: int = 0
     rejoins: int = 0
     last_batch_at_s: float = 0.0
-    last_age_ms: float = 0.0
-    state: str = "starting"
+    last_age_ms: float = 0.0  # of the oldest record of the last batch, when it was landed
+    state: str = "starting"  # running; waiting, rejoining, failing or stopped, with why; see weir.ingest.health
+    left_running_s: float = -math.inf  # by the lane's clock
+
+    def become(self, state: str, now_s: float) -> None:
+        """Take on a state."""
+        if self.state == RUNNING and state != RUNNING:
+            self.left_running_s = now_s
+        self.state = state
 
 
 def cut(buffer: Sequence[Record], rows: int) -> int:
@@ -132,6 +141,11 @@ class Lane:
         for intent, mine in by_token.values():
             self._replay(intent, mine)
         return dict(self._position)
+
+    @property
+    def member(self) -> bool:
+        """Whether the group has given this lane its share, which may be nothing."""
+        return self._epoch > 0
 
     def revoked(self) -> None:
         """Give partitions back: finish the last batch while the generation still holds, drop what was only read."""
@@ -223,14 +237,13 @@ class Lane:
             except Transient as error:
                 if self.clock() > deadline:
                     raise Fenced(f"batch {intent.token} was not acknowledged in {self.limits.insert_s:.0f} s", hint="the group gives it to a new member") from error
-                self.stats.state = f"waiting: {error.message[:120]}"
+                self.stats.become(f"waiting: {error.message[:120]}", self.clock())
                 self.wait(pause)
                 pause = min(2.0, pause * 2)
                 self.between_tries()
                 if self._epoch != epoch:  # whoever has the partitions now replays the intent; going on would commit over its progress
                     raise Fenced(f"partitions changed hands while batch {intent.token} was being repeated") from error
             else:
-                self.stats.state = "running"
                 return
 
     def finish(self) -> None:

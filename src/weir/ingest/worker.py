@@ -1,7 +1,7 @@
-"""The worker: one lane a landing table, each in its thread with its own group membership; health over HTTP.
+"""The worker: one lane a landing table, each in its thread with its own group membership.
 
 In: `ingest/routes.yaml`, endpoints. Out: running lanes. Keep: a fenced lane drops everything and comes back as a new member; a lane that met a
-contract violation stops loudly while the others go on.
+contract violation, or what nobody foresaw, stops loudly while the others go on: it tries again each `RETRY_S`, and says that it runs only when it does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,13 +30,15 @@ from weir.ingest.decode import Decoder
 from weir.ingest.gate import Gate
 from weir.ingest.intent import Intent
 from weir.ingest.kafka_log import SESSION_MS, SESSION_VARIABLE, KafkaLog
-from weir.ingest.lane import Lane, Limits, Log, Partition, Sink, Stats
+from weir.ingest.lane import RUNNING, Lane, Limits, Log, Partition, Sink, Stats
 from weir.ingest.record import Record
 from weir.telemetry import Telemetry
 
 ROUTES = Path(__file__).resolve().parents[3] / "ingest" / "routes.yaml"
 FETCH_S = 0.05
 REJOIN_S = 0.5
+RETRY_S = 10.0
+PROVEN_S = 30.0  # a lane that stopped and finds nothing to land runs again after this long without a fault
 
 log = logging.getLogger("weir.ingest")
 
@@ -57,8 +60,16 @@ def calm_collector() -> None:
     gc.set_threshold(100_000, 50, 50)
 
 
+def place(error: Exception) -> str:
+    """Return an unforeseen error's type and the line of ours that it came from; not its text, which may quote a record."""
+    ours = [f for f in traceback.extract_tb(error.__traceback__) if "/weir/" in f.filename]
+    return f"{type(error).__name__}{f' at {Path(ours[-1].filename).name}:{ours[-1].lineno}' if ours else ''}"
+
+
 class Member(Log, Protocol):
-    """A lane's log, and its life in the group; `KafkaLog` says what each does."""
+    """A lane's log, and its life in the group; `KafkaLog` says what each does. `trouble`: why nothing comes, empty while all is well."""
+
+    trouble: str
 
     def join(self, on_assign: Callable[[Iterable[Partition]], dict[Partition, int]], on_revoke: Callable[[], None]) -> None:
         """Enter the group."""
@@ -158,6 +169,8 @@ class LaneThread(threading.Thread):
         self._gate: Gate | None = None
         self._traces: list[str] = []
         self.ended = edges.ended
+        self._unproven = False  # it stopped, and has not shown since that it runs
+        self.turned_s = edges.clock()
 
     def run(self) -> None:
         """Join, work, and join again after being fenced."""
@@ -165,24 +178,42 @@ class LaneThread(threading.Thread):
             try:
                 self._membership()
             except Terminal as error:
-                if not isinstance(error, Fenced):
-                    self.stats.state = f"stopped: {error}"
-                    log.error("%s stopped: %s", self.table, error)  # noqa: TRY400 - the message is whole; a trace adds nothing
-                    self.ended.wait(10)
-                    continue
-                self._rejoin(error)
+                if isinstance(error, Fenced):
+                    self._rejoin(error)
+                else:
+                    self._stop(f"stopped: {error}")
             except WeirError as error:
                 self._rejoin(error)
-            except Exception as error:
-                log.exception("%s: unexpected", self.table)
-                self._rejoin(error)
+            except Exception as error:  # noqa: BLE001 - whatever it is: this lane stands still and says so, the others go on
+                log.error("%s: unforeseen\n%s", self.table, "".join(traceback.format_tb(error.__traceback__)))  # noqa: TRY400 - without the text, see place()
+                self._stop(f"failing: {place(error)}")
+
+    def _stop(self, state: str) -> None:
+        self._unproven = True
+        self._turn(state)
+        log.error("%s %s", self.table, state)
+        self.ended.wait(RETRY_S)
 
     def _rejoin(self, error: Exception) -> None:
         self.stats.rejoins += 1
-        self.stats.state = f"rejoining: {str(error)[:120]}"
+        if not self._unproven:
+            self._turn(f"rejoining: {str(error)[:120]}")
         log.warning("%s rejoins: %s", self.table, error)
         self._telemetry.count("weir.ingest.rejoins", 1, {"table": self.table})
         self.ended.wait(REJOIN_S)
+
+    def _turn(self, state: str) -> None:
+        self.turned_s = self._edges.clock()
+        self.stats.become(state, self.turned_s)
+
+    def _look(self, trouble: str, lane: Lane, joined_s: float, done: int) -> None:
+        """Say what the lane does after one turn. `done`: batches and replays when it joined, at `joined_s`."""
+        stats, self.turned_s = self.stats, self._edges.clock()
+        if trouble:
+            stats.become(f"waiting: Kafka: {trouble[:120]}", self.turned_s)
+        elif lane.member and (not self._unproven or stats.batches + stats.replays > done or self.turned_s - joined_s > PROVEN_S):
+            self._unproven = False
+            stats.become(RUNNING, self.turned_s)
 
     def _membership(self) -> None:
         edges = self._edges
@@ -201,10 +232,11 @@ class LaneThread(threading.Thread):
                 return lane.assigned(partitions)
 
             kafka.join(assigned, lane.revoked)
-            self.stats.state = "running"
+            joined_s, done = edges.clock(), self.stats.batches + self.stats.replays
             while not self.ended.is_set() and (gate is None or gate.topics <= set(topics)):
                 records = kafka.fetch(lane.limits.rows, FETCH_S)
                 lane.take(gate.admit(records) if gate else records)
+                self._look(kafka.trouble, lane, joined_s, done)
             lane.finish()
         finally:
             kafka.close()

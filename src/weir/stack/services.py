@@ -138,7 +138,7 @@ def build(settings: StackSettings) -> list[ServiceSpec]:
     b.add(ServiceSpec("redis", redis.command(home, e), (), e.redis_url, e.redis_url, prepare=prepared(redis)))
     b.add(ServiceSpec("otlp", b.python("otlp", "-m", "weir.telemetry.receiver"), ("clickhouse",), f"{e.otlp_url}/health", e.otlp_url))
     b.add(ServiceSpec("connect", worker.command(home, e), ("kafka", "postgres"), f"{e.connect_url}/connectors", e.connect_url, slow_s=JVM_SLOW_S, prepare=prepared(worker)))
-    b.add(ServiceSpec("ingest", b.python("ingest", "-m", "weir.ingest"), ("kafka", "clickhouse"), f"{e.ingest_url}/health", e.ingest_url))
+    b.add(ServiceSpec("ingest", b.python("ingest", "-m", "weir.ingest"), ("kafka", "clickhouse"), f"{e.ingest_url}/live", e.ingest_url))
     b.add(ServiceSpec("features", b.python("features", "-m", "weir.features"), ("clickhouse", "redis", "ingest"), f"{e.features_url}/live", e.features_url))
     b.add(ServiceSpec("catalogue", b.python("catalogue", "-m", "weir.catalogue"), (), f"{e.catalogue_url}/health", e.catalogue_url))
     b.add(ServiceSpec("api", b.python("api", "-m", "weir.serving"), ("redis",), f"{e.api_url}/health", e.api_url))
