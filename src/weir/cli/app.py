@@ -79,8 +79,9 @@ def status(
     as_json: Json = False,
     keep: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, with each stage's rate and lag, each hop's freshness, and rows of source and sink.")] = False,
 ) -> None:
-    """Show each service's state, pid and endpoint, the connector's task and the slot. Exits 1 unless all are ready and none has failed."""
+    """Show each service's state, pid and endpoint, the connector's task, the slot, and whether there is something to recommend. Exits 1 unless all are ready and none has failed."""
     from weir.cli import watching
+    from weir.contracts.model import POINTER, models_folder
     from weir.quality import pipeline
     from weir.stack import services, watch
 
@@ -92,17 +93,20 @@ def status(
     rows = watch.observe(services.build(settings), settings.home)
     endpoints = asdict(settings.endpoints)
     connector, slot = pipeline.ask_connector(settings.endpoints.connect_url), pipeline.ask_slot(settings.endpoints.postgres_dsn)
-    capture = [pipeline.judge_connector(connector), pipeline.judge_slot(slot)]
+    api = pipeline.ask_api(settings.endpoints.api_url)
+    served = pipeline.judge_api(api, promoted=(models_folder(settings.home) / POINTER).exists())
+    checks = [pipeline.judge_connector(connector), pipeline.judge_slot(slot), served]
     if as_json:
         wanted = ("postgres_dsn", "kafka_bootstrap", "connect_url", "clickhouse_url", "redis_url", "otlp_url", "api_url", "dashboard_url")
         external = [{"name": n, "state": "external", "pid": 0, "endpoint": ""} for n in sorted(settings.external)]
         _print_json({"services": [asdict(r) for r in rows] + external, "endpoints": {k: endpoints[k] for k in wanted},
-                     "connector": connector and asdict(connector), "slot": slot and asdict(slot)})
+                     "connector": connector and asdict(connector), "slot": slot and asdict(slot), "api": api and asdict(api)})
     else:
         out.print(watching.services_table(rows))
         for line in watching.capture_lines(connector, slot):
             out.print(line, markup=False, soft_wrap=True)
-    raise typer.Exit(0 if all(r.state == "ready" for r in rows) and "no" not in {c.verdict for c in capture} else 1)
+        out.print(watching.served_line(api, served), markup=False, soft_wrap=True)
+    raise typer.Exit(0 if all(r.state == "ready" for r in rows) and "no" not in {c.verdict for c in checks} else 1)
 
 
 @app.command(epilog="Example: ./weir logs kafka --lines 200")

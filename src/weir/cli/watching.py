@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from weir.quality import pipeline, terminal, verdict
-from weir.quality.judge import Report
+from weir.quality.judge import Check, Report
 from weir.stack import services, watch
 from weir.stack.settings import StackSettings
 
@@ -34,6 +34,12 @@ def capture_lines(connector: pipeline.Connector | None, slot: pipeline.Slot | No
         left = "" if slot.left_bytes is None else f", {slot.left_bytes / 1e6:,.0f} MB left to the limit"
         lines[-1] += f" ({slot.wal_status}, {slot.retained_bytes / 1e6:,.1f} MB of WAL kept{left})"
     return lines
+
+
+def served_line(api: pipeline.Api | None, judged: Check) -> str:
+    """Return what is served: how many items, and by which model. Pure."""
+    by = f" ({api.items:,} items, {f'model {api.model_version}' if api.model_version else 'by popularity'})" if api and api.ready else ""
+    return f" {judged.name}: {judged.reason or 'ok'}{by}"
 
 
 def line(rows: Sequence[watch.ServiceState], before: Report | None, now: Report) -> str:
