@@ -82,8 +82,12 @@ def status(
     as_json: Json = False,
     keep: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, with each stage's rate and lag, each hop's freshness, and rows of source and sink.")] = False,
 ) -> None:
-    """Show each service's state, pid and endpoint, the connector's task, the slot, and when recovery was last proven. Exits 1 unless all are ready and none has failed."""
+    """Show each service, the connector's task, the slot, the tables, whether there is something to recommend, and when recovery was last proven.
+
+    Exits 1 unless all are ready and none has failed.
+    """
     from weir.cli import watching
+    from weir.contracts.model import POINTER, models_folder
     from weir.quality import growth, pipeline, recovery, terminal
     from weir.stack import services, watch
 
@@ -96,20 +100,22 @@ def status(
     endpoints = asdict(settings.endpoints)
     connector, slot = pipeline.ask_connector(settings.endpoints.connect_url), pipeline.ask_slot(settings.endpoints.postgres_dsn)
     tables, grown = pipeline.ask_captured(settings.endpoints.clickhouse_url), growth.now(settings.endpoints.postgres_dsn, settings.home)
-    capture = [pipeline.judge_connector(connector), pipeline.judge_slot(slot), *pipeline.judge_captured(tables)]
-    proofs, now_ms = recovery.proofs(settings.home), int(time.time() * 1000)
+    api, proofs, now_ms = pipeline.ask_api(settings.endpoints.api_url), recovery.proofs(settings.home), int(time.time() * 1000)
+    served = pipeline.judge_api(api, promoted=(models_folder(settings.home) / POINTER).exists())
+    checks = [pipeline.judge_connector(connector), pipeline.judge_slot(slot), *pipeline.judge_captured(tables), served]
     if as_json:
         wanted = ("postgres_dsn", "kafka_bootstrap", "connect_url", "clickhouse_url", "redis_url", "otlp_url", "api_url", "dashboard_url")
         external = [{"name": n, "state": "external", "pid": 0, "endpoint": ""} for n in sorted(settings.external)]
         _print_json({"services": [asdict(r) for r in rows] + external, "endpoints": {k: endpoints[k] for k in wanted},
                      "connector": connector and asdict(connector), "slot": slot and asdict(slot) | {"growth": grown and asdict(grown)},
                      "tables": tables and [{"name": t.name, "state": str(t.state), "by": t.by, "why": t.why} for t in tables],
-                     "recovery": recovery.document(proofs, now_ms)})
+                     "recovery": recovery.document(proofs, now_ms), "api": api and asdict(api)})
     else:
         out.print(watching.services_table(rows))
         for line in [*watching.capture_lines(connector, slot, grown, tables), *(f" {told}" for told in terminal.recovery_lines(proofs, now_ms))]:
             out.print(line, markup=False, soft_wrap=True)
-    raise typer.Exit(0 if all(r.state == "ready" for r in rows) and "no" not in {c.verdict for c in capture} else 1)
+        out.print(watching.served_line(api, served), markup=False, soft_wrap=True)
+    raise typer.Exit(0 if all(r.state == "ready" for r in rows) and "no" not in {c.verdict for c in checks} else 1)
 
 
 @app.command(epilog="Example: ./weir logs kafka --lines 200")

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from weir.contracts.captured import Captured
 from weir.quality import growth, pipeline, terminal, verdict
-from weir.quality.judge import Report
+from weir.quality.judge import Check, Report
 from weir.stack import services, watch
 from weir.stack.settings import StackSettings
 
@@ -41,6 +41,12 @@ def capture_lines(
     if grown is not None and grown.hours_if_stopped is not None:
         lines[-1] += f", {grown.hours_if_stopped:,.1f} h were the connector stopped"
     return lines + [f" {check.name}: {check.reason}" for check in pipeline.judge_captured(tables)]
+
+
+def served_line(api: pipeline.Api | None, judged: Check) -> str:
+    """Return what is served: how many items, and by which model. Pure."""
+    by = f" ({api.items:,} items, {f'model {api.model_version}' if api.model_version else 'by popularity'})" if api and api.ready else ""
+    return f" {judged.name}: {judged.reason or 'ok'}{by}"
 
 
 def line(rows: Sequence[watch.ServiceState], before: Report | None, now: Report) -> str:

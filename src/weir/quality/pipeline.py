@@ -111,6 +111,36 @@ def ask_connector(url: str) -> Connector | None:
     return Connector(str(connector.get("state", "")), str(worst.get("state", "NONE")), trace)
 
 
+@dataclass(frozen=True, slots=True)
+class Api:
+    """What the API says of itself: whether it has items to recommend, how many, and by which model (empty: popularity)."""
+
+    ready: bool
+    items: int
+    model_version: str
+
+
+def ask_api(url: str) -> Api | None:
+    """Return what the API says at /ready, or None when it could not be asked."""
+    try:
+        document = httpx.get(f"{url}/ready", timeout=TIMEOUT_S).json()  # 503 has the same document
+        return Api(bool(document["ready"]), int(document["items"]), str(document["model_version"]))
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return None
+
+
+def judge_api(api: Api | None, *, promoted: bool) -> Check:
+    """Judge what is served. Pure. `promoted`: a model was, so something must be served; before that an empty API is no fault."""
+    name = "recommendations"
+    if api is None:
+        return Check(name, Verdict.UNKNOWN, "the API could not be asked")
+    if api.ready:
+        return Check(name, Verdict.YES)
+    if promoted:
+        return Check(name, Verdict.NO, "a model is promoted, and the API has no item to recommend: ./weir logs features shows why")
+    return Check(name, Verdict.UNKNOWN, "nothing is loaded yet: ./weir demo does")
+
+
 def ask_verified(url: str) -> tuple[Verified, ...] | None:
     """Return the newest cycle of each table and view; None: could not be asked; empty: none was run yet."""
     known = query(url, f"SELECT count() AS n FROM system.tables WHERE concat(database, '.', name) = '{cdc.RECONCILE_CYCLES}'")

@@ -80,3 +80,11 @@ def test_the_worst_task_is_told(monkeypatch):
     document["tasks"][1]["trace"] = "The offset " + "x" * 2000 + " is no longer available"
     shown = pipeline.ask_connector("http://x").trace
     assert (shown.startswith("The offset"), shown.endswith("no longer available"), len(shown) < 300) == (True, True, True)
+
+
+def test_an_api_that_serves_nothing_is_a_fault_only_once_a_model_was_promoted():
+    empty = pipeline.Api(ready=False, items=0, model_version="")
+    assert pipeline.judge_api(empty, promoted=False).verdict == "unknown"
+    assert pipeline.judge_api(empty, promoted=True).verdict == "no"
+    assert pipeline.judge_api(pipeline.Api(ready=True, items=3, model_version=""), promoted=True).verdict == "yes"
+    assert pipeline.judge_api(None, promoted=True).verdict == "unknown"
