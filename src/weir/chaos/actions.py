@@ -16,6 +16,7 @@ from weir.errors import Undecided
 from weir.stack import services, settings, supervision, watch
 
 SETTLE_S = 90  # the broker's restart, the consumer's session time-out (45 s) and a replay fit in it
+NOW_S = 4  # a service that is up answers within one probe's time-out (2 s)
 
 _loads: list[Load] = []
 results: list[dict[str, object]] = []
@@ -35,19 +36,33 @@ def start_load(rate: int = 500) -> str:
 
 
 def all_services_ready() -> bool:
-    """Probe: every service answers."""
+    """Return whether every service answers now."""
     configured = settings.load()
     return all(r.state == "ready" for r in watch.observe(services.build(configured), configured.home))
 
 
-def wait_until_ready(seconds: int = SETTLE_S) -> bool:
-    """Wait until every service answers again; say whether it came to that."""
+def _ready_within(seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if all_services_ready():
-            return True
+    while not all_services_ready():
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.5)
-    return False
+    return True
+
+
+def services_ready() -> bool:
+    """Probe: every service answers. After a fault they get SETTLE_S to come back; before it a stack that is down is told at once."""
+    return _ready_within(SETTLE_S if _loads else NOW_S)
+
+
+def wait_until_ready() -> None:
+    """Wait until every service answers again.
+
+    Raises:
+        Undecided: it did not come to that, so what follows would not be done to a whole stack.
+    """
+    if not _ready_within(SETTLE_S):
+        raise Undecided(f"not every service was ready again in {SETTLE_S} s", hint="./weir status names them")
 
 
 def signal_service(service: str, signal_name: str) -> int:

@@ -309,7 +309,7 @@ def chaos_list() -> None:
 
 @chaos_app.command("run", epilog="Example: ./weir chaos run kill-kafka-broker --json")
 def chaos_run(name: str, *, as_json: Json = False) -> None:
-    """Run one experiment; exits 0 only for the verdict yes."""
+    """Run one experiment against the stack that is up. Exits 0 yes, 1 no, 2 unknown."""
     from weir.chaos import runner
     from weir.stack import services
 
@@ -321,5 +321,5 @@ def chaos_run(name: str, *, as_json: Json = False) -> None:
     else:
         for row in evidence["observations"]:
             err.print(f"  {row}", markup=False)
-        err.print(f"{name}: {evidence['verdict']} in {evidence['seconds']} s")
-    raise typer.Exit(0 if evidence["verdict"] == "yes" else 1)
+        err.print(f"{name}: {evidence['verdict']} in {evidence['seconds']} s{evidence['reason'] and ': ' + evidence['reason']}", markup=False, soft_wrap=True)
+    raise typer.Exit({"yes": 0, "no": 1}.get(evidence["verdict"], 2))
