@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -11,7 +13,10 @@ from typing import Any
 
 from weir.chaos import actions
 from weir.chaos.oracle import Verdict
+from weir.chaos.progress import Progress, Say
 from weir.errors import Terminal
+
+ALWAYS_ROLL_BACK = {"runtime": {"rollbacks": {"strategy": "always"}}}  # after Ctrl-C too: a paused service goes on
 
 
 def available(root: Path) -> list[str]:
@@ -56,8 +61,24 @@ def verdict(journal: Mapping[str, Any], observations: Sequence[Mapping[str, Any]
     return Verdict.YES, ""
 
 
-def run(root: Path, home: Path, name: str) -> dict[str, Any]:
+def commit(root: Path) -> str:
+    """Return the checkout's commit, with `-dirty` when files differ from it; empty where there is no git or no repository."""
+    try:
+        done = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], capture_output=True, text=True,
+                              timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
+def run(root: Path, home: Path, name: str, say: Say = lambda _line: None) -> dict[str, Any]:
     """Run chaos/<name>.json and return the evidence, which is also written under home/evidence.
+
+    Args:
+        root: the checkout.
+        home: WEIR_HOME.
+        name: of the experiment.
+        say: is given a line for each step, and for each wait of some seconds.
 
     Raises:
         Terminal: there is no such experiment.
@@ -71,7 +92,10 @@ def run(root: Path, home: Path, name: str) -> dict[str, Any]:
     actions.results.clear()
     actions._loads.clear()  # noqa: SLF001 - one experiment a process, one load an experiment
     began = time.time()
-    journal = run_experiment(experiment)
+    logging.getLogger("chaostoolkit").addHandler(logging.NullHandler())  # its lines are the progress's
+    progress = Progress(say)
+    actions.say[:] = [progress.tell]
+    journal = run_experiment(experiment, ALWAYS_ROLL_BACK, event_handlers=[progress])
     answer, reason = verdict(journal, actions.results)
     evidence = {
         "experiment": name,
@@ -81,9 +105,12 @@ def run(root: Path, home: Path, name: str) -> dict[str, Any]:
         "began_at_ms": int(began * 1000),
         "seconds": round(time.time() - began, 1),
         "observations": list(actions.results),
+        "commit": commit(root),
         "versions": {p: version(p) for p in ("chdb-core", "confluent-kafka", "chaostoolkit-lib")},
     }
     folder = home / "evidence"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}-{int(began)}.json").write_text(json.dumps(evidence, indent=2, default=str))
+    written = folder / f"{name}-{int(began)}.tmp"
+    written.write_text(json.dumps(evidence, indent=2, default=str))
+    written.replace(written.with_suffix(".json"))
     return evidence

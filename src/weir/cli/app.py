@@ -315,11 +315,11 @@ def chaos_run(name: str, *, as_json: Json = False) -> None:
 
     settings = _settings()
     os.environ.update(services.environment(settings))
-    evidence = runner.run(settings.root, settings.home, name)
+    evidence = runner.run(settings.root, settings.home, name, lambda line: err.print(line, markup=False, soft_wrap=True))
     if as_json:
         _print_json(evidence)
     else:
         for row in evidence["observations"]:
-            err.print(f"  {row}", markup=False)
+            err.print("  " + " · ".join(f"{k} {v}" for k, v in row.items() if k != "at_s" and v != ()), markup=False, soft_wrap=True)
         err.print(f"{name}: {evidence['verdict']} in {evidence['seconds']} s{evidence['reason'] and ': ' + evidence['reason']}", markup=False, soft_wrap=True)
     raise typer.Exit({"yes": 0, "no": 1}.get(evidence["verdict"], 2))

@@ -19,6 +19,7 @@ class Played:
         self.rows = {"r-1": 1, "r-2": 1}
         self.ready = lambda: True
         self.broken = False
+        self.counted = 0
 
     def answer(self):
         return self.ready()
@@ -27,6 +28,7 @@ class Played:
         return self.journal
 
     def count(self, _url, _table, _run):
+        self.counted += 1
         if isinstance(self.rows, Exception):
             raise self.rows
         return self.rows
@@ -40,6 +42,7 @@ def played(monkeypatch):
     made = Played()
     monkeypatch.setattr(actions, "SETTLE_S", 0)
     monkeypatch.setattr(actions, "NOW_S", 0)
+    monkeypatch.setattr(actions, "AGAIN_S", 0)
     monkeypatch.setattr(actions, "start_load", lambda rate: actions._loads.append(made))
     monkeypatch.setattr(actions, "pause", lambda seconds: None)
     monkeypatch.setattr(actions, "signal_service", made.signal)
@@ -49,8 +52,8 @@ def played(monkeypatch):
     return made
 
 
-def _run(tmp_path):
-    evidence = runner.run(ROOT, tmp_path, EXPERIMENT)
+def _run(tmp_path, say=lambda _line: None):
+    evidence = runner.run(ROOT, tmp_path, EXPERIMENT, say)
     return evidence["verdict"], evidence["reason"]
 
 
@@ -113,3 +116,29 @@ def test_a_run_that_counted_nothing_is_unknown(played, tmp_path, monkeypatch):
 def test_a_run_that_produced_nothing_is_unknown(played, tmp_path):
     played.journal = Journal("r")
     assert _run(tmp_path)[0] == "unknown"
+
+
+def test_a_double_that_comes_after_the_tables_were_complete_is_a_no(played, tmp_path, monkeypatch):
+    monkeypatch.setattr(actions, "count", lambda *_: played.count(*_) | ({"r-1": 2} if played.counted > 2 else {}))
+    assert _run(tmp_path)[0] == "no"
+
+
+def test_an_experiment_whose_load_was_not_acknowledged_after_the_fault_is_unknown(played, tmp_path, monkeypatch):
+    monkeypatch.setattr(actions, "signal_service", lambda service, signal_name: actions.results.append({"fault": signal_name, "acknowledged": 2}))
+    verdict, reason = _run(tmp_path)
+    assert (verdict, "no event was acknowledged after the fault" in reason) == ("unknown", True)
+
+
+def test_every_step_is_told_and_what_failed_with_its_reason(played, tmp_path):
+    lines = []
+    played.rows = OSError("ClickHouse is away")
+    _run(tmp_path, lines.append)
+    said = "\n".join(lines)
+    for word in ("before the fault", "services-ready", "kill (service kafka, signal_name SIGKILL)", "after the fault", "could not be done", "ClickHouse is away"):
+        assert word in said
+
+
+def test_the_evidence_says_which_code_it_speaks_of(played, tmp_path):
+    evidence = runner.run(ROOT, tmp_path, EXPERIMENT)
+    assert evidence["commit"] == runner.commit(ROOT)
+    assert runner.commit(tmp_path) == ""
