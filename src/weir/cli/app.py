@@ -79,9 +79,9 @@ def status(
     as_json: Json = False,
     keep: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, with each stage's rate and lag, each hop's freshness, and rows of source and sink.")] = False,
 ) -> None:
-    """Show each service's state, pid and endpoint, the connector's task and the slot. Exits 1 unless all are ready and none has failed."""
+    """Show each service's state, pid and endpoint, the connector's task, the slot, and when recovery was last proven. Exits 1 unless all are ready and none has failed."""
     from weir.cli import watching
-    from weir.quality import pipeline
+    from weir.quality import pipeline, recovery, terminal
     from weir.stack import services, watch
 
     settings = _settings()
@@ -93,14 +93,16 @@ def status(
     endpoints = asdict(settings.endpoints)
     connector, slot = pipeline.ask_connector(settings.endpoints.connect_url), pipeline.ask_slot(settings.endpoints.postgres_dsn)
     capture = [pipeline.judge_connector(connector), pipeline.judge_slot(slot)]
+    proofs, now_ms = recovery.proofs(settings.home), int(time.time() * 1000)
     if as_json:
         wanted = ("postgres_dsn", "kafka_bootstrap", "connect_url", "clickhouse_url", "redis_url", "otlp_url", "api_url", "dashboard_url")
         external = [{"name": n, "state": "external", "pid": 0, "endpoint": ""} for n in sorted(settings.external)]
         _print_json({"services": [asdict(r) for r in rows] + external, "endpoints": {k: endpoints[k] for k in wanted},
-                     "connector": connector and asdict(connector), "slot": slot and asdict(slot)})
+                     "connector": connector and asdict(connector), "slot": slot and asdict(slot),
+                     "recovery": recovery.document(proofs, now_ms)})
     else:
         out.print(watching.services_table(rows))
-        for line in watching.capture_lines(connector, slot):
+        for line in [*watching.capture_lines(connector, slot), *(f" {told}" for told in terminal.recovery_lines(proofs, now_ms))]:
             out.print(line, markup=False, soft_wrap=True)
     raise typer.Exit(0 if all(r.state == "ready" for r in rows) and "no" not in {c.verdict for c in capture} else 1)
 
@@ -221,7 +223,7 @@ def demo(
     code, told = 1, False
     try:
         began_s += lifecycle.up(settings, _report)  # downloads are not counted as starting
-        with Screen(err, lambda: verdict(settings.endpoints)) as screen:
+        with Screen(err, lambda: verdict(settings.endpoints, settings.home)) as screen:
             result = story.run(settings.endpoints, settings.home, screen, began_s=began_s)
             code, told = 0, True
             if as_json:
