@@ -90,6 +90,7 @@ class Load:
 
         producer = Producer({
             "bootstrap.servers": self._bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": 5, "delivery.timeout.ms": 90_000,
+            "log_level": 0,  # a line for each refused connection while the broker is away would drown the progress
         })
         journal = self.journal
 

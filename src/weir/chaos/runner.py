@@ -13,7 +13,7 @@ from typing import Any
 
 from weir.chaos import actions
 from weir.chaos.oracle import Verdict
-from weir.chaos.progress import Progress, Say
+from weir.chaos.progress import Progress, Say, failure
 from weir.errors import Terminal
 
 ALWAYS_ROLL_BACK = {"runtime": {"rollbacks": {"strategy": "always"}}}  # after Ctrl-C too: a paused service goes on
@@ -28,7 +28,7 @@ def _failed(journal: Mapping[str, Any]) -> list[str]:
     """Return what of the experiment did not run to its end, as `name: why`. Chaos Toolkit marks it so and goes on. Pure."""
     states = journal.get("steady_states") or {}
     probes = [p for side in ("before", "after") for p in (states.get(side) or {}).get("probes", [])]
-    return [f"{a['activity'].get('name', '')}: {(a.get('exception') or ['it did not run'])[-1].strip()}"
+    return [f"{a['activity'].get('name', '')}: {failure(a)}"
             for a in [*probes, *journal.get("run", [])] if a.get("status") != "succeeded"]
 
 
