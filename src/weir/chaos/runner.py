@@ -53,7 +53,8 @@ def verdict(journal: Mapping[str, Any], observations: Sequence[Mapping[str, Any]
     if not before:
         return Verdict.UNKNOWN, "the steady state was not there before the fault, so nothing was broken: ./weir status"
     if journal.get("deviated"):
-        return Verdict.NO, "the steady state did not come back after the fault"
+        missed = [p["activity"]["name"] for p in states["after"]["probes"] if not p.get("tolerance_met")]
+        return Verdict.NO, f"the steady state did not come back after the fault: {', '.join(missed)}"
     if not after or not journal.get("run") or journal.get("status") != "completed":
         return Verdict.UNKNOWN, f"the experiment was not run to its end ({journal.get('status')})"
     if not counts or any(o["verdict"] != Verdict.YES for o in counts):
