@@ -74,7 +74,7 @@ class Load:
             Undecided: the journal is not whole.
         """
         self._ended.set()
-        self._thread.join(timeout=120)
+        self._thread.join(timeout=240)
         if self.failure is not None or self._thread.is_alive():
             raise Undecided(f"the load's journal is not whole: {self.failure or 'the producer did not end'}")
         return self.journal
@@ -89,7 +89,8 @@ class Load:
         from confluent_kafka import Producer
 
         producer = Producer({
-            "bootstrap.servers": self._bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": 5, "delivery.timeout.ms": 90_000,
+            "bootstrap.servers": self._bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": 5, "delivery.timeout.ms": 180_000,
+            "log_level": 0,  # a line for each refused connection while the broker is away would drown the progress
         })
         journal = self.journal
 
@@ -111,4 +112,4 @@ class Load:
                 )
             self._sent = due
             producer.poll(0.02)
-        producer.flush(100)
+        producer.flush(190)

@@ -11,6 +11,12 @@ from chaoslib.run import RunEventHandler
 Say = Callable[[str], None]
 
 
+def failure(run: dict[str, Any]) -> str:
+    """Return why a step could not be done, without the names of the errors that Chaos Toolkit puts before it. Pure."""
+    said = (run.get("exception") or ["it did not run"])[-1].strip()
+    return str(said).removeprefix("chaoslib.exceptions.ActivityFailed: ").removeprefix("weir.errors.Undecided: ")
+
+
 class Progress(RunEventHandler):  # type: ignore[misc]  # (dyn) chaoslib's types are not followed
     """One line a step. `say` prints a line."""
 
@@ -38,4 +44,4 @@ class Progress(RunEventHandler):  # type: ignore[misc]  # (dyn) chaoslib's types
     def activity_completed(self, activity: dict[str, Any], run: dict[str, Any]) -> None:
         """Tell of what failed; the rest is told by the next step."""
         if run.get("status") != "succeeded":
-            self.tell(f"  {activity['name']} could not be done: {(run.get('exception') or [''])[-1].strip()}")
+            self.tell(f"  {activity['name']} could not be done: {failure(run)}")

@@ -13,7 +13,7 @@ from typing import Any
 
 from weir.chaos import actions
 from weir.chaos.oracle import Verdict
-from weir.chaos.progress import Progress, Say
+from weir.chaos.progress import Progress, Say, failure
 from weir.errors import Terminal
 
 ALWAYS_ROLL_BACK = {"runtime": {"rollbacks": {"strategy": "always"}}}  # after Ctrl-C too: a paused service goes on
@@ -28,7 +28,7 @@ def _failed(journal: Mapping[str, Any]) -> list[str]:
     """Return what of the experiment did not run to its end, as `name: why`. Chaos Toolkit marks it so and goes on. Pure."""
     states = journal.get("steady_states") or {}
     probes = [p for side in ("before", "after") for p in (states.get(side) or {}).get("probes", [])]
-    return [f"{a['activity'].get('name', '')}: {(a.get('exception') or ['it did not run'])[-1].strip()}"
+    return [f"{a['activity'].get('name', '')}: {failure(a)}"
             for a in [*probes, *journal.get("run", [])] if a.get("status") != "succeeded"]
 
 
@@ -53,7 +53,8 @@ def verdict(journal: Mapping[str, Any], observations: Sequence[Mapping[str, Any]
     if not before:
         return Verdict.UNKNOWN, "the steady state was not there before the fault, so nothing was broken: ./weir status"
     if journal.get("deviated"):
-        return Verdict.NO, "the steady state did not come back after the fault"
+        missed = [p["activity"]["name"] for p in states["after"]["probes"] if not p.get("tolerance_met")]
+        return Verdict.NO, f"the steady state did not come back after the fault: {', '.join(missed)}"
     if not after or not journal.get("run") or journal.get("status") != "completed":
         return Verdict.UNKNOWN, f"the experiment was not run to its end ({journal.get('status')})"
     if not counts or any(o["verdict"] != Verdict.YES for o in counts):

@@ -1,7 +1,7 @@
 """The health watcher: probes each service, restarts one that hangs, tries a failed one again, and writes what it sees.
 
 In: the settings. Out: WEIR_HOME/run/services.json, rewritten each round. Keep: a service is restarted only after it was ready once and
-then missed `MISSES` probes in a row, since a slow start is not a hang.
+then missed `MISSES` probes in a row, since a slow start is not a hang; a process that followed a killed one starts anew.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self._misses: dict[str, int] = {}
-        self._was_ready: set[str] = set()
+        self._ready_pid: dict[str, int] = {}  # the process that was ready; another one has yet to become so
         self._tried_s: dict[str, float] = {}
 
     def due(self, rows: Sequence[ServiceState], now_s: float) -> list[tuple[str, str]]:
@@ -91,8 +91,8 @@ class Watcher:
         for row in rows:
             if row.state == "ready":
                 self._misses[row.name] = 0
-                self._was_ready.add(row.name)
-            elif row.state == "unhealthy" and row.name in self._was_ready:
+                self._ready_pid[row.name] = row.pid
+            elif row.state == "unhealthy" and self._ready_pid.get(row.name) == row.pid:
                 self._misses[row.name] = self._misses.get(row.name, 0) + 1
                 if self._misses[row.name] >= MISSES:
                     self._misses[row.name] = 0

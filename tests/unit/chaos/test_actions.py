@@ -99,6 +99,12 @@ def test_a_fault_without_load_is_undecided_and_strikes_nobody(worker, monkeypatc
     assert worker[0].poll() is None
 
 
+def test_a_killed_service_has_ended_when_the_next_step_begins(worker):
+    pid = actions.signal_service("kafka", "SIGKILL")
+    assert not psutil.pid_exists(pid)
+    assert actions.results[-1]["acknowledged"] == 1
+
+
 def test_a_load_that_came_to_its_limit_or_is_no_longer_acknowledged_says_so(monkeypatch):
     load = Load("127.0.0.1:1", limit=10)
     monkeypatch.setattr(load._thread, "is_alive", lambda: True)

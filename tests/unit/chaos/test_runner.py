@@ -80,7 +80,7 @@ def test_a_service_that_does_not_come_back_is_never_a_yes(played, tmp_path):
 def test_a_service_that_goes_away_again_after_the_method_is_a_no(played, tmp_path):
     answers = iter([True, True, False])
     played.ready = lambda: next(answers)
-    assert _run(tmp_path) == ("no", "the steady state did not come back after the fault")
+    assert _run(tmp_path) == ("no", "the steady state did not come back after the fault: services-ready")
 
 
 def test_a_count_that_could_not_be_made_is_unknown_although_the_journal_says_deviated(played, tmp_path):

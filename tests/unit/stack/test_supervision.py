@@ -68,6 +68,13 @@ def test_a_ready_service_that_falls_silent_is_restarted_once_after_the_stated_mi
     assert actions[-1] == [("api", "restart")]
 
 
+def test_a_process_that_follows_a_killed_one_may_start_slowly_too():
+    watcher = Watcher()
+    watcher.due([ServiceState("api", "ready", 1, "")], 0)
+    rows = [ServiceState("api", "unhealthy", 2, "")]
+    assert [watcher.due(rows, i) for i in range(MISSES * 2)] == [[]] * (MISSES * 2)
+
+
 def test_a_failed_service_is_tried_again_but_not_in_every_round():
     watcher = Watcher()
     rows = [ServiceState("api", "failed", 0, "")]
