@@ -131,6 +131,14 @@ def test_items_the_model_says_are_seen_are_left_out(api):
     assert {5, 6} <= set(ids(api, user=2, k=100))
 
 
+def test_served_seen_items_are_left_out_also_without_a_champion_and_after_quiet_days(filled, tmp_path):
+    put(filled, "user_seen", 1, [list(range(1, 21))], at=NOW - 60 * 86400_000)
+    with TestClient(create_app(tmp_path, f"redis://127.0.0.1:{PORT}/0")) as client:
+        found = ids(client, k=100)
+    assert found
+    assert not set(range(1, 21)) & set(found)
+
+
 def test_an_inactive_item_is_gone_within_a_second(api, filled):
     top = ids(api)[0]
     item(filled, top, active=False)

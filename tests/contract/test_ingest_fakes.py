@@ -1,10 +1,12 @@
 """What ingest believes of ClickHouse, asked of the embedded engine behind the gateway; the simulation's engine has to agree."""
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -15,7 +17,10 @@ from weir.contracts import names
 from weir.errors import ContractViolation, Terminal
 from weir.ingest import guard, schema
 from weir.ingest.clickhouse import ClickHouse
-from weir.ingest.decode import arrow_stream
+from weir.ingest.decode import arrow_stream, user_events
+from weir.ingest.intent import Range, of
+from weir.ingest.lane import landed_rows
+from weir.ingest.record import Record
 from weir.ingest.simulation.clickhouse import Engine
 from weir.ingest.simulation.world import Script, World
 
@@ -135,3 +140,59 @@ def test_too_many_partitions_of_one_block_is_not_worth_a_repeat(server):
             server.insert("sim.t", ["partition", "offset", "batch", "reject_reason"], block("b", [(0, o, "") for o in range(101)]), "t", "q")
     finally:
         server.execute("DROP DATABASE sim SYNC")
+
+
+EACH = 9000  # more than a granule (8,192 rows) in each partition
+NOW_MS = int(time.time() * 1000)  # rows past their TTL would go with the first merge
+
+
+def records_of(partition):
+    return [Record(names.TOPIC_USER_EVENTS, partition, n, NOW_MS, None, b"", "") for n in range(EACH)]
+
+
+def landed(server, partitions):
+    """Land one batch a partition; return the batches' intents."""
+    intents = []
+    for partition in range(partitions):
+        records = records_of(partition)
+        intents.append(of(records))
+        table = user_events(records, intents[-1].token)
+        server.insert(names.LANDING_EVENTS, list(table.column_names), arrow_stream(table), intents[-1].token, f"landed-{partition}")
+    return intents
+
+
+def counted(server, intent):
+    sql, topics = landed_rows(names.LANDING_EVENTS, intent)
+    return int(server.execute(sql, batch=intent.token, **topics)), server.execute(f"EXPLAIN indexes = 1 {sql}", batch=intent.token, **topics)
+
+
+def test_the_rows_of_a_batch_are_counted_along_the_primary_key(server):
+    intents = landed(server, 4)
+    server.execute(f"OPTIMIZE TABLE {names.LANDING_EVENTS} FINAL")
+    count, plan = counted(server, intents[1])
+    assert count == EACH
+    assert "PrimaryKey" in plan
+    granules = re.findall(r"Granules: (\d+)/(\d+)", plan)
+    assert granules
+    read, all_of_them = map(int, granules[-1])
+    assert (read <= 2, all_of_them >= 4) == (True, True), plan
+    r = intents[1].ranges[0]
+    part = replace(intents[1], ranges=(Range(r.topic, r.partition, 5, 14, 10), Range(r.topic, 2, 0, EACH, EACH)))
+    sql, topics = landed_rows(names.LANDING_EVENTS, part)
+    assert int(server.execute(sql, batch=intents[1].token, **topics)) == 10
+    assert int(server.execute(sql, batch="another", **topics)) == 0
+
+
+def test_a_window_set_to_nothing_and_back_makes_a_lost_batch_insertable_again(server):
+    """What docs/decisions/0001 says under 'after an unclean stop': the landing table forgets, and the tables behind it do not."""
+    intents = landed(server, 4)
+    server.execute(f"ALTER TABLE {names.LANDING_EVENTS} DELETE WHERE batch = '{intents[1].token}' SETTINGS mutations_sync = 1")
+    landed(server, 4)
+    assert counted(server, intents[1])[0] == 0, "the token outlived the rows"
+    for blocks in (0, 10_000):
+        server.execute(f"ALTER TABLE {names.LANDING_EVENTS} MODIFY SETTING non_replicated_deduplication_window = {blocks}")
+    for _ in range(2):
+        table = user_events(records_of(1), intents[1].token)
+        server.insert(names.LANDING_EVENTS, list(table.column_names), arrow_stream(table), intents[1].token, "again")
+    assert counted(server, intents[1])[0] == EACH
+    assert int(server.execute(f"SELECT sum(rows) FROM {names.LEDGER}")) == 4 * EACH, "the ledger kept its own tokens"

@@ -2,11 +2,11 @@
 import time
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
-from weir.errors import Fenced
-from weir.ingest import kafka_log
-from weir.ingest.kafka_log import KafkaLog
+from weir.errors import ContractViolation, Fenced, Unavailable
+from weir.ingest import kafka_limits, kafka_log
+from weir.ingest.kafka_log import KafkaLog, check_position
 
 PATIENCE_S = 40
 
@@ -106,4 +106,112 @@ def test_a_member_that_left_cannot_commit(brokers, topic):
     log._consumer.poll(1.0)
     with pytest.raises(Fenced):
         log.commit({(topic, 0): (9, "")})
+    log.close()
+
+
+def commit_elsewhere(brokers, topic, offset):
+    """Commit as the group, as an operator or an older worker did."""
+    other = Consumer({"bootstrap.servers": brokers, "group.id": topic, "enable.auto.commit": False})
+    other.commit(offsets=[TopicPartition(topic, 0, offset)], asynchronous=False)
+    other.close()
+
+
+def test_a_committed_offset_past_the_end_is_refused_and_the_lost_range_named(brokers, topic):
+    commit_elsewhere(brokers, topic, 1000)
+    log, _ = member(brokers, topic)
+    try:
+        with pytest.raises(ContractViolation, match=rf"{topic}/0 ends before offset 20, and 1000 was committed: offsets 20 to 999 are lost"):
+            until(lambda: False, lambda: log.fetch(5, 0.1))
+    finally:
+        log.close()
+
+
+def test_a_committed_offset_before_the_first_record_is_refused_and_the_lost_range_named(brokers, topic, monkeypatch):
+    commit_elsewhere(brokers, topic, 3)
+    log, _ = member(brokers, topic)
+    real = log._consumer
+
+    class Deleted:
+        """The consumer, when retention has taken the first twelve records of each partition."""
+
+        def get_watermark_offsets(self, partition, timeout):
+            return 12, real.get_watermark_offsets(partition, timeout)[1]
+
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+    monkeypatch.setattr(log, "_consumer", Deleted())
+    try:
+        with pytest.raises(ContractViolation, match=rf"no longer has {topic}/0, offsets 3 to 11, which were not landed"):
+            log.committed([(topic, 0)])
+        assert log.committed([(topic, 1)]) == {(topic, 1): (12, "")}, "without a commit there is nothing that was lost after it"
+    finally:
+        log.close()
+
+
+@pytest.mark.parametrize("committed", [12, 15, 20])
+def test_a_committed_offset_within_the_partition_or_at_either_end_is_one_to_read_on_from(committed):
+    assert check_position("t", 0, committed, 12, 20) is None
+    assert check_position("t", 0, 0, 0, 0) is None
+
+
+@pytest.mark.parametrize("committed", [11, 21])
+def test_one_offset_outside_is_too_many(committed):
+    with pytest.raises(ContractViolation):
+        check_position("t", 0, committed, 12, 20)
+
+
+def test_a_position_that_goes_out_of_range_while_reading_is_a_refusal_and_not_a_jump(brokers, topic):
+    log = KafkaLog(brokers, topic, [topic])
+    log.join(lambda partitions: dict.fromkeys(partitions, 1000), lambda: None)
+    try:
+        with pytest.raises(ContractViolation, match=rf"no longer has {topic}/[01] from offset 1000 on"):
+            until(lambda: False, lambda: log.fetch(5, 0.1))
+    finally:
+        log.close()
+
+
+def test_trouble_is_told_while_no_broker_is_left_and_ends_when_one_answers(brokers, topic, caplog):
+    host = Consumer({"test.mock.num.brokers": 1, "group.id": "host"})
+    own = ",".join(f"{b.host}:{b.port}" for b in host.list_topics(timeout=10).brokers.values())
+    log = KafkaLog(own, topic, [topic])
+    log.join(lambda partitions: dict.fromkeys(partitions, 0), lambda: None)
+    assert log.trouble == ""
+    host.close()
+    until(lambda: "brokers are down" in log.trouble, lambda: log.fetch(5, 0.1))
+    assert "brokers are down" in caplog.text
+    log.close()
+    alive, _ = member(brokers, topic)
+    try:
+        alive.trouble = "All brokers are down"
+        until(lambda: alive.trouble == "", lambda: alive.fetch(5, 0.1))
+    finally:
+        alive.close()
+
+
+def test_a_topic_that_is_not_there_is_told(brokers, topic):
+    log = KafkaLog(brokers, topic, ["no-such-topic"])
+    log.join(lambda partitions: dict.fromkeys(partitions, 0), lambda: None)
+    try:
+        until(lambda: "no-such-topic" in log.trouble, lambda: log.fetch(5, 0.1))
+    finally:
+        log.close()
+
+
+def test_a_worker_does_not_start_where_an_intent_could_be_longer_than_a_commit_may_be(brokers, topic, monkeypatch):
+    monkeypatch.setattr(kafka_limits, "_limit", lambda _admin, _brokers: 100)
+    log = KafkaLog(brokers, topic, [topic])
+    with pytest.raises(ContractViolation, match=r"offset\.metadata\.max\.bytes = 100 is too low"):
+        log.join(lambda partitions: dict.fromkeys(partitions, 0), lambda: None)
+    log.close()
+    assert kafka_limits.refuse({"user-events": 100}, kafka_limits.DEFAULT) is None
+    with pytest.raises(ContractViolation, match=r"set offset\.metadata\.max\.bytes of every broker to 11264 or more"):
+        kafka_limits.refuse({"user-events": 300}, kafka_limits.DEFAULT)
+
+
+def test_without_a_broker_a_worker_does_not_enter_the_group(monkeypatch):
+    monkeypatch.setattr(kafka_limits, "TIMEOUT_S", 0.5)
+    log = KafkaLog("127.0.0.1:9", "g", ["t"])
+    with pytest.raises(Unavailable, match="Kafka does not answer"):
+        log.join(lambda partitions: dict.fromkeys(partitions, 0), lambda: None)
     log.close()

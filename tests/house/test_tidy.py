@@ -10,7 +10,7 @@ from weir.contracts import home
 
 ROOT = Path(__file__).resolve().parents[2]
 BANNED = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager"}
-OUTSIDE = ("connect", "ingest", "dbt", "feature_repo", "dashboards", "chaos", "telemetry", "cost", "deploy", "bench", "reconcile")
+OUTSIDE = ("connect", "ingest", "dbt", "feature_repo", "dashboards", "chaos", "telemetry", "cost", "deploy", "bench", "reconcile", "gateway")
 
 
 LINES_MAX = 400

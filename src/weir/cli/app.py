@@ -79,10 +79,13 @@ def status(
     as_json: Json = False,
     keep: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, with each stage's rate and lag, each hop's freshness, and rows of source and sink.")] = False,
 ) -> None:
-    """Show each service's state, pid and endpoint, the connector's task, the slot, and whether there is something to recommend. Exits 1 unless all are ready and none has failed."""
+    """Show each service's state, pid and endpoint, the connector's task, the slot, what is served, and when recovery was last proven.
+
+    Exits 1 unless all are ready and none has failed.
+    """
     from weir.cli import watching
     from weir.contracts.model import POINTER, models_folder
-    from weir.quality import pipeline
+    from weir.quality import pipeline, recovery, terminal
     from weir.stack import services, watch
 
     settings = _settings()
@@ -96,14 +99,16 @@ def status(
     api = pipeline.ask_api(settings.endpoints.api_url)
     served = pipeline.judge_api(api, promoted=(models_folder(settings.home) / POINTER).exists())
     checks = [pipeline.judge_connector(connector), pipeline.judge_slot(slot), served]
+    proofs, now_ms = recovery.proofs(settings.home), int(time.time() * 1000)
     if as_json:
         wanted = ("postgres_dsn", "kafka_bootstrap", "connect_url", "clickhouse_url", "redis_url", "otlp_url", "api_url", "dashboard_url")
         external = [{"name": n, "state": "external", "pid": 0, "endpoint": ""} for n in sorted(settings.external)]
         _print_json({"services": [asdict(r) for r in rows] + external, "endpoints": {k: endpoints[k] for k in wanted},
-                     "connector": connector and asdict(connector), "slot": slot and asdict(slot), "api": api and asdict(api)})
+                     "connector": connector and asdict(connector), "slot": slot and asdict(slot), "api": api and asdict(api),
+                     "recovery": recovery.document(proofs, now_ms)})
     else:
         out.print(watching.services_table(rows))
-        for line in watching.capture_lines(connector, slot):
+        for line in [*watching.capture_lines(connector, slot), *(f" {told}" for told in terminal.recovery_lines(proofs, now_ms))]:
             out.print(line, markup=False, soft_wrap=True)
         out.print(watching.served_line(api, served), markup=False, soft_wrap=True)
     raise typer.Exit(0 if all(r.state == "ready" for r in rows) and "no" not in {c.verdict for c in checks} else 1)
@@ -228,7 +233,7 @@ def demo(
     code, told = 1, False
     try:
         began_s += lifecycle.up(settings, _report)  # downloads are not counted as starting
-        with Screen(err, lambda: verdict(settings.endpoints)) as screen:
+        with Screen(err, lambda: verdict(settings.endpoints, settings.home)) as screen:
             result = story.run(settings.endpoints, settings.home, screen, began_s=began_s)
             code, told = 0, True
             if as_json:
@@ -317,17 +322,17 @@ def chaos_list() -> None:
 
 @chaos_app.command("run", epilog="Example: ./weir chaos run kill-kafka-broker --json")
 def chaos_run(name: str, *, as_json: Json = False) -> None:
-    """Run one experiment; exits 0 only for the verdict yes."""
+    """Run one experiment against the stack that is up. Exits 0 yes, 1 no, 2 unknown."""
     from weir.chaos import runner
     from weir.stack import services
 
     settings = _settings()
     os.environ.update(services.environment(settings))
-    evidence = runner.run(settings.root, settings.home, name)
+    evidence = runner.run(settings.root, settings.home, name, lambda line: err.print(line, markup=False, soft_wrap=True))
     if as_json:
         _print_json(evidence)
     else:
         for row in evidence["observations"]:
-            err.print(f"  {row}", markup=False)
-        err.print(f"{name}: {evidence['verdict']} in {evidence['seconds']} s")
-    raise typer.Exit(0 if evidence["verdict"] == "yes" else 1)
+            err.print("  " + " · ".join(f"{k} {v}" for k, v in row.items() if k != "at_s" and v != ()), markup=False, soft_wrap=True)
+        err.print(f"{name}: {evidence['verdict']} in {evidence['seconds']} s{evidence['reason'] and ': ' + evidence['reason']}", markup=False, soft_wrap=True)
+    raise typer.Exit({"yes": 0, "no": 1}.get(evidence["verdict"], 2))

@@ -56,7 +56,7 @@ def follow(settings: StackSettings, out: Console) -> None:
     with Live(console=out, auto_refresh=False, transient=False) if out.is_terminal else _Plain() as live:
         while True:
             began = time.monotonic()
-            rows, now = watch.observe(specs, settings.home), verdict(settings.endpoints)
+            rows, now = watch.observe(specs, settings.home), verdict(settings.endpoints, settings.home)
             if isinstance(live, Live):
                 live.update(Group(services_table(rows), "", terminal.tables(before, now)), refresh=True)
             else:

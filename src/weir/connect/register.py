@@ -28,11 +28,11 @@ CONNECTOR_WAIT_S = 60
 
 
 def ensure_topics(endpoints: Endpoints) -> None:
-    """Create the topics that are missing, with their partitions (fixed: see names.PARTITIONS), the brokers' replication and a week's retention.
+    """Create the topics that are missing, with their partitions (those of CDC topics are fixed: see names.PARTITIONS), the brokers' replication and a week's retention.
 
     Raises:
         Unavailable: the broker did not answer in time.
-        ContractViolation: a topic that was there has another number of partitions.
+        ContractViolation: a CDC topic that was there has another number of partitions.
     """
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import AdminClient, NewTopic
@@ -49,7 +49,8 @@ def ensure_topics(endpoints: Endpoints) -> None:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise Unavailable(f"topic {topic} could not be created: {error}", hint="is Kafka ready? ./weir logs kafka") from error
     found = admin.list_topics(timeout=20).topics
-    for topic, count in names.PARTITIONS.items():
+    for topic in (t.topic for t in cdc.CDC_TABLES.values()):
+        count = names.PARTITIONS[topic]
         if topic in found and len(found[topic].partitions) != count:
             raise ContractViolation(
                 f"topic {topic} has {len(found[topic].partitions)} partitions, and the version of a change rests on {count}",

@@ -26,13 +26,14 @@ class CdcTable:
     topic: str
     staging: str
     standing: str  # a view of its rows as they stand: neither deleted nor truncated
+    key: str  # its primary key, a 64-bit integer, and the only field of a record's key
 
 
 CDC_TABLES: Final = {
     t.name: t
     for t in (
-        CdcTable("users", "public.users", names.TOPIC_CDC_USERS, names.STAGED_USERS, names.STANDING_USERS),
-        CdcTable("items", "public.items", names.TOPIC_CDC_ITEMS, names.STAGED_ITEMS, names.STANDING_ITEMS),
+        CdcTable("users", "public.users", names.TOPIC_CDC_USERS, names.STAGED_USERS, names.STANDING_USERS, "user_id"),
+        CdcTable("items", "public.items", names.TOPIC_CDC_ITEMS, names.STAGED_ITEMS, names.STANDING_ITEMS, "item_id"),
     )
 }
 

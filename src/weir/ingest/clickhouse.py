@@ -5,6 +5,7 @@ Keep: every setting that the exactly-once claim rests on goes with each insert, 
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import httpx
@@ -31,21 +32,25 @@ _TOO_MANY_PARTS: Final = "252"
 _TRANSIENT_CODES: Final = frozenset(str(code) for code in TRANSIENT_CODES)
 
 
+_NAME: Final = re.compile(r"\(([A-Z][A-Z0-9_]+)\)(?: \(version [^()]*(?:\([^()]*\))?\))?\s*\Z")  # an error ends with its name, and a server's version
+
+
 def refusal(code: str, status: int, text: str) -> Transient | Terminal:
-    """Return what ClickHouse's refusal means. Pure.
+    """Return what ClickHouse's refusal means. Pure. Its text is left out: it quotes column values, and messages go to logs and to /health.
 
     Code 252 is two things: too many parts in a table (merges will make room: transient) and too many ClickHouse partitions in one block, which the
     same bytes meet each time. Only the text tells them apart, so it is read here, once.
     """
-    message = f"ClickHouse refused: {text.strip()[:500]}"
+    name = _NAME.search(text)
+    message = f"ClickHouse refused with code {code or 'none'}{f' {name[1]}' if name else ''} (HTTP {status})"
     if code == _TOO_MANY_PARTS and "single INSERT block" in text:
         return Terminal(
-            message, code=code,
+            f"{message}: too many partitions for a single INSERT block", code=code,
             hint="a table behind this insert has a finer PARTITION BY than a batch may touch (max_partitions_per_insert_block): make it coarser, or bound the view's rows",
         )
     if code in _TRANSIENT_CODES or status == httpx.codes.SERVICE_UNAVAILABLE:
         return Transient(message, code=code)
-    return Terminal(message, code=code)
+    return Terminal(message, code=code, hint=f"SELECT last_error_message FROM system.errors WHERE code = {code} tells more" if code.isdecimal() else "")
 
 
 class ClickHouse:

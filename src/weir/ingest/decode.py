@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 from google.protobuf.message import DecodeError
 
+from weir.contracts import cdc
 from weir.contracts.catalogue import ItemCatalogueEntry
 from weir.contracts.events import EVENT_SCHEMA_VERSION, MAX_EVENT_BYTES, EventType, RejectReason
 from weir.contracts.names import CDC_VERSION_EPOCH_SHIFT
@@ -30,6 +32,9 @@ TOPIC_EPOCH = 1  # raised by hand when a CDC topic is made anew (docs/decisions/
 _COUNTRY = re.compile(r"[A-Z]{2}\Z")
 _TYPES = frozenset(EventType)
 _INT64_MAX = (1 << 63) - 1
+_LAST_MS = 10_413_791_999_999  # 2299-12-31, where ClickHouse's DateTime64 ends
+_LAST_YEAR = 9999
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last: lists in lists, a thousand deep
 
 Decoder = Callable[[Sequence[Record], str], pa.Table]
 
@@ -73,7 +78,7 @@ def _one_event(record: Record) -> tuple[_Event, str]:
             event = _EVENT.decode(record.value)
         except msgspec.ValidationError as error:
             reason = RejectReason.MISSING_FIELD if "missing required" in str(error) else RejectReason.MALFORMED
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _NO_JSON:
             reason = RejectReason.MALFORMED
         else:
             reason = judge_event(event, record.timestamp_ms)
@@ -113,7 +118,7 @@ def _acceptable(timestamps: pl.Series) -> pl.Expr:
 def _decodes(value: bytes) -> bool:
     try:
         _EVENT.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _NO_JSON:
         return False
     return True
 
@@ -151,7 +156,7 @@ def user_events(records: Sequence[Record], batch: str) -> pa.Table:
     return pa.table(envelope(records, batch, reasons) | columns)
 
 
-class _Source(msgspec.Struct):
+class _Source(msgspec.Struct, frozen=True):
     lsn: int | None = None
     ts_ms: int | None = None
     txId: int | None = None  # noqa: N815 - Debezium's own name
@@ -165,44 +170,102 @@ class _Change(msgspec.Struct):
     source: _Source | None = None
 
 
+class _Row(msgspec.Struct, gc=False):
+    """What a change says: documents as JSON text, empty when there is none."""
+
+    op: str = ""
+    before: str = ""
+    after: str = ""
+    source: _Source = _Source()
+
+
 _CHANGE = msgspec.json.Decoder(_Change)
+_KEY = msgspec.json.Decoder(dict[str, Any])
 _OPS = frozenset("crudt")
+_OF_A_ROW = frozenset("crud")  # a truncate is of a table: it has no key
+_WITH_AFTER = frozenset("cru")
+_KEYS = {t.topic: t.key for t in cdc.CDC_TABLES.values()}
 
 
-def _one_change(record: Record) -> tuple[_Change, str]:
+def _document(raw: msgspec.Raw) -> str:
+    """Return an object as text, "" for null.
+
+    Raises:
+        msgspec.ValidationError: it is something else. UnicodeDecodeError: it is not UTF-8, which msgspec looks at only in what it reads.
+    """
+    text = bytes(raw).decode().strip()
+    if text == "null":
+        return ""
+    if not text.startswith("{"):
+        raise msgspec.ValidationError("a row is an object or null")
+    return text
+
+
+def _judge_key(record: Record) -> RejectReason | None:
+    """Return why the key names no row of the topic's table, or None. May raise what `_NO_JSON` lists."""
+    if record.key is None:
+        return RejectReason.MISSING_FIELD
+    key = _KEY.decode(record.key)
+    name = _KEYS.get(record.topic)
+    if not key or (name is not None and name not in key):
+        return RejectReason.MISSING_FIELD
+    if name is None:
+        return None
+    if type(key[name]) is not int:
+        return RejectReason.MALFORMED
+    return None if -_INT64_MAX <= key[name] <= _INT64_MAX else RejectReason.OUT_OF_RANGE
+
+
+def _judge_change(record: Record, row: _Row) -> RejectReason | None:
+    """Return why a change that decoded is not acceptable, or None: staging would read a user with zeros out of a row without its document."""
+    if row.op not in _OPS:
+        return RejectReason.UNKNOWN_TYPE
+    s = row.source
+    if any(n is not None and not 0 <= n <= last for n, last in ((s.lsn, _INT64_MAX), (s.txId, _INT64_MAX), (s.ts_ms, _LAST_MS))):
+        return RejectReason.OUT_OF_RANGE
+    if row.op in _WITH_AFTER and not row.after:
+        return RejectReason.MISSING_FIELD
+    return _judge_key(record) if row.op in _OF_A_ROW else None
+
+
+def _one_change(record: Record) -> tuple[_Row, str]:
     if record.value is None:  # a tombstone after a delete: for compaction only, nothing new
-        return _Change("tombstone", source=_Source()), ""
+        return _Row("tombstone"), ""
     try:
         change = _CHANGE.decode(record.value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return _Change(""), str(RejectReason.MALFORMED)
-    return (change, "") if change.op in _OPS else (_Change(""), str(RejectReason.UNKNOWN_TYPE))
-
-
-def _json_text(raw: msgspec.Raw) -> str:
-    text = bytes(raw).decode()
-    return "" if text == "null" else text
+        row = _Row(change.op, _document(change.before), _document(change.after), change.source or _Source())
+        reason = _judge_change(record, row)
+    except _NO_JSON:
+        reason = RejectReason.MALFORMED
+    return (row, "") if reason is None else (_Row(), str(reason))
 
 
 def debezium(records: Sequence[Record], batch: str) -> pa.Table:
     """Decode Debezium's JSON envelope. `version` orders the changes of a key (docs/decisions/0003): LSNs are missing on some rows."""
-    rows = [_one_change(r) for r in records]
-    changes = [change for change, _ in rows]
-    sources = [c.source or _Source() for c in changes]
-    columns = envelope(records, batch, [reason for _, reason in rows])
+    judged = [_one_change(r) for r in records]
+    rows = [row for row, _ in judged]
+    columns = envelope(records, batch, [reason for _, reason in judged])
     columns |= {
-        "op": pa.array([c.op for c in changes], pa.string()),
+        "op": pa.array([r.op for r in rows], pa.string()),
         "key": pa.array([(r.key or b"").decode("utf-8", "replace") for r in records], pa.string()),
-        "before": pa.array([_json_text(c.before) for c in changes], pa.string()),
-        "after": pa.array([_json_text(c.after) for c in changes], pa.string()),
-        "source_lsn": pa.array([s.lsn for s in sources], pa.uint64()),
-        "source_at": pa.array([s.ts_ms for s in sources], pa.int64()).cast(TIMESTAMP),
-        "tx_id": pa.array([s.txId for s in sources], pa.uint64()),
-        "snapshot": pa.array([str(s.snapshot).lower() if s.snapshot is not None else "" for s in sources], pa.string()),
+        "before": pa.array([r.before for r in rows], pa.string()),
+        "after": pa.array([r.after for r in rows], pa.string()),
+        "source_lsn": pa.array([r.source.lsn for r in rows], pa.uint64()),
+        "source_at": pa.array([r.source.ts_ms for r in rows], pa.int64()).cast(TIMESTAMP),
+        "tx_id": pa.array([r.source.txId for r in rows], pa.uint64()),
+        "snapshot": pa.array([str(r.source.snapshot).lower() if r.source.snapshot is not None else "" for r in rows], pa.string()),
         "version": pa.array([TOPIC_EPOCH << CDC_VERSION_EPOCH_SHIFT | r.offset for r in records], pa.uint64()),
-        "is_deleted": pa.array([int(c.op == "d") for c in changes], pa.uint8()),
+        "is_deleted": pa.array([int(r.op == "d") for r in rows], pa.uint8()),
     }
     return pa.table(columns)
+
+
+def judge_item(entry: Any) -> RejectReason | None:
+    """Return why a catalogue entry that decoded is not acceptable, or None. Protobuf gives what is missing as 0 or empty; a year 0 is unknown."""
+    if entry.item_id == 0 or not entry.title:
+        return RejectReason.MISSING_FIELD
+    within = entry.item_id > 0 and 0 <= entry.release_year <= _LAST_YEAR and 0 <= entry.updated_at_ms <= _LAST_MS
+    return None if within else RejectReason.OUT_OF_RANGE
 
 
 def _one_item(record: Record) -> tuple[object, str]:
@@ -213,9 +276,9 @@ def _one_item(record: Record) -> tuple[object, str]:
         except DecodeError:
             reason = RejectReason.MALFORMED
         else:
-            if entry.item_id > 0 and entry.title:
+            reason = judge_item(entry)
+            if reason is None:
                 return entry, ""
-            reason = RejectReason.MISSING_FIELD
     return ItemCatalogueEntry(), str(reason)
 
 

@@ -1,14 +1,15 @@
 """The intent: what a worker is about to insert, kept in the consumer group's commit metadata.
 
 In: ranges of a batch. Out: text for the metadata, and back. Keep: the token is a function of the intent, so whoever rebuilds the batch inserts it
-under the same token. Format: JSON, `v` is CODE_VERSION.
+under the same token. Format: JSON; `v` is CODE_VERSION, `r` has four integers a range by topic (partition, first offset, last less first, offsets
+without a record), `h` is the payload's hash. Short, since the whole stands in the commit of each of its partitions and a broker bounds its length.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -18,7 +19,7 @@ import numpy as np
 from weir.errors import ContractViolation
 from weir.ingest.record import Record
 
-CODE_VERSION = 2  # of the decoders and the insert's settings: a batch is replayed only by the code that declared it
+CODE_VERSION = 3  # of the decoders and the insert's settings: a batch is replayed only by the code that declared it
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,7 +48,10 @@ class Intent:
 
     def encode(self) -> str:
         """Return the metadata text."""
-        return json.dumps({"v": CODE_VERSION, "r": [[r.topic, r.partition, r.first, r.last, r.count] for r in self.ranges], "h": self.payload}, separators=(",", ":"))
+        ranges: dict[str, list[int]] = {}
+        for r in self.ranges:
+            ranges.setdefault(r.topic, []).extend((r.partition, r.first, r.last - r.first, r.last - r.first + 1 - r.count))
+        return json.dumps({"v": CODE_VERSION, "r": ranges, "h": self.payload}, separators=(",", ":"))
 
 
 class _Version(msgspec.Struct):
@@ -55,7 +59,7 @@ class _Version(msgspec.Struct):
 
 
 class _Document(msgspec.Struct):
-    r: list[tuple[str, int, int, int, int]]
+    r: dict[str, list[int]]
     h: str
 
 
@@ -77,10 +81,21 @@ def decode(text: str | None) -> Intent | None:
         document = _DOCUMENT.decode(text)
     except msgspec.MsgspecError as error:
         raise _not_ours() from error
-    ranges = tuple(Range(*r) for r in document.r)
-    if not ranges or any(not 0 < r.count <= r.last - r.first + 1 for r in ranges):
+    ranges = []
+    for topic, numbers in document.r.items():
+        if len(numbers) % 4:
+            raise _not_ours()
+        for partition, first, span, gaps in zip(*(numbers[i::4] for i in range(4)), strict=True):
+            ranges.append(Range(topic, partition, first, first + span, span + 1 - gaps))
+    if not ranges or any(not 0 < r.count <= r.last - r.first + 1 or r.first < 0 for r in ranges):
         raise _not_ours()
-    return Intent(ranges, document.h)
+    return Intent(tuple(ranges), document.h)
+
+
+def longest(partitions: Mapping[str, int]) -> int:
+    """Return the most bytes that an intent over all partitions may need: offsets up to 10^15, 10^7 of them in a range. `partitions`: how many a topic has."""
+    ranges = tuple(Range(topic, p, 10**15 - 1, 10**15 + 10**7 - 3, 1) for topic, count in partitions.items() for p in range(count))
+    return len(Intent(ranges, "0" * 32).encode())
 
 
 def _not_ours() -> ContractViolation:

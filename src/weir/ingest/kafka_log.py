@@ -1,17 +1,20 @@
 """Kafka as a lane's log: one consumer in a group, commits with metadata, exact ranges by a second consumer without a group.
 
-Keep: read committed; a commit that was refused, or whose answer did not come, ends the membership before anything else is inserted.
+Keep: read committed; a commit that was refused, or whose answer did not come, ends the membership before anything else is inserted; no record is
+passed over: a position outside of what a partition holds is a refusal, never a jump.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from weir.errors import ContractViolation, Fenced, Unavailable
+from weir.errors import ContractViolation, Fenced, Terminal, Unavailable
+from weir.ingest import kafka_limits
 from weir.ingest.intent import Range
 from weir.ingest.lane import Entry, Partition
 from weir.ingest.record import Record
@@ -20,6 +23,15 @@ SESSION_MS = 10_000  # a killed worker's partitions are free after this long
 POLL_INTERVAL_MS = 300_000
 COMMIT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
+LOOK_S = 2.0  # between two questions whether a broker answers again
+_GONE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION})  # noqa: SLF001 - librdkafka's own names
+_NOT_ALLOWED = frozenset({
+    KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED,  # noqa: SLF001 - as above
+    KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+})
+_HINT = "docs/decisions/0001, 'records that are gone', says how to go on"
+
+log = logging.getLogger("weir.ingest.kafka")
 
 
 def _traceparent(headers: Sequence[tuple[str, bytes | None]]) -> str:
@@ -36,23 +48,49 @@ def to_record(message: Any) -> Record:
                   _traceparent(headers) if headers else "")
 
 
+def check_position(topic: str, partition: int, committed: int, low: int, high: int) -> None:
+    """Refuse a committed offset outside of the partition: `low` is its first offset, `high` the one after its last. Pure.
+
+    Raises:
+        ContractViolation: it is; names what is lost.
+    """
+    if committed < low:
+        raise ContractViolation(f"Kafka no longer has {topic}/{partition}, offsets {committed} to {low - 1}, which were not landed", hint=_HINT)
+    if committed > high:
+        raise ContractViolation(
+            f"{topic}/{partition} ends before offset {high}, and {committed} was committed: offsets {high} to {committed - 1} are lost, or the topic was made anew",
+            hint=_HINT,
+        )
+
+
 class KafkaLog:
-    """One member of the group. `on_assign` returns where to read on; `on_revoke` is called while the generation still holds."""
+    """One member of the group. `on_assign` returns where to read on; `on_revoke` is called while the generation still holds.
+
+    `trouble` says why nothing comes; it is empty while all is well.
+    """
 
     def __init__(self, bootstrap: str, group: str, topics: Sequence[str]) -> None:
         self._bootstrap, self._group, self._topics = bootstrap, group, list(topics)
         self._names = {topic: topic for topic in topics}
         self._lost = False
         self.failure: Exception | None = None
+        self.trouble = ""
+        self._told: set[str] = set()
+        self._looked_s = 0.0
         self._consumer = Consumer({
-            "bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed", "session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": 1000, "max.poll.interval.ms": POLL_INTERVAL_MS,
+            "bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "error",
+            "error_cb": self._heard, "isolation.level": "read_committed", "session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": 1000, "max.poll.interval.ms": POLL_INTERVAL_MS,
             "partition.assignment.strategy": "range", "fetch.wait.max.ms": 50, "fetch.min.bytes": 1, "queued.max.messages.kbytes": 65536,
             "topic.metadata.refresh.interval.ms": 10_000,
         })
 
     def join(self, on_assign: Callable[[Iterable[Partition]], dict[Partition, int]], on_revoke: Callable[[], None]) -> None:
-        """Subscribe. Callbacks run inside `fetch`, in the caller's thread."""
+        """Subscribe. Callbacks run inside `fetch`, in the caller's thread.
+
+        Raises:
+            ContractViolation: the brokers keep no metadata as long as an intent may be. Unavailable: they do not answer.
+        """
+        kafka_limits.check(self._bootstrap, self._topics)
 
         def assigned(consumer: Any, partitions: list[TopicPartition]) -> None:
             try:
@@ -87,10 +125,52 @@ class KafkaLog:
         ]  # to_record() written out: it runs for every event, and one string of a topic's name serves all
         if len(records) < len(messages):
             for message in messages:
-                error = message.error()
-                if error is not None and error.code() == KafkaError._MAX_POLL_EXCEEDED:  # noqa: SLF001 - librdkafka's own name
-                    raise Fenced("the worker was silent for longer than max.poll.interval.ms")
+                if message.error() is not None:
+                    self._judge(message)
+        if self.trouble:
+            self._look(got=bool(records))
         return records
+
+    def _heard(self, error: KafkaError) -> None:
+        """Take what librdkafka tells of brokers. It mends itself; only that no broker is left keeps records from coming."""
+        if error.code() in _NOT_ALLOWED:
+            self.failure = Terminal(f"Kafka refuses this worker: {error.str()}", hint="its credentials and rights are to be set")
+        elif error.fatal():
+            self.failure = Fenced(f"the client cannot go on: {error.str()}")
+        self._tell(error.str(), blocks=error.code() == KafkaError._ALL_BROKERS_DOWN)  # noqa: SLF001 - librdkafka's own name
+
+    def _judge(self, message: Any) -> None:
+        error = message.error()
+        if error.code() == KafkaError._MAX_POLL_EXCEEDED:  # noqa: SLF001 - librdkafka's own name
+            raise Fenced("the worker was silent for longer than max.poll.interval.ms")
+        if error.code() in _GONE:
+            raise ContractViolation(f"Kafka no longer has {message.topic()}/{message.partition()} from offset {message.offset()} on: {error.str()}", hint=_HINT)
+        if error.code() in _NOT_ALLOWED:
+            raise Terminal(f"Kafka refuses this worker: {error.str()}", hint="its credentials and rights are to be set")
+        self._tell(error.str(), blocks=True)
+
+    def _tell(self, text: str, *, blocks: bool) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            log.warning("%s: %s", self._group, text)
+        if blocks:
+            self.trouble = text
+
+    def _look(self, *, got: bool) -> None:
+        """See whether the trouble is over: records came, or a broker tells of every topic."""
+        if not got:
+            if time.monotonic() - self._looked_s < LOOK_S:
+                return
+            self._looked_s = time.monotonic()
+            try:
+                found = self._consumer.list_topics(timeout=1.0).topics
+            except KafkaException:
+                return
+            if any(t not in found or found[t].error is not None for t in self._topics):
+                return
+        log.info("%s: Kafka answers again", self._group)
+        self.trouble = ""
+        self._told.clear()
 
     def _raise_pending(self) -> None:
         if self.failure is not None:
@@ -112,8 +192,8 @@ class KafkaLog:
         self._raise_pending()
         if message is not None and message.error() is None:  # it was read before the pause took hold: must not be skipped
             self._consumer.seek(TopicPartition(message.topic(), message.partition(), message.offset()))
-        elif message is not None and message.error().code() == KafkaError._MAX_POLL_EXCEEDED:  # noqa: SLF001 - librdkafka's own name
-            raise Fenced("the worker was silent for longer than max.poll.interval.ms")
+        elif message is not None:
+            self._judge(message)
         if {(p.topic, p.partition) for p in self._consumer.assignment()} != {(p.topic, p.partition) for p in assignment}:
             raise Fenced("partitions changed hands while an insert was being repeated")
         if assignment:
@@ -129,17 +209,24 @@ class KafkaLog:
         except KafkaException as error:
             raise Fenced(f"the group refused the commit: {error}") from error
         for result in results or []:
+            if result.error is not None and result.error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE:
+                raise kafka_limits.too_long(max(len(metadata) for _, metadata in entries.values()))
             if result.error is not None:
                 raise Fenced(f"the group refused the commit of {result.topic}/{result.partition}: {result.error}")
 
     def committed(self, partitions: Iterable[Partition]) -> dict[Partition, Entry]:
-        """Return what stands committed; see `Log.committed`."""
+        """Return what stands committed; see `Log.committed`.
+
+        Raises:
+            ContractViolation: the records from there on are not in Kafka.
+        """
         found: dict[Partition, Entry] = {}
         try:
             for p in self._consumer.committed([TopicPartition(t, n) for t, n in partitions], timeout=COMMIT_TIMEOUT_S):
-                low, _ = (0, 0) if p.offset >= 0 else self._consumer.get_watermark_offsets(TopicPartition(p.topic, p.partition), timeout=COMMIT_TIMEOUT_S)
-                offset = low if p.offset in {OFFSET_INVALID, -1} or p.offset < 0 else p.offset
-                found[p.topic, p.partition] = (offset, p.metadata or "")
+                low, high = self._consumer.get_watermark_offsets(TopicPartition(p.topic, p.partition), timeout=COMMIT_TIMEOUT_S)
+                if p.offset >= 0:
+                    check_position(p.topic, p.partition, p.offset, low, high)
+                found[p.topic, p.partition] = (p.offset if p.offset >= 0 else low, p.metadata or "")
         except KafkaException as error:
             raise Fenced(f"the group's offsets could not be read: {error}") from error
         return found
@@ -159,8 +246,8 @@ class KafkaLog:
                     raise Unavailable(f"{sum(owed.values())} records of an open batch could not be read again", hint="is Kafka up? was its retention too short?")
                 for message in consumer.consume(5000, 0.2):
                     if message.error() is not None:
-                        if message.error().code() in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:  # noqa: SLF001 - librdkafka's own name
-                            raise ContractViolation("the records of an open batch are no longer in Kafka", hint="keep retention above the longest outage")
+                        if message.error().code() in _GONE:
+                            raise ContractViolation("the records of an open batch are no longer in Kafka", hint=f"keep retention above the longest outage; {_HINT}")
                         continue
                     key = message.topic(), message.partition()
                     if message.offset() <= left[key].last and owed[key]:

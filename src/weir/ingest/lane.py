@@ -84,6 +84,16 @@ def cut(buffer: Sequence[Record], rows: int) -> int:
     raise AssertionError("a day differs, so it was met")
 
 
+def landed_rows(table: str, intent: Intent) -> tuple[str, dict[str, str]]:
+    """Return the statement that counts a batch's rows, and its parameters but `batch`. By its ranges, so that the primary key finds them."""
+    topics = {topic: f"t{n}" for n, topic in enumerate(dict.fromkeys(r.topic for r in intent.ranges))}
+    ranges = " OR ".join(
+        f"(topic = {{{topics[r.topic]}:String}} AND partition = {r.partition:d} AND offset BETWEEN {r.first:d} AND {r.last:d})" for r in intent.ranges
+    )
+    sql = f"SELECT count() FROM {table} WHERE ({ranges}) AND batch = {{batch:String}}"
+    return sql, {name: topic for topic, name in topics.items()}
+
+
 @dataclass
 class Lane:
     """The loop's state. `reach(point)` is called at every named point, so that a test or an experiment can end the process there."""
@@ -140,14 +150,15 @@ class Lane:
         if of(records) != intent:
             raise ContractViolation(
                 f"the records of the open batch {intent.token} in {self.table} have changed since it was declared",
-                hint="was the topic made anew? ./weir verify and docs/decisions/0001 say how to go on", token=intent.token,
+                hint="was the topic made anew? ./weir verify events and docs/decisions/0001, 'records that are gone', say how to go on", token=intent.token,
             )
         self._insert(intent, self.decoder(records, intent.token), "replay")
-        landed = int(self.sink.execute(f"SELECT count() FROM {self.table} WHERE batch = {{batch:String}}", batch=intent.token))
+        sql, topics = landed_rows(self.table, intent)
+        landed = int(self.sink.execute(sql, batch=intent.token, **topics))
         if landed != len(records):
             raise ContractViolation(
                 f"{self.table} holds {landed} of the {len(records)} rows of batch {intent.token} after its replay: its token outlived its part",
-                hint="ClickHouse lost an acknowledged part; see docs/decisions/0001, 'after an unclean stop'", token=intent.token,
+                hint="ClickHouse lost an acknowledged part; docs/decisions/0001, 'after an unclean stop', says how to go on", token=intent.token,
             )
         self.reach("after_replay")
         ends = {(r.topic, r.partition): r.last + 1 for r in intent.ranges}

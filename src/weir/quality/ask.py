@@ -132,12 +132,12 @@ def _landed(url: str, offsets: Mapping[tuple[str, int], Offsets] | None) -> dict
 def clickhouse(url: str, offsets: Mapping[tuple[str, int], Offsets] | None) -> ClickHouseFacts:
     """Ask ClickHouse everything, at once."""
     newest = {
-        "event landed": f"SELECT maxOrNull(toUnixTimestamp64Milli(produced_at)) AS v FROM {names.LANDING_EVENTS}",
+        "event landed": f"SELECT toUnixTimestamp64Milli(maxOrNull(produced_at)) AS v FROM {names.LANDING_EVENTS}",
         "change committed": f"SELECT maxOrNull(toUnixTimestamp64Milli(assumeNotNull(source_at))) AS v FROM {names.LANDING_CDC} WHERE source_at IS NOT NULL",
-        "change landed": f"SELECT maxOrNull(toUnixTimestamp64Milli(produced_at)) AS v FROM {names.LANDING_CDC}",
-        "catalogue landed": f"SELECT maxOrNull(toUnixTimestamp64Milli(produced_at)) AS v FROM {names.LANDING_CATALOGUE}",
+        "change landed": f"SELECT toUnixTimestamp64Milli(maxOrNull(produced_at)) AS v FROM {names.LANDING_CDC}",
+        "catalogue landed": f"SELECT toUnixTimestamp64Milli(maxOrNull(produced_at)) AS v FROM {names.LANDING_CATALOGUE}",
         "event time landed": f"SELECT maxOrNull(toUnixTimestamp64Milli(occurred_at)) AS v FROM {names.LANDING_EVENTS} WHERE reject_reason = ''",
-        "mart user_activity": f"SELECT maxOrNull(toUnixTimestamp64Milli(event_timestamp)) AS v FROM {names.DB_MARTS}.user_activity",
+        "mart user_activity": f"SELECT toUnixTimestamp64Milli(maxOrNull(occurred_at)) AS v FROM {names.DB_STAGING}.int_user_events",
     }
     with ThreadPoolExecutor(max_workers=4) as pool:
         landed = pool.submit(_landed, url, offsets)

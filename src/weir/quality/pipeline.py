@@ -1,6 +1,6 @@
-"""What the counts do not show: whether the connector's task runs, whether the slot still holds what is owed, what reconciliation verified.
+"""What the counts do not show: the connector's task, whether the slot holds what is owed, what reconciliation verified, when recovery was proven.
 
-In: PostgreSQL, Connect's REST interface, the newest rows of ops.reconcile_cycles. Out: values and a `Check` each. Keep: read-only; a task that
+In: PostgreSQL, Connect's REST interface, the newest rows of ops.reconcile_cycles, the experiments' evidence. Out: values and a `Check` each. Keep: read-only; a task that
 failed is a failure though its connector says RUNNING; a slot that is gone or lost says *resync needed*, since what it held will not come by itself.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import httpx
 
 from weir.contracts import cdc
+from weir.quality import recovery
 from weir.quality.ask import TIMEOUT_S, query
 from weir.quality.judge import Check, Verdict
 
@@ -68,6 +69,7 @@ class Pipeline:
     slot: Slot | None = None
     connector: Connector | None = None
     verified: tuple[Verified, ...] | None = None
+    recovery: tuple[recovery.Proof, ...] | None = None
 
 
 _SLOT = """
@@ -186,4 +188,4 @@ def judge_verified(verified: Sequence[Verified] | None) -> list[Check]:
 
 def checks(pipeline: Pipeline) -> list[Check]:
     """Return all of its checks."""
-    return [judge_connector(pipeline.connector), judge_slot(pipeline.slot), *judge_verified(pipeline.verified)]
+    return [judge_connector(pipeline.connector), judge_slot(pipeline.slot), *judge_verified(pipeline.verified), *recovery.judge_recovery(pipeline.recovery)]

@@ -275,7 +275,7 @@ def _begin(settings: StackSettings, report: Report) -> float:
     specs = services.build(settings)  # again: a class path is known only once its jars are there
     text = supervision.configuration(specs, services.companions(settings), home)
     (home / "run" / "port-base").write_text(f"{settings.port_base}\n")
-    supervision.spawn(home, text, {**os.environ, **services.environment(settings)})
+    supervision.spawn(home, text, {**os.environ, **services.environment(settings, "supervisor")})
     return downloading_s
 
 

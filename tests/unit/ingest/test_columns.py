@@ -41,7 +41,8 @@ ODD = {
     "a line end after the country": changed(country="DE\n"), "three letters": changed(country="DEU"), "another type": changed(event_type="teleport"),
     "another version": changed(schema_version=2), "a version as text": changed(schema_version="1"), "zero": changed(item_id=0), "too late": changed(occurred_at=NOW + 300_001),
     "just in time": changed(occurred_at=NOW + 300_000), "too old": changed(occurred_at=NOW - decode.BEHIND_MS - 1), "rated too high": changed(rating=5.1),
-    "rated lowest": changed(rating=0.5), "too large": changed(padding="x" * MAX_EVENT_BYTES), "no value": None, "compact and rated": COMPACT,
+    "rated lowest": changed(rating=0.5), "too large": changed(padding="x" * MAX_EVENT_BYTES), "no value": None,
+    "nested deep": GOOD[:-1] + b', "z":' + b"[" * 9000 + b"]" * 9000 + b"}", "compact and rated": COMPACT,
 }
 
 

@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from weir.contracts import names
+from weir.contracts.catalogue import ItemCatalogueEntry
 from weir.contracts.events import MAX_EVENT_BYTES, RejectReason
 from weir.ingest.decode import AHEAD_MS, BEHIND_MS, catalogue_items, debezium, user_events
 from weir.ingest.record import RAW_KEPT_BYTES, Record
@@ -34,7 +36,7 @@ BAD = [
     (like(country="de"), "out_of_range"), (like(country="DEU"), "out_of_range"), (like(country="DE\n"), "out_of_range"), (like(event_id=""), "out_of_range"),
     (like(session_id="s" * 65), "out_of_range"),
     (like(occurred_at=NOW_MS + AHEAD_MS + 1), "clock"), (like(occurred_at=NOW_MS - BEHIND_MS - 1), "clock"), (like(occurred_at=NOW_MS // 1000), "clock"), (like(occurred_at=2**63 - 1), "clock"),
-    (like(session_id="s" * MAX_EVENT_BYTES), "oversized"),
+    (like(session_id="s" * MAX_EVENT_BYTES), "oversized"), (like()[:-1] + b',"deep":' + b"[" * 30_000 + b"]" * 30_000 + b"}", "malformed"),
 ]
 
 
@@ -63,9 +65,54 @@ def test_bad_records_stand_among_the_good_ones_in_their_order_with_their_bytes()
     assert table.column("user_id").to_pylist() == [1, 0, 1]
 
 
-@pytest.mark.parametrize(("value", "wanted"), [(b"{", "malformed"), (b"{}", "malformed"), (b'{"op":"x"}', "unknown_type"), (b'{"op":7}', "malformed"), (None, ""), (b'{"op":"d"}', "")])
+KEY = b'{"user_id":1}'
+ROW = b'{"op":"c","after":{"age":30}'
+
+
+def change(value, key=KEY, topic=names.TOPIC_CDC_USERS):
+    table = debezium([Record(topic, 0, 0, NOW_MS, key, value, "")], "b")
+    assert table.num_rows == 1
+    return table.column("reject_reason")[0].as_py()
+
+
+@pytest.mark.parametrize(("value", "wanted"), [
+    (b"{", "malformed"), (b"{}", "malformed"), (b'{"op":"x"}', "unknown_type"), (b'{"op":7}', "malformed"), (None, ""), (b'{"op":"d"}', ""), (b'{"op":"t"}', ""),
+    (b'{"op":"d","before":{"user_id":1},"after":null}', ""), (ROW + b"}", ""), (ROW + b',"before":null,"source":{"lsn":0,"ts_ms":0,"txId":null}}', ""),
+    (b'{"op":"c","after":{"a":"\xff"}}', "malformed"), (b'{"op":"d","before":{"a":"\xff"}}', "malformed"), (b'{"op":"c","after":' + b'{"a":' * 9000, "malformed"),
+    *[(b'{"op":"%s"}' % op, "missing_field") for op in (b"c", b"u", b"r")], (b'{"op":"u","after":null}', "missing_field"),
+    (b'{"op":"u","after":7}', "malformed"), (b'{"op":"r","after":[]}', "malformed"), (b'{"op":"c","after":"{}"}', "malformed"), (b'{"op":"d","before":7}', "malformed"),
+    *[(ROW + b',"source":{"%s":%d}}' % (name, number), "out_of_range") for name in (b"lsn", b"txId", b"ts_ms") for number in (-1, 2**63, 2**70)],
+    (ROW + b',"source":{"ts_ms":10413792000000}}', "out_of_range"), (ROW + b',"source":{"lsn":1.5}}', "malformed"),
+])
 def test_a_change_that_is_none_of_debeziums_has_its_reason(value, wanted):
-    assert reason(debezium, value) == wanted
+    assert change(value) == wanted
+
+
+@pytest.mark.parametrize(("key", "wanted"), [
+    (None, "missing_field"), (b"", "malformed"), (b"null", "malformed"), (b"7", "malformed"), (b"\xff", "malformed"), (b"{}", "missing_field"), (b"[" * 9000, "malformed"),
+    (b'{"item_id":1}', "missing_field"), (b'{"user_id":null}', "malformed"), (b'{"user_id":"1"}', "malformed"), (b'{"user_id":true}', "malformed"),
+    (b'{"user_id":%d}' % 2**63, "out_of_range"), (b'{"user_id":%d}' % (2**63 - 1), ""),
+])
+def test_a_change_of_a_row_needs_a_key_that_names_the_row(key, wanted):
+    assert [change(value, key) for value in (b'{"op":"d"}', ROW + b"}")] == [wanted] * 2
+    assert change(b'{"op":"t"}', key) == "", "a truncate is of the table"
+
+
+def test_of_a_table_that_the_contract_does_not_know_any_object_is_a_key():
+    assert [change(ROW + b"}", key, "shop.public.orders") for key in (b'{"a":"x","b":2}', b"{}")] == ["", "missing_field"]
+
+
+def item(**fields):
+    return ItemCatalogueEntry(**{"item_id": 5, "title": "Alien", **fields}).SerializeToString()
+
+
+@pytest.mark.parametrize(("value", "wanted"), [
+    (item(), ""), (item(release_year=1979, updated_at_ms=NOW_MS, item_id=2**63 - 1, catalogue_version=2**64 - 1), ""), (item(release_year=9999), ""),
+    (item(item_id=0), "missing_field"), (item(title=""), "missing_field"), (item(item_id=-1), "out_of_range"), (b"\x08" + b"\x80" * 9 + b"\x01" + item()[2:], "out_of_range"),
+    *[(item(release_year=year), "out_of_range") for year in (-1, 10_000, 2**31 - 1)], *[(item(updated_at_ms=at), "out_of_range") for at in (-1, 10_413_792_000_000, 2**63 - 1)],
+])
+def test_a_catalogue_entry_is_within_bounds(value, wanted):
+    assert reason(catalogue_items, value) == wanted
 
 
 @pytest.mark.parametrize(("value", "wanted"), [(b"\xff", "malformed"), (b"", "missing_field"), (b"x" * (MAX_EVENT_BYTES + 1), "oversized"), (None, "malformed")])

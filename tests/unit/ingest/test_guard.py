@@ -77,3 +77,15 @@ def test_a_refusal_is_repeated_only_when_the_same_bytes_may_pass(code, status, t
 def test_a_window_is_read_quoted_as_dbt_writes_it_or_bare():
     for value in ("10000", "'10000'"):
         assert window("ReplacingMergeTree", f"ReplacingMergeTree ORDER BY k SETTINGS non_replicated_deduplication_window = {value}, index_granularity = 8192", {}) == 10_000
+
+
+@pytest.mark.parametrize(("text", "named"), [
+    ("Code: 469. DB::Exception: Constraint `c` for table t is violated at row 1. Expression: (a > 5). Column values: a = 'NAME (SECRET)'. (VIOLATED_CONSTRAINT) (version 25.8.1.1 (official build))\n",
+     "code 469 VIOLATED_CONSTRAINT"),
+    ("Code: 469. DB::Exception: Column values: a = 'NAME (SECRET)'. (VIOLATED_CONSTRAINT)", "code 469 VIOLATED_CONSTRAINT"), ("Column values: a = 'NAME (SECRET)'.", "code 469 "),
+])
+def test_a_refusal_names_code_and_kind_and_quotes_no_value(text, named):
+    found = str(refusal("469", 500, text))
+    assert named in found
+    assert "SECRET" not in found
+    assert "NAME " not in found.replace("VIOLATED", "")

@@ -1,7 +1,7 @@
 import pytest
 
 from weir.errors import ContractViolation, Fenced, Transient
-from weir.ingest.intent import CODE_VERSION, Intent, Range, decode, of
+from weir.ingest.intent import CODE_VERSION, Intent, Range, decode, longest, of
 from weir.ingest.lane import Lane, cut
 from weir.ingest.record import Record
 from weir.ingest.simulation.mutants import MUTANTS, applied
@@ -146,8 +146,9 @@ def test_a_token_is_of_offsets_timestamps_and_content(other):
 
 
 @pytest.mark.parametrize("text", [
-    "not json", "{", "[]", "{}", '{"v":2}', '{"v":99,"r":[],"h":""}', '{"v":2,"r":[["t",0,1]],"h":"x"}', '{"v":2,"r":[["t",0,"1",2,2]],"h":"x"}',
-    '{"v":2,"r":[["t",0,5,2,2]],"h":"x"}', '{"v":2,"r":[["t",0,1,2,0]],"h":"x"}', '{"v":2,"r":[],"h":"x"}', '{"v":2,"r":[["t",0,1,2,2]],"h":7}', '{"v":2,"r":7,"h":"x"}', "7",
+    "not json", "{", "[]", "{}", '{"v":3}', '{"v":99,"r":{},"h":""}', '{"v":3,"r":{"t":[0,1,1]},"h":"x"}', '{"v":3,"r":{"t":[0,"1",1,0]},"h":"x"}',
+    '{"v":3,"r":{"t":[0,5,-3,0]},"h":"x"}', '{"v":3,"r":{"t":[0,1,1,2]},"h":"x"}', '{"v":3,"r":{"t":[0,1,1,-1]},"h":"x"}', '{"v":3,"r":{"t":[0,-1,1,0]},"h":"x"}',
+    '{"v":3,"r":{},"h":"x"}', '{"v":3,"r":{"t":[]},"h":"x"}', '{"v":3,"r":{"t":[0,1,1,0]},"h":7}', '{"v":3,"r":7,"h":"x"}', '{"v":3,"r":[["t",0,1,2,2]],"h":"x"}', "7",
 ])
 def test_what_is_no_intent_of_ours_is_refused(text):
     with pytest.raises(ContractViolation):
@@ -157,3 +158,11 @@ def test_what_is_no_intent_of_ours_is_refused(text):
 def test_a_version_that_is_not_ours_is_named():
     with pytest.raises(ContractViolation, match="version 99"):
         decode(Intent((), "x").encode().replace(f'"v":{CODE_VERSION}', '"v":99'))
+
+
+def test_an_intent_over_a_hundred_partitions_is_shorter_than_what_a_broker_keeps_by_default():
+    real = Intent(tuple(Range("user-events", p, 1_234_567_890 + p, 1_234_569_889 + p, 1990) for p in range(100)), "0" * 32)
+    assert len(real.encode()) <= longest({"user-events": 100}) <= 4096
+    assert longest({"user-events": 200}) > 4096
+    both = Intent((Range("a", 0, 3, 9, 2), Range("a", 1, 0, 0, 1), Range("b", 0, 2**62, 2**62 + 5, 6)), "0" * 32)
+    assert [decode(i.encode()) for i in (real, both)] == [real, both]

@@ -101,7 +101,7 @@ class Store:
             self._process.sleep(world.rng.uniform(*REPLY_S))
             raise Unavailable("ClickHouse does not answer")
         if fault == "refused":
-            raise Transient("ClickHouse refused: too many parts")
+            raise Transient("ClickHouse refused with code 252 TOO_MANY_PARTS (HTTP 500)")
         if fault == "late":
             world.later(world.rng.uniform(1, 90), lambda: engine.apply(sent, batch, rows))
         elif fault in {"view throws", "view refuses"}:

@@ -105,6 +105,8 @@ class Broker:
 class Member:
     """What the worker sees as `KafkaLog`: same names, same errors, same place of the callbacks."""
 
+    trouble = ""
+
     def __init__(self, broker: Broker, process: Process, *, ignores_refusals: bool = False, rewrites: Callable[[Mapping[Partition, Entry]], dict[Partition, Entry]] = dict) -> None:
         self._broker, self._group, self._process, self._world = broker, broker.group, process, broker.world
         self._ignores_refusals, self._rewrites = ignores_refusals, rewrites
