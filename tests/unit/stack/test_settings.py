@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 
 from weir.connect import postgres
-from weir.contracts import accounts
 from weir.errors import DiskFull, SettingsError
-from weir.stack import services, settings
+from weir.stack import accounts, services, settings
 
 
 def _env(tmp_path, **more):
