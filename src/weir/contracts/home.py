@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 DATA: Final = frozenset({
-    "clickhouse", "connect", "dbt", "demo", "evidence", "feast", "kafka", "load", "logs", "mlflow", "models", "postgres", "redis", "run", "secrets",
+    "clickhouse", "connect", "dbt", "demo", "evidence", "feast", "kafka", "load", "logs", "mlflow", "models", "postgres", "redis", "run", "secrets", "verify",
+    "users.toml",  # hashes of what is in secrets: the two go together
 })
 KEPT: Final = frozenset({"jars"})  # fetched, and the same for every stack; the environments beside them are the launcher's
 _SET_ASIDE: Final = re.compile(r"postgres\.set-aside-[0-9]+|\.pw-[0-9]+")  # what weir.connect.postgres leaves of a start that was killed

@@ -5,6 +5,7 @@ In: `StackSettings`. Out: `ServiceSpec`s in start order. Keep: pure; nothing is 
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -87,7 +88,8 @@ def _endpoints(settings: StackSettings, service: str) -> Endpoints:
 def _clickhouse_of_tools(settings: StackSettings, service: str) -> dict[str, str]:
     if service or not settings.clickhouse_users:
         return {}
-    return {"CLICKHOUSE_USER": accounts.DBT, "CLICKHOUSE_PASSWORD": settings.clickhouse_users[accounts.DBT]}
+    password = settings.clickhouse_users[accounts.DBT]
+    return {"CLICKHOUSE_USER": accounts.DBT, "CLICKHOUSE_PASSWORD": password, "FEAST_CLICKHOUSE_PASSWORD": json.dumps(password, ensure_ascii=False)}
 
 
 def _port(url: str) -> str:

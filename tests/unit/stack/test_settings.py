@@ -1,11 +1,13 @@
 """Settings: what is wrong is named, in one line, with what to do."""
 import errno
+import json
+from dataclasses import replace
 
 import pytest
 
 from weir.connect import postgres
 from weir.errors import DiskFull, SettingsError
-from weir.stack import settings
+from weir.stack import accounts, services, settings
 
 
 def _env(tmp_path, **more):
@@ -80,3 +82,10 @@ def test_a_full_disk_is_told_as_such(tmp_path, monkeypatch):
 def test_a_named_settings_file_that_is_missing_is_an_error(tmp_path):
     with pytest.raises(SettingsError, match="does not exist"):
         settings.load(_env(tmp_path, WEIR_SETTINGS=str(tmp_path / "none.toml")))
+
+
+def test_dbt_and_feast_get_one_user_and_its_password(tmp_path):
+    loaded = replace(settings.load(_env(tmp_path)), clickhouse_users=dict.fromkeys([*accounts.SERVICES, accounts.DBT], 'p"w'))
+    found = services.environment(loaded)
+    assert found["CLICKHOUSE_USER"] == accounts.DBT
+    assert json.loads(found["FEAST_CLICKHOUSE_PASSWORD"]) == found["CLICKHOUSE_PASSWORD"] == 'p"w'
