@@ -20,12 +20,13 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import psutil
 from startup import machine, own_home
+from under_test.stack import Stack, cpu_s, peak_mib
+from under_test.worker import work
 
 from weir.contracts import names
 from weir.errors import WeirError
@@ -33,173 +34,9 @@ from weir.ingest.clickhouse import ClickHouse
 from weir.simulation.journal import ID_SUM_SQL
 
 PORT_SHIFT = 200  # from the stack that may be running
-NEEDED = ("kafka", "clickhouse", "otlp")
 LIMIT_S = 300.0
 TABLE = names.LANDING_EVENTS
 SETTLE_S = 60.0
-
-
-# -- the worker: what `python -m weir.ingest` runs for this table, with the modes of this benchmark
-
-
-def _timed(edges: Any) -> tuple[Any, list[float]]:
-    """Return the edges with a log that notes when the first fetch that brought a record was called, and that note."""
-    first: list[float] = []
-
-    def log(group: str, topics: list[str]) -> Any:
-        member = edges.log(group, topics)
-        inner = member.fetch
-
-        def fetch(limit: int, timeout_s: float) -> list[Any]:
-            began = time.time()
-            records = inner(limit, timeout_s)
-            if records and not first:
-                first.append(began)
-            return records
-
-        member.fetch = fetch
-        return member
-
-    return replace(edges, log=log), first
-
-
-def _at_least_once() -> None:
-    """Replace the protocol: no intent, no token; the offsets are committed after the insert, and nobody waits for the commit."""
-    from weir.ingest import clickhouse, worker
-    from weir.ingest.intent import Intent, Range
-    from weir.ingest.lane import cut
-
-    clickhouse.INSERT_SETTINGS.update(insert_deduplicate="0", deduplicate_blocks_in_dependent_materialized_views="0")
-
-    class Plain(worker.Lane):
-        _number = 0
-
-        def _process(self) -> None:
-            count = cut(self._buffer, self.limits.rows)
-            batch, self._buffer = self._buffer[:count], self._buffer[count:]
-            self._size = sum(len(r.value or b"") for r in self._buffer)
-            self._number += 1
-            ends = {(r.topic, r.partition): r.offset + 1 for r in batch}
-            intent = Intent(tuple(Range(t, p, 0, end - 1, 0) for (t, p), end in ends.items()), f"{os.getpid()}-{self._number}")
-            table, began = self.decoder(batch, intent.token), self.clock()
-            self._insert(intent, table, "insert")
-            self._position.update(ends)
-            self.log._consumer.commit(offsets=[worker_position(t, p, end) for (t, p), end in ends.items()], asynchronous=True)  # noqa: SLF001 - a peer of ours
-            self._count(intent, batch, table, self.clock() - began)
-
-    def worker_position(topic: str, partition: int, offset: int) -> Any:
-        from confluent_kafka import TopicPartition
-
-        return TopicPartition(topic, partition, offset)
-
-    worker.Lane = Plain  # type: ignore[misc]  # (own) the mode
-
-
-def work(profile: str, *, exactly_once: bool) -> None:
-    """Run one worker: say ready, wait for a line, tell rows and time until standard input ends."""
-    from weir.contracts.endpoints import Endpoints
-    from weir.ingest import decode, worker
-    from weir.telemetry import setup
-
-    if not exactly_once:
-        _at_least_once()
-    e, telemetry = Endpoints.from_environment(), setup("ingest", otlp_url=os.environ["WEIR_OTLP_URL"] if os.environ.get("BENCH_TELEMETRY") == "1" else "")
-    decoder, topics = worker.routes()[TABLE]
-    edges, first = _timed(worker.real(e.kafka_bootstrap, e.clickhouse_url))
-    lane = worker.LaneThread(TABLE, decode.DECODERS[decoder], topics, edges, telemetry)
-    decode.warm()
-    worker.calm_collector()
-    print("ready", flush=True)
-    sys.stdin.readline()
-    if profile:
-        _profiled(lane, profile)
-    lane.start()
-    ended = threading.Thread(target=sys.stdin.read, daemon=True)
-    ended.start()
-    told: tuple[int, str] = (-1, "")
-    while ended.is_alive():
-        if (lane.stats.rows, lane.stats.state) != told:
-            told = (lane.stats.rows, lane.stats.state)
-            print(json.dumps({"rows": told[0], "at": lane.stats.last_batch_at_s, "first": first[0] if first else 0, "batches": lane.stats.batches,
-                              "rejoins": lane.stats.rejoins, "state": lane.stats.state}), flush=True)
-        time.sleep(0.02)
-    lane.ended.set()
-    lane.join(10)
-    telemetry.shutdown()
-
-
-def _profiled(lane: Any, path: str) -> None:
-    import cProfile
-
-    inner = lane.run
-
-    def run() -> None:
-        profile = cProfile.Profile()
-        try:
-            profile.runcall(inner)
-        finally:
-            profile.dump_stats(f"{path}.{os.getpid()}")
-
-    lane.run = run
-
-
-# -- the stack
-
-
-@dataclass
-class Stack:
-    """The services the path needs, as children of this process."""
-
-    home: Path
-    env: dict[str, str]
-    children: dict[str, psutil.Popen] = field(default_factory=dict)
-
-    def up(self) -> None:
-        """Start them by the commands of the product and wait until each answers."""
-        from weir.connect import register
-        from weir.ingest import schema
-        from weir.stack import probe, services, settings
-
-        found = settings.load(self.env)
-        for spec in services.build(found):
-            if spec.name in NEEDED and spec.prepare is not None:
-                spec.prepare()
-        for spec in services.build(found):
-            if spec.name not in NEEDED:
-                continue
-            self.env |= services.environment(found)
-            log = (self.home / f"{spec.name}.log").open("w")
-            self.children[spec.name] = psutil.Popen(list(spec.command.argv), env={**self.env, **spec.command.env}, stdout=log, stderr=log, cwd=spec.command.cwd)
-            deadline = time.monotonic() + spec.slow_s
-            while not probe.ready(spec.probe, 0.5):
-                if time.monotonic() > deadline or self.children[spec.name].poll() is not None:
-                    raise SystemExit(f"{spec.name} did not become ready: see {log.name}")
-                time.sleep(0.1)
-            if spec.name == "kafka":
-                register.ensure_topics(found.endpoints)
-            if spec.name == "clickhouse":
-                schema.apply(found.endpoints.clickhouse_url)
-
-    def down(self) -> None:
-        """End them, the newest first."""
-        for child in reversed(list(self.children.values())):
-            child.terminate()
-            try:
-                child.wait(25)
-            except psutil.TimeoutExpired:
-                child.kill()
-
-
-def cpu_s(pid: int) -> float:
-    """Return user and system seconds of a process (/proc/PID/stat fields 14 and 15)."""
-    text = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(text[11]) + int(text[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def peak_mib(pid: int) -> int:
-    """Return the highest resident memory so far, in MiB (VmHWM)."""
-    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    return int(found.group(1)) // 1024 if found else 0
 
 
 # -- one mode

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -19,14 +18,9 @@ from pathlib import Path
 
 import psutil
 
+from weir.stack.examine import machine
+
 PORT_SHIFT = 100  # from the stack that may be running
-
-
-def machine() -> dict[str, object]:
-    """Return what the figures were measured on."""
-    model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
-    return {"cpu": model, "cores": os.cpu_count(), "memory_gib": round(psutil.virtual_memory().total / 2**30, 1), "python": platform.python_version(),
-            "kernel": platform.release(), "load_average": [round(x, 2) for x in os.getloadavg()]}
 
 
 def own_home(name: str, port_shift: int) -> tuple[Path, dict[str, str]]:

@@ -4,7 +4,6 @@ In: the environment with `{secret:NAME}` in place of a password, files in /run/s
 secret is in no image, no compose file and no argument; the settings files are those of the local stack, differences are appended here.
 """
 
-# ruff: noqa: INP001 - a script that an image starts by path, not a package
 from __future__ import annotations
 
 import os

@@ -12,6 +12,7 @@ country = Entity(name="country", join_keys=["country"], value_type=ValueType.STR
 
 user_profile_source = ClickhouseSource(name="user_profile", table="marts.user_profile", timestamp_field="event_timestamp")
 user_activity_source = ClickhouseSource(name="user_activity", table="marts.user_activity", timestamp_field="event_timestamp")
+user_seen_source = ClickhouseSource(name="user_seen", table="marts.user_seen", timestamp_field="event_timestamp")
 user_history_source = ClickhouseSource(name="user_history", table="marts.user_history", timestamp_field="event_timestamp")
 user_genre_preference_source = ClickhouseSource(
     name="user_genre_preference", table="marts.user_genre_preference", timestamp_field="event_timestamp"
@@ -48,6 +49,13 @@ user_activity = FeatureView(
         Field(name="last_event_at_ms", dtype=Int64),
     ],
     source=user_activity_source,
+)
+user_seen = FeatureView(
+    name="user_seen",
+    entities=[user],
+    ttl=timedelta(0),
+    schema=[Field(name="item_ids", dtype=Array(Int64))],
+    source=user_seen_source,
 )
 user_history = FeatureView(
     name="user_history",
@@ -111,6 +119,6 @@ country_trending = FeatureView(
 
 recommendations = FeatureService(
     name="recommendations",
-    features=[user_profile, user_activity, user_history, user_genre_preference],
+    features=[user_profile, user_activity, user_seen, user_history, user_genre_preference],
     description="What the recommendations API reads of a user",
 )

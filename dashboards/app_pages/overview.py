@@ -1,4 +1,4 @@
-"""One page: is the data correct, how fresh is it, what does it cost; then the path, the services, the quarantine, the cost."""
+"""One page: is the data correct, how fresh is it, what does it cost, when was recovery proven; then the path, the services, the quarantine, the cost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from weir.quality import board, flow, terminal
+from weir.quality import board, flow, recovery, terminal
 from weir.quality.judge import Verdict
 
 UNKNOWN = "unknown"
@@ -31,7 +31,7 @@ def verdict_row(b: board.Board) -> None:
     st.markdown(f"### {icon} :{colour}[{word}]")
     ages = [h.age_ms for h in b.report.hops if h.name in {"event landed", "change landed"} and h.age_ms is not None]
     total = None if b.cost is None else sum(float(c["usd"]) for c in b.cost)
-    columns = st.columns(5)
+    columns = st.columns(6)
     columns[0].metric("Correct through", clock(b.report.correct_through_ms), border=True, help="Every record produced up to then is landed once.")
     verified, through = b.pipeline.verified, board.verified_through_ms(b.pipeline.verified)
     past = UNKNOWN if through is None else f"{age(b.report.checked_at_ms - through)} ago"
@@ -40,6 +40,8 @@ def verdict_row(b: board.Board) -> None:
     columns[2].metric("Newest record landed", f"{age(min(ages))} ago" if ages else UNKNOWN, border=True)
     columns[3].metric("API p99", UNKNOWN if b.api_p99_ms is None else f"{b.api_p99_ms:.0f} ms", border=True, help=f"Server spans, {board.P99_MINUTES} min.")
     columns[4].metric("Cost an hour", UNKNOWN if total is None else f"${total:.4f}", border=True, help="Measured use at dated cloud prices.")
+    columns[5].metric("Recovery proven", terminal.past(recovery.proven_at_ms(b.pipeline.recovery), b.report.checked_at_ms), border=True,
+                      help="The experiment whose last yes is oldest; never, while one has none: ./weir chaos run NAME.")
     reasons = b.report.reasons
     if reasons:
         with st.expander(f"Why not yes: {len(reasons)} checks", expanded=b.report.verdict is Verdict.NO):
@@ -107,6 +109,15 @@ def capture_table(b: board.Board) -> None:
     st.dataframe(pd.DataFrame(rows, columns=["part", "state"]), hide_index=True)
 
 
+def recovery_table(b: board.Board) -> None:
+    st.caption("Recovery, by experiment")
+    now_ms = b.report.checked_at_ms
+    st.dataframe(
+        pd.DataFrame([{"experiment": p.experiment, "last proven": terminal.past(p.proven_at_ms, now_ms),
+                       "newest run": "never" if p.verdict is None else f"{p.verdict}, {terminal.past(p.at_ms, now_ms)}", "reason": p.reason or "-"}
+                      for p in b.pipeline.recovery or ()], columns=["experiment", "last proven", "newest run", "reason"]), hide_index=True)
+
+
 def cost_chart(b: board.Board) -> None:
     st.subheader("Cost by part", divider="gray")
     if b.cost is None:
@@ -140,6 +151,7 @@ def page() -> None:
         capture_table(b)
     with right:
         cost_chart(b)
+        recovery_table(b)
     st.caption(f"asked at {clock(b.report.checked_at_ms)}, every two seconds")
 
 

@@ -24,7 +24,7 @@ class Server:
     def __init__(self, path, *arguments):
         self.path, self.arguments, self.port = Path(path), arguments, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.process = None
+        self.process, self.verify = None, True
 
     def start(self):
         self.process = subprocess.Popen(
@@ -34,7 +34,7 @@ class Server:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                if httpx.get(f"{self.url}/ping", timeout=5).text == "Ok.\n":
+                if httpx.get(f"{self.url}/ping", timeout=5, verify=self.verify).text == "Ok.\n":
                     return self
             except httpx.HTTPError:
                 time.sleep(0.05)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import redis
 from starlette.testclient import TestClient
+from tests.contract.gateway_server import free_port
 
 from weir.connect.redis import binary
 from weir.contracts import model as m
@@ -16,7 +17,7 @@ from weir.contracts import online
 from weir.contracts.features import FEATURE_VIEWS
 from weir.serving.app import create_app
 
-PORT = 26006
+PORT = free_port()
 VIEWS = {v.name: v for v in FEATURE_VIEWS}
 NOW = int(time.time() * 1000)
 GENRES = ["Drama", "Comedy", "War"]
@@ -130,6 +131,14 @@ def test_items_the_model_says_are_seen_are_left_out(api):
     assert {5, 6} <= set(ids(api, user=2, k=100))
 
 
+def test_served_seen_items_are_left_out_also_without_a_champion_and_after_quiet_days(filled, tmp_path):
+    put(filled, "user_seen", 1, [list(range(1, 21))], at=NOW - 60 * 86400_000)
+    with TestClient(create_app(tmp_path, f"redis://127.0.0.1:{PORT}/0")) as client:
+        found = ids(client, k=100)
+    assert found
+    assert not set(range(1, 21)) & set(found)
+
+
 def test_an_inactive_item_is_gone_within_a_second(api, filled):
     top = ids(api)[0]
     item(filled, top, active=False)
@@ -181,3 +190,11 @@ def test_an_expired_view_is_left_out_and_said(api, filled):
     put(filled, "user_activity", 1, [[9], ["click"], "s", 1, 1, 0.0, NOW], at=NOW - 8 * 86400_000)
     found = api.get("/recommendations/1").json()
     assert found["degraded"] == ["user_activity_expired"]
+
+
+@pytest.mark.parametrize("path", ["recommendations/{}", "features/{}", "items/{}/similar"])
+def test_an_id_of_more_than_64_bits_is_refused_as_the_callers_mistake(api, path):
+    for number in (1 << 63, -(1 << 63) - 1, 1 << 200):
+        assert api.get("/" + path.format(number)).status_code == 422
+    for number in ((1 << 63) - 1, -(1 << 63)):
+        assert api.get("/" + path.format(number)).status_code in {200, 404}

@@ -32,7 +32,7 @@ SERVICES = COMPOSE["services"]
 BROKERS = {"kafka": ("kafka-1", "kafka-2", "kafka-3")}  # three brokers, replication 3, at least 2 in sync; locally one
 REAL_SERVERS = {"postgres", "redis", "clickhouse"}  # upstream's images instead of wheels; ClickHouse a server instead of the embedded engine
 HOOKS = ("postgres", "kafka", "clickhouse", "connect")  # what `./weir up` does after readiness is a service <name>-setup that ends
-ABSENT = {"watch", "cost"}  # companions that read the supervisor and local processes; restart policies and the engine's own counters stand in
+ABSENT = {"watch", "cost", "capture"}  # companions that read the supervisor and local processes; restart policies and the engine's own counters stand in
 POSTGRES_DIFFERS = {"listen_addresses": "*", "unix_socket_directories": None}  # others call; the image initialises through its socket
 ANYWHERE = "0.0.0.0"  # inside a container; published on loopback alone
 ARGUMENTS_ADDED = {"api": ["--host", ANYWHERE], "redis": ["--protected-mode", "no"]}  # others call, inside the compose network alone
@@ -211,6 +211,7 @@ def test_ports_are_the_local_ones_and_bound_to_loopback_alone(specs):
 def test_python_services_get_the_variables_of_the_local_stack():
     expected = services.environment(local_settings())
     expected["CLICKHOUSE_PASSWORD"] = "{secret:clickhouse}"
+    expected["FEAST_CLICKHOUSE_PASSWORD"] = '"{secret:clickhouse}"'
     assert set(Endpoints.local().environment()) <= set(expected)
     for name, service in SERVICES.items():
         if "build" in service:
@@ -330,7 +331,7 @@ def test_no_password_stands_in_the_file():
     for name, service in SERVICES.items():
         for key, value in service.get("environment", {}).items():
             if "PASSWORD" in key:
-                assert value.startswith(("{secret:", "/run/secrets/")), (name, key)
+                assert value.strip('"').startswith(("{secret:", "/run/secrets/")), (name, key)
             password = re.search(r"//[^/:@]*:([^/@]+)@", value)
             assert password is None or re.fullmatch(r"\{secret:[a-z]+\}", password[1]), (name, key)
     holders = {n for n, s in SERVICES.items() if "cdc" in s.get("secrets", [])}

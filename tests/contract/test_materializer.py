@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
+from tests.contract.gateway_server import free_port
 
 from weir.connect.redis import binary
 from weir.contracts.features import FEATURE_VIEWS, ValueType
@@ -21,7 +22,7 @@ from weir.ingest import schema
 from weir.telemetry import setup
 
 ROOT = Path(__file__).resolve().parents[2]
-PORT, REDIS_PORT = 22115, 22116
+PORT, REDIS_PORT = free_port(), free_port()
 URL, REDIS_URL = f"http://127.0.0.1:{PORT}", f"redis://127.0.0.1:{REDIS_PORT}/0"
 TYPE = {
     ValueType.INT64: "Int64", ValueType.DOUBLE: "Float64", ValueType.STRING: "String", ValueType.BOOL: "Bool",

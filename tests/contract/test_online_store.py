@@ -4,13 +4,14 @@ import time
 
 import pytest
 import redis
+from tests.contract.gateway_server import free_port
 
 from weir.connect.redis import binary
 from weir.contracts.features import FEATURE_VIEWS
 from weir.contracts.online import decode_value, entity_key, feature_field
 from weir.features.store import OnlineStore, Row
 
-PORT = 25106
+PORT = free_port()
 PROFILE = next(v for v in FEATURE_VIEWS if v.name == "user_profile")
 ACTIVITY = next(v for v in FEATURE_VIEWS if v.name == "item_activity")
 

@@ -26,7 +26,7 @@ def server():
     command = postgres.command(home, endpoints)
     process = subprocess.Popen(
         command.argv, env=dict(command.env), cwd=command.cwd, user=command.uid, group=command.uid, extra_groups=[] if command.uid is not None else None,
-        stderr=subprocess.DEVNULL,
+        stderr=(home / "server.log").open("w"),
     )
     deadline = time.monotonic() + 30
     while True:
@@ -51,8 +51,23 @@ def shop(server):
         connection.execute("DROP PUBLICATION IF EXISTS weir")
 
 
+def test_the_replication_roles_password_opens_the_door_and_never_reaches_the_log(server, shop):
+    home, endpoints = server
+    shop.execute("ALTER SYSTEM SET log_statement = 'ddl'")
+    shop.execute("SELECT pg_reload_conf()")
+    deadline = time.monotonic() + 10
+    while psycopg.connect(endpoints.postgres_dsn).execute("SHOW log_statement").fetchone() != ("ddl",):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    register.ensure_database(endpoints, home)
+    log, password = (home / "server.log").read_text(), postgres.read_or_create_secret(home, "cdc")
+    assert 'ALTER ROLE "weir_cdc"' in log
+    assert password not in log
+    psycopg.connect(endpoints.postgres_dsn.replace(f"weir:{postgres.read_or_create_password(home)}", f"weir_cdc:{password}")).close()
+
+
 def test_a_second_run_changes_nothing(server, shop):
-    assert publication.read(shop) == publication.Publication(dict.fromkeys(publication.TABLES, False), frozenset(publication.OPERATIONS))
+    assert publication.read(shop) == publication.Publication(dict.fromkeys(publication.TABLES, False), frozenset(publication.OPERATIONS), generated=True)
     assert publication.ensure(shop) == []
 
 
@@ -71,6 +86,7 @@ def test_a_filter_is_refused_with_the_sql_to_run_and_a_publication_of_all_tables
     shop.execute("DROP PUBLICATION weir")
     if clause == "ALL":
         shop.execute("CREATE PUBLICATION weir FOR ALL TABLES")
+        assert publication.ensure(shop) == [publication.GENERATED]
         assert publication.ensure(shop) == []
         return
     shop.execute(f"CREATE PUBLICATION weir FOR TABLE {clause}, public.items, public.weir_signal, public.weir_heartbeat")
@@ -91,7 +107,9 @@ def test_a_role_that_may_not_alter_it_is_told_what_its_owner_should_run(server, 
     with psycopg.connect(dsn) as guest, pytest.raises(ContractViolation) as refused:
         publication.ensure(guest)
     shop.execute(refused.value.hint.removeprefix("run as its owner: "))
-    assert publication.ensure(shop) == []
+    with psycopg.connect(dsn) as guest:
+        assert publication.ensure(guest) == []  # nor does it need to publish generated columns that no table has
+    assert publication.ensure(shop) == [publication.GENERATED]
     with pytest.raises(ContractViolation, match="PostgreSQL refused to set up the shop"):
         register.ensure_database(replace(endpoints, postgres_dsn=dsn), home)
 

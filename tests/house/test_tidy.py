@@ -1,21 +1,46 @@
 """The house rules that a machine can check."""
+import ast
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from weir.contracts import home
+
 ROOT = Path(__file__).resolve().parents[2]
 BANNED = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager"}
-OUTSIDE = ("connect", "ingest", "dbt", "feature_repo", "dashboards", "chaos", "telemetry", "cost", "deploy", "bench", "reconcile")
+OUTSIDE = ("connect", "ingest", "dbt", "feature_repo", "dashboards", "chaos", "telemetry", "cost", "deploy", "bench", "reconcile", "gateway")
+
+
+LINES_MAX = 400
+FUNCTION_LINES_MAX = 60  # what fits a screen
 
 
 def _sources():
     return sorted((ROOT / "src").rglob("*.py"))
 
 
+def _programs():
+    """Everything in Python that is no test: the package, the folders outside, the launcher."""
+    return [*_sources(), *(p for folder in OUTSIDE for p in sorted((ROOT / folder).rglob("*.py"))), ROOT / "weir"]
+
+
 def test_no_module_is_longer_than_400_lines():
-    assert [f"{p}: {n}" for p in _sources() if (n := p.read_text().count("\n")) > 400] == []
+    assert [f"{p}: {n}" for p in _programs() if (n := p.read_text().count("\n")) > LINES_MAX] == []
+
+
+def test_no_function_is_longer_than_a_screen():
+    functions = [(p, node) for p in _programs() for node in ast.walk(ast.parse(p.read_text())) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert len(functions) > 1000
+    assert [f"{p}:{f.lineno} {f.name}: {n}" for p, f in functions if (n := f.end_lineno - f.lineno + 1) > FUNCTION_LINES_MAX] == []
+
+
+def test_every_folder_of_weir_home_is_named_where_clean_looks():
+    used = {name for p in [*_sources(), *(ROOT / "bench").rglob("*.py")] for name in re.findall(r"\bhome / \"([^\"]+)\"", p.read_text())}
+    used |= set(re.findall(r"\{settings\.home\}/(\w+)|\{self\.home\}/(\w+)", "".join(p.read_text() for p in _sources()))[0]) - {""}
+    assert {"postgres", "mlflow", "evidence"} <= used
+    assert used - {"dataset"} - home.DATA - home.KEPT - {"logs", "target"} == set()
 
 
 def test_no_module_has_a_name_that_says_nothing():

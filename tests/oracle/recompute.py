@@ -85,6 +85,17 @@ def user_activity(sent):
     return out
 
 
+def user_seen(sent):
+    out = {}
+    for user, events in _by(sent.ordered(), "user_id").items():
+        newest = {}
+        for event in events:
+            newest[event["item_id"]] = max(event["occurred_at"], newest.get(event["item_id"], 0))
+        seen = sorted(newest, key=lambda item: (-newest[item], item))[:2000]
+        out[user] = {"item_ids": seen, "event_timestamp": events[-1]["occurred_at"]}
+    return out
+
+
 def _ratings(events):
     found = [e["rating"] for e in events if e["rating"] is not None]
     return {
@@ -181,7 +192,7 @@ def country_trending(sent, now_ms):
 
 
 KEYS = {
-    user_profile: ("user_id",), item_catalogue: ("item_id",), user_activity: ("user_id",), user_history: ("user_id",), item_history: ("item_id",),
+    user_profile: ("user_id",), item_catalogue: ("item_id",), user_activity: ("user_id",), user_seen: ("user_id",), user_history: ("user_id",), item_history: ("item_id",),
     user_item_matrix: ("user_id", "item_id"), user_genre_preference: ("user_id",), item_similarity: ("item_id", "similar_item_id"),
     daily_active_users_by_country: ("day", "country"), item_activity: ("item_id",), country_trending: ("country",),
 }

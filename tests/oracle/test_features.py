@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import redis
+from tests.oracle import engine
 from tests.oracle.test_marts import MINUTE_MS, Source, _item, _user
 
 from weir.connect.redis import binary
@@ -24,7 +25,7 @@ from weir.telemetry import setup
 from weir.transform import build
 
 ROOT = Path(__file__).resolve().parents[2]
-PORT, REDIS_PORT = 24115, 24116
+PORT, REDIS_PORT = engine.free_port(), engine.free_port()
 URL, REDIS_URL = f"http://127.0.0.1:{PORT}", f"redis://127.0.0.1:{REDIS_PORT}/0"
 MINE = {entity: {v.name for v in FEATURE_VIEWS if v.entity == entity} for entity in ("user_id", "item_id")}
 

@@ -69,8 +69,8 @@ def test_a_row_changed_in_the_sink_is_found_and_read_again(running):
 
 def test_a_row_that_the_source_does_not_have_is_deleted_everywhere(running):
     ghost = 10_000_000 + int(time.time())  # not one that an earlier run has deleted: its tombstone would win
-    row = f"({ghost}, 30, 'F', 'ghost', '00000', 'DE', 'Drama', now64(3), bitShiftLeft(toUInt64(1), 48), 0)"
-    names = "user_id, age, gender, occupation, zip_code, country, preferred_genre, changed_at, version, is_deleted"
+    row = f"({ghost}, 30, 'F', 'ghost', '00000', 'DE', 'Drama', now64(3), bitShiftLeft(toUInt64(1), 48), 0, now64(3))"
+    names = "user_id, age, gender, occupation, zip_code, country, preferred_genre, changed_at, version, is_deleted, produced_at"
     running.clickhouse_command(f"INSERT INTO staging.stg_users ({names}) VALUES {row}")
     repaired = _cycle(running, "--repair")["users"]
     assert (repaired["outcome"], _found(repaired), repaired["repaired"]) == ("yes", {"extra": 1}, 1)

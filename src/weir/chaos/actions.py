@@ -1,24 +1,55 @@
 """What the experiments in chaos/*.json call: probes and actions for Chaos Toolkit's python provider.
 
-Keep: processes are found by the name that the supervisor knows and ended by id; one load runs at a time; every wait is bounded.
+Keep: processes are found by the name that the supervisor knows and ended by id; one load runs at a time; every wait is bounded and told; a fault
+that finds no load, or that a service does not come back from, is `Undecided`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 
-from weir.chaos.load import Load
-from weir.chaos.oracle import TABLES, Verdict, compare, count
+import psutil
+
+from weir.chaos import batch
+from weir.chaos.load import Journal, Load
+from weir.chaos.oracle import TABLES, Count, Verdict, compare, count
+from weir.contracts import names
 from weir.contracts.endpoints import Endpoints
 from weir.errors import Undecided
 from weir.stack import services, settings, supervision, watch
 
-SETTLE_S = 90  # the broker's restart, the consumer's session time-out (45 s) and a replay fit in it
+SETTLE_S = 90  # the broker's restart, the consumer's session time-out (10 s) and a replay fit in it
+NOW_S = 4  # a service that is up answers within one probe's time-out (2 s)
+TELL_S = 5.0  # a wait is told so often
+AGAIN_S = 2.0  # counted again after it: a replay that comes late would double rows
+FAULTS = ("SIGKILL", "SIGSTOP")  # signals that break something
 
 _loads: list[Load] = []
 results: list[dict[str, object]] = []
+say: list[Callable[[str], None]] = []  # who is told of a wait; set by the runner
+
+
+def _tell(what: str) -> None:
+    for told in say:
+        told(f"    {what}")
+
+
+def _until(what: str, met: Callable[[], bool], seconds: float, every_s: float = 0.5) -> bool:
+    """Wait until `met`, telling of it; return whether it came to that."""
+    began = told = time.monotonic()
+    while not met():
+        now = time.monotonic()
+        if now - began > seconds:
+            return False
+        if now - told >= TELL_S:
+            told = now
+            _tell(f"waiting for {what}, at most {seconds - (now - began):.0f} s more")
+        time.sleep(every_s)
+    return True
 
 
 def start_load(rate: int = 500) -> str:
@@ -26,43 +57,136 @@ def start_load(rate: int = 500) -> str:
     load = Load(Endpoints.from_environment().kafka_bootstrap, rate=rate)
     _loads.append(load)
     load.start()
-    deadline = time.monotonic() + SETTLE_S
-    while not load.journal.acknowledged:
-        if time.monotonic() > deadline:
-            raise Undecided("no event of the load was acknowledged", hint="is Kafka up? ./weir status")
-        time.sleep(0.1)
+    if not _until("an acknowledged event", lambda: bool(load.journal.acknowledged), SETTLE_S, 0.1):
+        raise Undecided("no event of the load was acknowledged", hint="is Kafka up? ./weir status")
     return load.journal.run_id
 
 
 def all_services_ready() -> bool:
-    """Probe: every service answers."""
+    """Return whether every service answers now."""
     configured = settings.load()
     return all(r.state == "ready" for r in watch.observe(services.build(configured), configured.home))
 
 
-def wait_until_ready(seconds: int = SETTLE_S) -> bool:
-    """Wait until every service answers again; say whether it came to that."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if all_services_ready():
-            return True
-        time.sleep(0.5)
-    return False
+def _ready_within(seconds: float) -> bool:
+    return _until("every service to answer", all_services_ready, seconds)
 
 
-def signal_service(service: str, signal_name: str) -> int:
-    """Send a signal to a service's process by id; return the id."""
+def services_ready() -> bool:
+    """Probe: every service answers. After a fault they get SETTLE_S to come back; before it a stack that is down is told at once."""
+    return _ready_within(SETTLE_S if _loads else NOW_S)
+
+
+def wait_until_ready() -> None:
+    """Wait until every service answers again.
+
+    Raises:
+        Undecided: it did not come to that, so what follows would not be done to a whole stack.
+    """
+    if not _ready_within(SETTLE_S):
+        raise Undecided(f"not every service was ready again in {SETTLE_S} s", hint="./weir status names them")
+
+
+def _process(service: str) -> psutil.Process:
     state = supervision.Control(settings.load().home).states().get(service)
     if state is None or not state.pid:
         raise Undecided(f"{service} has no process to signal", hint="start it: ./weir up")
-    os.kill(state.pid, signal.Signals[signal_name])
-    results.append({"fault": signal_name, "service": service, "pid": state.pid, "at_s": time.time()})
-    return state.pid
+    return psutil.Process(state.pid)
 
 
-def kill_mid_batch(service: str = "ingest") -> int:
-    """Kill the ingest worker while the group's commit metadata declares a batch: at once, under load."""
-    return signal_service(service, "SIGKILL")
+def _acknowledged() -> int:
+    """Return how many events are acknowledged up to a fault that comes now.
+
+    Raises:
+        Undecided: there is no load, so the fault would show nothing.
+    """
+    idle = _loads[-1].idle if _loads else "no load was started"
+    if idle:
+        raise Undecided(f"{idle}, so the fault would find none under way")
+    return len(_loads[-1].journal.acknowledged)
+
+
+def signal_service(service: str, signal_name: str) -> int:
+    """Send a signal to a service's process by id; return the id. One of FAULTS needs a load."""
+    process = _process(service)
+    noted: dict[str, object] = {"fault": signal_name, "service": service, "pid": process.pid, "at_s": time.time()}
+    if signal_name in FAULTS:
+        noted["acknowledged"] = _acknowledged()
+    os.kill(process.pid, signal.Signals[signal_name])
+    results.append(noted)
+    return int(process.pid)
+
+
+def kill_mid_batch(phase: str, service: str = "ingest", table: str = names.LANDING_EVENTS) -> int:
+    """Kill the worker where a batch of its own is open in `phase`; return its id.
+
+    It is stopped (SIGSTOP), its group's commits and the landing table are read, and it goes on unless it stood where it should: so often that it did.
+    After the kill the commits are read once more, since a commit that was on its way could have ended the batch: then it is done again.
+
+    Args:
+        phase: `declared`: no row of the batch is landed; `landed`: its rows are, and the commit that ends it is not.
+        service: the worker's name.
+        table: the lane that is looked at.
+
+    Raises:
+        Undecided: no such moment was met in SETTLE_S, or there was no load.
+    """
+    endpoints, attempts = Endpoints.from_environment(), 0
+    killed: list[int] = []
+
+    def met() -> bool:
+        nonlocal attempts
+        acknowledged = _acknowledged()
+        if not batch.lane(endpoints, table).get("batches"):
+            return False  # it has not come to a batch of its own yet: what is declared was declared by one before it
+        attempts += 1
+        time.sleep(0.013 * (attempts % 11))  # not in step with the batches
+        process = _process(service)
+        found = _kill_if(process, lambda: batch.look(endpoints, table), phase)
+        left = batch.declared(endpoints, table) if found else None
+        if found is None or left is None or left.token != found.token:
+            return False
+        results.append({"fault": "SIGKILL", "service": service, "pid": process.pid, "at_s": time.time(), "acknowledged": acknowledged,
+                        "batch": found.token, "phase": found.phase, "rows": found.rows, "landed": found.landed, "attempts": attempts})
+        killed.append(process.pid)
+        return True
+
+    if not _until(f"a batch that is {phase} and not ended", met, SETTLE_S, 0.01):
+        raise Undecided(f"{service} was not met with a batch {phase} and not ended in {attempts} looks, {SETTLE_S} s")
+    return killed[0]
+
+
+def _kill_if(process: psutil.Process, look: Callable[[], batch.Open | None], phase: str) -> batch.Open | None:
+    """Stop the process, look, and kill it when a batch is open in that phase; else it goes on."""
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        while process.status() not in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}:
+            time.sleep(0.001)
+        found = look()
+        if found is None or found.phase != phase:
+            return None
+        os.kill(process.pid, signal.SIGKILL)
+        psutil.wait_procs([process], timeout=10)
+        return found
+    finally:
+        if process.is_running():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGCONT)
+
+
+def wait_until_replayed(table: str = names.LANDING_EVENTS) -> int:
+    """Wait until every service answers and the worker that came back has replayed the open batch; return how many it replayed.
+
+    Raises:
+        Undecided: it did not come to that.
+    """
+    wait_until_ready()
+    endpoints = Endpoints.from_environment()
+    if not _until("the open batch's replay", lambda: bool(batch.lane(endpoints, table).get("replays")), SETTLE_S):
+        raise Undecided(f"the worker that came back replayed no batch of {table} in {SETTLE_S} s", hint="./weir logs ingest")
+    replays = int(batch.lane(endpoints, table)["replays"])
+    results.append({"replays": replays, "at_s": time.time()})
+    return replays
 
 
 def pause(seconds: float) -> None:
@@ -71,32 +195,42 @@ def pause(seconds: float) -> None:
 
 
 def journal_matches_tables() -> bool:
-    """Stop the load, wait for the tables to hold all that is owed, and compare by event id.
+    """Stop the load, wait for the tables to hold all that is owed, count once more, and compare by event id.
 
     Raises:
-        Undecided: ClickHouse could not be asked, or nothing was produced: unknown, which is no pass.
+        Undecided: ClickHouse could not be asked, or nothing was produced, before the fault or after it: unknown, which is no pass.
     """
     if not _loads:
         return True  # before the fault nothing is owed; the hypothesis after it has a journal
     journal = _loads[-1].stop()
+    before = max((n for o in results if isinstance(n := o.get("acknowledged"), int)), default=0)
+    if len(journal.acknowledged) <= before:
+        raise Undecided(f"no event was acknowledged after the fault ({before} before it), so nothing was shown")
     url = Endpoints.from_environment().clickhouse_url
-    verdicts = []
     for table in TABLES:
-        deadline = time.monotonic() + SETTLE_S
-        while True:
-            try:
-                found = compare(table, journal, count(url, table, journal.run_id))
-            except Exception as error:
-                if time.monotonic() > deadline:
-                    raise Undecided(f"{table} could not be read: {error}") from error
-                time.sleep(1)
-                continue
-            if found.verdict is not Verdict.NO or found.doubled or time.monotonic() > deadline:
-                break
-            time.sleep(0.5)
-        results.append({"table": table, "owed": found.owed, "found": found.found, "lost": found.lost, "doubled": found.doubled,
-                        "verdict": str(found.verdict), "at_s": time.time()})
-        verdicts.append(found.verdict)
-    if Verdict.UNKNOWN in verdicts:
-        raise Undecided("nothing was produced, so nothing was shown")
-    return all(v is Verdict.YES for v in verdicts)
+        _settled(url, table, journal)
+    time.sleep(AGAIN_S)
+    counts = [_settled(url, table, journal) for table in TABLES]
+    results.extend({"table": c.table, "owed": c.owed, "found": c.found, "lost": c.lost, "doubled": c.doubled, "verdict": str(c.verdict), "at_s": time.time()}
+                   for c in counts)
+    return all(c.verdict is Verdict.YES for c in counts)
+
+
+def _settled(url: str, table: str, journal: Journal) -> Count:
+    """Return the count once it is complete, at the latest after SETTLE_S."""
+    found: list[Count] = []
+    errors: list[Exception] = []
+
+    def complete() -> bool:
+        found.clear()
+        try:
+            found.append(compare(table, journal, count(url, table, journal.run_id)))
+        except Exception as error:  # noqa: BLE001 - raised below when it stays
+            errors.append(error)
+            return False
+        return found[0].verdict is not Verdict.NO or bool(found[0].doubled)
+
+    _until(f"{len(journal.acknowledged)} events in {table}", complete, SETTLE_S)
+    if not found:
+        raise Undecided(f"{table} could not be read: {errors[-1]}") from errors[-1]
+    return found[0]

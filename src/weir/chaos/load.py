@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 
 from weir.contracts import names
 from weir.contracts.events import EVENT_SCHEMA_VERSION
+from weir.errors import Undecided
+
+IDLE_S = 3.0  # a load of hundreds of events a second is acknowledged each 10 ms
 
 
 @dataclass
@@ -46,19 +49,41 @@ class Load:
 
     def __init__(self, bootstrap: str, *, rate: int = 500, limit: int = 100_000) -> None:
         self.journal = Journal(f"chaos-{uuid.uuid4().hex[:12]}")
-        self._bootstrap, self._rate, self._limit = bootstrap, rate, limit
+        self.failure: Exception | None = None
+        self.acknowledged_at_s = 0.0  # monotonic: of the newest acknowledgement
+        self._bootstrap, self._rate, self._limit, self._sent = bootstrap, rate, limit, 0
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._guarded, daemon=True)
 
     def start(self) -> None:
         """Begin producing."""
         self._thread.start()
 
+    @property
+    def idle(self) -> str:
+        """Return why a fault would find no load now: it has ended, or nothing was acknowledged lately. Empty: there is load."""
+        if self._sent >= self._limit or not self._thread.is_alive():
+            return f"the load had ended after {self._sent} events{f': {self.failure}' if self.failure else ''}"
+        silence_s = time.monotonic() - self.acknowledged_at_s
+        return f"no event was acknowledged for {silence_s:.0f} s" if silence_s > IDLE_S else ""
+
     def stop(self) -> Journal:
-        """End producing, wait for the last acknowledgements, and return the journal."""
+        """End producing, wait for the last acknowledgements, and return the journal.
+
+        Raises:
+            Undecided: the journal is not whole.
+        """
         self._ended.set()
         self._thread.join(timeout=120)
+        if self.failure is not None or self._thread.is_alive():
+            raise Undecided(f"the load's journal is not whole: {self.failure or 'the producer did not end'}")
         return self.journal
+
+    def _guarded(self) -> None:
+        try:
+            self._run()
+        except Exception as error:  # noqa: BLE001 - raised again by who stops the load
+            self.failure = error
 
     def _run(self) -> None:
         from confluent_kafka import Producer
@@ -71,17 +96,19 @@ class Load:
         def told(event_id: str, error: object) -> None:
             journal.unknown.discard(event_id)
             (journal.unknown if error else journal.acknowledged).add(event_id)
+            if not error:
+                self.acknowledged_at_s = time.monotonic()
 
-        sent, began = 0, time.monotonic()
-        while not self._ended.is_set() and sent < self._limit:
+        began = time.monotonic()
+        while not self._ended.is_set() and self._sent < self._limit:
             due = min(self._limit, int((time.monotonic() - began) * self._rate))
-            for number in range(sent, due):
+            for number in range(self._sent, due):
                 event_id, body = event(journal.run_id, number, int(time.time() * 1000))
                 journal.unknown.add(event_id)
                 producer.produce(
                     names.TOPIC_USER_EVENTS, body, key=str(1 + number % 900),
                     on_delivery=lambda error, _message, event_id=event_id: told(event_id, error),
                 )
-            sent = due
+            self._sent = due
             producer.poll(0.02)
         producer.flush(100)

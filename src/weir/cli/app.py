@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -19,11 +18,15 @@ from rich.table import Table
 from rich.text import Text
 
 from weir.cli import outcome
+from weir.cli.connector import connector_app
 from weir.cli.load import load
 from weir.cli.quarantine import quarantine_app
 from weir.cli.reconcile import reconcile
 from weir.cli.simulate import simulate
 from weir.cli.table import table_app
+from weir.cli.torture import torture
+from weir.cli.verify import verify_app
+from weir.contracts import home
 from weir.contracts.path import PATH
 from weir.errors import Terminal, UnknownName, WeirError
 
@@ -79,9 +82,9 @@ def status(
     as_json: Json = False,
     keep: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, with each stage's rate and lag, each hop's freshness, and rows of source and sink.")] = False,
 ) -> None:
-    """Show each service's state, pid and endpoint, the connector's task and the slot. Exits 1 unless all are ready and none has failed."""
+    """Show each service's state, pid and endpoint, the connector's task, the slot, and when recovery was last proven. Exits 1 unless all are ready and none has failed."""
     from weir.cli import watching
-    from weir.quality import pipeline
+    from weir.quality import growth, pipeline, recovery, terminal
     from weir.stack import services, watch
 
     settings = _settings()
@@ -92,15 +95,19 @@ def status(
     rows = watch.observe(services.build(settings), settings.home)
     endpoints = asdict(settings.endpoints)
     connector, slot = pipeline.ask_connector(settings.endpoints.connect_url), pipeline.ask_slot(settings.endpoints.postgres_dsn)
-    capture = [pipeline.judge_connector(connector), pipeline.judge_slot(slot)]
+    tables, grown = pipeline.ask_captured(settings.endpoints.clickhouse_url), growth.now(settings.endpoints.postgres_dsn, settings.home)
+    capture = [pipeline.judge_connector(connector), pipeline.judge_slot(slot), *pipeline.judge_captured(tables)]
+    proofs, now_ms = recovery.proofs(settings.home), int(time.time() * 1000)
     if as_json:
         wanted = ("postgres_dsn", "kafka_bootstrap", "connect_url", "clickhouse_url", "redis_url", "otlp_url", "api_url", "dashboard_url")
         external = [{"name": n, "state": "external", "pid": 0, "endpoint": ""} for n in sorted(settings.external)]
         _print_json({"services": [asdict(r) for r in rows] + external, "endpoints": {k: endpoints[k] for k in wanted},
-                     "connector": connector and asdict(connector), "slot": slot and asdict(slot)})
+                     "connector": connector and asdict(connector), "slot": slot and asdict(slot) | {"growth": grown and asdict(grown)},
+                     "tables": tables and [{"name": t.name, "state": str(t.state), "by": t.by, "why": t.why} for t in tables],
+                     "recovery": recovery.document(proofs, now_ms)})
     else:
         out.print(watching.services_table(rows))
-        for line in watching.capture_lines(connector, slot):
+        for line in [*watching.capture_lines(connector, slot, grown, tables), *(f" {told}" for told in terminal.recovery_lines(proofs, now_ms))]:
             out.print(line, markup=False, soft_wrap=True)
     raise typer.Exit(0 if all(r.state == "ready" for r in rows) and "no" not in {c.verdict for c in capture} else 1)
 
@@ -128,7 +135,9 @@ def restart(name: str) -> None:
     if spec is None:
         raise UnknownName.of("local service", name, (s.name for s in services.build(settings)))
     control = supervision.Control(settings.home)
+    _report(name, "stopping")
     control.stop(name)
+    _report(name, "starting")
     control.start(name)
     deadline = time.monotonic() + spec.slow_s
     while not probe.ready(spec.probe):
@@ -187,20 +196,21 @@ def run(context: typer.Context) -> None:
 
 @app.command(epilog="Example: ./weir clean --yes && ./weir demo")
 def clean(*, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
-    """End the stack and delete its data (the environment and the jars are kept)."""
+    """End the stack and delete its data (the environment, the jars, and whatever Weir did not make are kept)."""
     from weir.stack import lifecycle
 
     settings = _settings()
     if not yes:
         if not sys.stdin.isatty():
             raise Terminal(f"nothing is deleted under {settings.home}: there is nobody to ask", hint="./weir clean --yes deletes without asking")
-        typer.confirm(f"Delete all data under {settings.home}?", abort=True)
+        typer.confirm(f"Delete the stack's data under {settings.home}?", abort=True)
     lifecycle.down(settings, _report)
-    for entry in settings.home.iterdir():
-        if entry.name.startswith(("env-", "jars", ".env.lock")):
-            continue
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-    _report("stack", "data deleted")
+    entries = list(settings.home.iterdir())
+    for entry in entries:
+        if home.is_data(entry.name):
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    stays = home.foreign(entries)
+    _report("stack", f"data deleted{'; what Weir did not make stays: ' + ', '.join(stays[:5]) if stays else ''}{' …' if len(stays) > 5 else ''}")  # noqa: PLR2004 - a line's worth
 
 
 @app.command(epilog="Examples: ./weir demo · ./weir demo --json | python3 -m json.tool")
@@ -213,7 +223,7 @@ def demo(
     from weir.demo import story
     from weir.demo.screen import Screen
     from weir.quality import verdict
-    from weir.stack import lifecycle, services
+    from weir.stack import lifecycle, services, watch
 
     settings = _settings()
     os.environ.update(services.environment(settings))  # the story is a client like any other: it finds the receiver by its URL
@@ -221,14 +231,14 @@ def demo(
     code, told = 1, False
     try:
         began_s += lifecycle.up(settings, _report)  # downloads are not counted as starting
-        with Screen(err, lambda: verdict(settings.endpoints)) as screen:
+        with Screen(err, lambda: verdict(settings.endpoints, settings.home)) as screen:
             result = story.run(settings.endpoints, settings.home, screen, began_s=began_s)
             code, told = 0, True
             if as_json:
                 _print_json(result.document())
             elif not leave:
                 e = settings.endpoints
-                screen.print(f"\ndashboard {e.dashboard_url}\napi       {e.api_url}/docs\nclickhouse {e.clickhouse_url}\nCtrl-C ends everything")
+                screen.print(f"\ndashboard {e.dashboard_url}\napi       {e.api_url}/docs\nclickhouse {watch.masked(e.clickhouse_url)} (./weir status --json tells the password)\nCtrl-C ends everything")
                 while True:
                     time.sleep(0.5)  # not a wait without end: a signal that another thread took is seen here
     except KeyboardInterrupt:
@@ -236,8 +246,9 @@ def demo(
         code = 0 if told else outcome.STOPPED
     except WeirError as error:
         outcome.tell(error)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    lifecycle.down(settings, _report)
+    finally:  # also after what nobody foresaw: the demo never leaves a stack behind
+        with lifecycle.undisturbed():
+            lifecycle.down(settings, _report)
     raise typer.Exit(code)
 
 
@@ -292,6 +303,9 @@ app.command(epilog="Examples: ./weir load --events 1000000 --seed 7 · ./weir lo
 app.add_typer(quarantine_app, name="quarantine")
 app.command(epilog="Examples: ./weir simulate --seeds 2000 · ./weir simulate --seed 17 --seeds 1 · ./weir simulate --mutant list")(simulate)
 app.add_typer(table_app, name="table")
+app.add_typer(verify_app, name="verify")
+app.command(epilog="Examples: ./weir torture --kills 40 · ./weir torture --kills 1000 --seed 7 --json > record.json")(torture)
+app.add_typer(connector_app, name="connector")
 app.command(epilog="Examples: ./weir reconcile --once --json · ./weir reconcile --table users")(reconcile)
 
 chaos_app = typer.Typer(no_args_is_help=True, help="Chaos experiments against the running stack.")
@@ -309,17 +323,17 @@ def chaos_list() -> None:
 
 @chaos_app.command("run", epilog="Example: ./weir chaos run kill-kafka-broker --json")
 def chaos_run(name: str, *, as_json: Json = False) -> None:
-    """Run one experiment; exits 0 only for the verdict yes."""
+    """Run one experiment against the stack that is up. Exits 0 yes, 1 no, 2 unknown."""
     from weir.chaos import runner
     from weir.stack import services
 
     settings = _settings()
     os.environ.update(services.environment(settings))
-    evidence = runner.run(settings.root, settings.home, name)
+    evidence = runner.run(settings.root, settings.home, name, lambda line: err.print(line, markup=False, soft_wrap=True))
     if as_json:
         _print_json(evidence)
     else:
         for row in evidence["observations"]:
-            err.print(f"  {row}", markup=False)
-        err.print(f"{name}: {evidence['verdict']} in {evidence['seconds']} s")
-    raise typer.Exit(0 if evidence["verdict"] == "yes" else 1)
+            err.print("  " + " · ".join(f"{k} {v}" for k, v in row.items() if k != "at_s" and v != ()), markup=False, soft_wrap=True)
+        err.print(f"{name}: {evidence['verdict']} in {evidence['seconds']} s{evidence['reason'] and ': ' + evidence['reason']}", markup=False, soft_wrap=True)
+    raise typer.Exit({"yes": 0, "no": 1}.get(evidence["verdict"], 2))

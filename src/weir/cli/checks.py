@@ -10,8 +10,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from weir.errors import UnknownName
+
 LONG = {"WEIR_TEST_KILLS": "1000"}  # how often the gateway is killed with an insert in flight; 20 otherwise
-PATHS = ("src", "tests", "dashboards", "feature_repo", "bench")
+PATHS = ("src", "tests", "dashboards", "feature_repo", "bench", "deploy", "weir")
+ORDER = ("unit", "contract", "house", "docs", "oracle", "stack")
 
 
 def _checks() -> list[tuple[str, Sequence[str]]]:
@@ -35,9 +38,28 @@ def ensure_browser() -> str:
     return found or ""
 
 
+def chosen(root: Path, only: str) -> list[str]:
+    """Return the folders of tests/ to run, quick ones first; `only` may name one of them, or a folder in one, such as unit/ingest.
+
+    Raises:
+        UnknownName: it names no such folder. (Without a path pytest would run everything.)
+    """
+    there = [name for name in ORDER if (root / "tests" / name).is_dir()]
+    if not only:
+        return there
+    first, _, rest = only.rstrip("/").partition("/")
+    if first not in there or ".." in rest or not (root / "tests" / only).is_dir():
+        raise UnknownName.of("folder of tests", only, there)
+    return [only]
+
+
 def run(root: Path, *, long: bool, only: str) -> int:
-    """Run checks and tests under `root`; print each check's result; return the exit code (0: all passed)."""
-    failed = []
+    """Run checks and tests under `root`; print each check's result; return the exit code (0: all passed).
+
+    Raises:
+        UnknownName: there is no folder of tests `only`.
+    """
+    order, failed = chosen(root, only), []
     if not only:
         for name, command in _checks():
             began = time.monotonic()
@@ -51,8 +73,7 @@ def run(root: Path, *, long: bool, only: str) -> int:
     arguments = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--durations=10"]
     if not long:
         arguments += ["-m", "not long"]
-    order = [only] if only else ["unit", "contract", "house", "docs", "oracle", "stack"]
-    arguments += [f"tests/{name}" for name in order if (root / "tests" / name).is_dir()]
+    arguments += [f"tests/{name}" for name in order]
     if not only or only == "stack":
         os.environ["WEIR_CHROMIUM"] = ensure_browser()
     env = {**(LONG if long else {}), **os.environ, "PYTHONDONTWRITEBYTECODE": "1"}

@@ -3,20 +3,65 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+
+REPORT_S = 2.0
+err = Console(stderr=True, highlight=False)
+_shared: Any = None  # in a producing process: (how many records each has produced, whether they shall stop)
 
 
-def _part(bootstrap: str, shape: Any, seed: int) -> Any:
+def _begin(*shared: Any) -> None:
+    global _shared  # noqa: PLW0603 - shared memory reaches a pool's processes by their initializer alone
+    _shared = shared
+
+
+def _part(bootstrap: str, shape: Any, seed: int, number: int) -> Any:
     from weir.simulation import load as generator
 
-    return generator.run(bootstrap, shape, seed)
+    def report(progress: Any) -> None:
+        made, ended = _shared
+        made[number] = progress.done
+        if ended.is_set():
+            raise KeyboardInterrupt
+
+    return generator.run(bootstrap, shape, seed, report=report)
+
+
+def line(done: int, total: int, elapsed_s: float) -> str:
+    """Return how many, how fast, how long to go. Pure."""
+    from weir.simulation.produce import progress
+
+    now = progress(done, total, elapsed_s)
+    return f"  {done:,} of {total:,} events · {now.rate:,.0f}/s · {f'{now.eta_s:.0f} s to go' if done else 'waiting for the first acknowledgement'}"
+
+
+def _produce(bootstrap: str, shares: list[Any], seed: int) -> list[Any]:
+    """Produce each share in a process of its own, and tell how far they are together; return their journals."""
+    made: Any = multiprocessing.Array("q", len(shares))
+    ended = multiprocessing.Event()
+    total, began = sum(s.events for s in shares), time.monotonic()
+    with ProcessPoolExecutor(len(shares), initializer=_begin, initargs=(made, ended)) as pool:
+        parts = [pool.submit(_part, bootstrap, share, seed + number, number) for number, share in enumerate(shares)]
+        waiting = set(parts)
+        try:
+            while waiting:
+                done, waiting = wait(waiting, timeout=REPORT_S, return_when=FIRST_EXCEPTION)
+                for part in done:
+                    part.result()
+                if waiting:
+                    err.print(line(sum(made), total, time.monotonic() - began), markup=False, soft_wrap=True)
+        finally:
+            ended.set()  # where one failed or the command was stopped, the others stop too
+    return [part.result() for part in parts]
 
 
 def load(
@@ -31,7 +76,7 @@ def load(
     late: Annotated[float, typer.Option(help="Share of events that are 1 minute to 6 hours late.")] = 0.01,
     dup: Annotated[float, typer.Option(help="Share of events that are sent twice.")] = 0.001,
     seed: Annotated[int, typer.Option(help="Draws the same events again; another seed, other ones.")] = 1,
-    processes: Annotated[int, typer.Option(help="Producers at once, with seeds from --seed on.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Producers at once, with seeds from --seed on.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")] = False,
 ) -> None:
     """Produce events of the mission's shape onto topic user-events; the journal of each seed goes to WEIR_HOME/load/."""
@@ -43,11 +88,7 @@ def load(
     shape = Shape(events, rate, users, items, skew, sessions, bad, late, dup)
     shares = [replace(shape, events=events // processes + (n < events % processes), rate=rate / processes) for n in range(processes)]
     began = time.monotonic()
-    if processes == 1:
-        journals = [_part(found.endpoints.kafka_bootstrap, shape, seed)]
-    else:
-        with ProcessPoolExecutor(processes) as pool:
-            journals = list(pool.map(_part, [found.endpoints.kafka_bootstrap] * processes, shares, range(seed, seed + processes)))
+    journals = _produce(found.endpoints.kafka_bootstrap, shares, seed)
     seconds = time.monotonic() - began
     for journal in journals:
         journal.save(found.home / "load" / f"journal-{journal.seed}.json")

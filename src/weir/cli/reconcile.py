@@ -26,13 +26,15 @@ def reconcile(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document a cycle, on one line, and nothing else on standard output.")] = False,
 ) -> None:
     """Compare PostgreSQL, ClickHouse and the online store key by key. Exits 0 yes, 1 no (something differs and was not repaired), 2 unknown."""
+    from weir.capture import operate
     from weir.reconcile.cycle import EVERY_S, Reconciler, chosen
     from weir.reconcile.outcome import overall
     from weir.stack import settings
 
-    tables = chosen(table)
-    reconciler = Reconciler(settings.load().endpoints)
+    endpoints = settings.load().endpoints
+    reconciler = Reconciler(endpoints)
     while True:
+        tables = chosen(table, operate.added(endpoints))  # anew each cycle: a resync gives a table another copy
         began, outcomes = time.monotonic(), reconciler.run(tables, repair=repair)
         answer = str(overall(outcomes))
         if as_json:

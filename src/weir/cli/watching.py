@@ -10,7 +10,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from weir.quality import pipeline, terminal, verdict
+from weir.contracts.captured import Captured
+from weir.quality import growth, pipeline, terminal, verdict
 from weir.quality.judge import Report
 from weir.stack import services, watch
 from weir.stack.settings import StackSettings
@@ -27,13 +28,19 @@ def services_table(rows: Sequence[watch.ServiceState]) -> Table:
     return table
 
 
-def capture_lines(connector: pipeline.Connector | None, slot: pipeline.Slot | None) -> list[str]:
-    """Return what the services' states do not show: the connector's task, the slot, and how much WAL it holds. Pure."""
+def capture_lines(
+    connector: pipeline.Connector | None, slot: pipeline.Slot | None, grown: growth.Growth | None = None, tables: Sequence[Captured] | None = ()
+) -> list[str]:
+    """Return what the services' states do not show: the connector's task, the slot, how much WAL it holds and for how long, tables that do not flow. Pure."""
     lines = [f" {check.name}: {check.reason or 'ok'}" for check in (pipeline.judge_connector(connector), pipeline.judge_slot(slot))]
     if slot is not None and slot.retained_bytes is not None:
         left = "" if slot.left_bytes is None else f", {slot.left_bytes / 1e6:,.0f} MB left to the limit"
         lines[-1] += f" ({slot.wal_status}, {slot.retained_bytes / 1e6:,.1f} MB of WAL kept{left})"
-    return lines
+    if grown is not None and grown.hours_to_limit is not None:
+        lines[-1] += f", {grown.hours_to_limit:,.1f} h to the limit at present growth"
+    if grown is not None and grown.hours_if_stopped is not None:
+        lines[-1] += f", {grown.hours_if_stopped:,.1f} h were the connector stopped"
+    return lines + [f" {check.name}: {check.reason}" for check in pipeline.judge_captured(tables)]
 
 
 def line(rows: Sequence[watch.ServiceState], before: Report | None, now: Report) -> str:
@@ -50,7 +57,7 @@ def follow(settings: StackSettings, out: Console) -> None:
     with Live(console=out, auto_refresh=False, transient=False) if out.is_terminal else _Plain() as live:
         while True:
             began = time.monotonic()
-            rows, now = watch.observe(specs, settings.home), verdict(settings.endpoints)
+            rows, now = watch.observe(specs, settings.home), verdict(settings.endpoints, settings.home)
             if isinstance(live, Live):
                 live.update(Group(services_table(rows), "", terminal.tables(before, now)), refresh=True)
             else:

@@ -1,13 +1,14 @@
 """The Java side's jars: locked by coordinate and SHA-256, fetched in parallel, verified, kept.
 
 In: `connect/jars.lock`, lines of `folder group:artifact:version[:classifier] sha256`. Out: WEIR_HOME/jars/<folder>/*.jar. Keep: a jar whose
-sum differs is never used; what is there already is not fetched again. The repository is Maven Central by its default in jgo;
+sum differs is never used, also when it was there before; what is there already is not fetched again. The repository is Maven Central by its default in jgo;
 WEIR_MAVEN_URL names a mirror. Layout: https://maven.apache.org/repository/layout.html
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import ssl
 import sys
@@ -18,12 +19,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from weir.errors import ContractViolation, SettingsError, Unavailable
 
 FETCHERS = 8
 TIMEOUT_S = 60
 REPORT_S = 2.0
+SEEN = "seen.json"
 STALE_S = 3600  # no jar takes an hour: each read of a download has TIMEOUT_S
 
 
@@ -139,18 +142,48 @@ def line_of_progress(done: int, total: int, size_bytes: int, elapsed_s: float) -
     return f"{done} of {total} fetched · {size_bytes / max(elapsed_s, 1e-6) / 1e6:.1f} MB/s · {to_go}"
 
 
+def _seen(folder: Path) -> dict[str, list[Any]]:
+    """Return what was summed before, by path below `folder`: [size, time of change in ns, SHA-256]; empty when that is not known."""
+    try:
+        found = json.loads((folder / SEEN).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write_seen(folder: Path, seen: dict[str, list[Any]]) -> None:
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{SEEN}.")
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(seen, file)
+    Path(name).replace(folder / SEEN)
+
+
 def _missing(folder: Path, jars: Iterable[Jar]) -> list[tuple[Jar, Path]]:
-    missing = []
+    """Return the jars that are not there or are not what the lock says. A file is summed once, and again when its size or time of change differs."""
+    missing, before, seen = [], _seen(folder), {}
     for jar in jars:
         target = folder / jar.folder / jar.filename
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            missing.append((jar, target))
+        if target.exists():
+            status, key = target.stat(), f"{jar.folder}/{jar.filename}"
+            known = before.get(key, [])
+            same = known[:2] == [status.st_size, status.st_mtime_ns]
+            seen[key] = known if same else [status.st_size, status.st_mtime_ns, _sum(target)]
+            if seen[key][2] == jar.sha256:
+                continue
+        missing.append((jar, target))
+    if seen != before:
+        _write_seen(folder, seen)
     return missing
 
 
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def fetch(home: Path, report: Callable[[str], None] = lambda _line: None) -> Path:
-    """Fetch every locked jar that is not there yet; return the jars' folder.
+    """Fetch every locked jar that is not there yet, or has other bytes than the lock says; return the jars' folder.
 
     Args:
         home: WEIR_HOME.

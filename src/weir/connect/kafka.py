@@ -48,7 +48,7 @@ def prepare(home: Path, endpoints: Endpoints) -> None:
     )
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        raise ServiceFailed(f"Kafka's storage could not be formatted: {lines[-1] if lines else 'no output'}", service="kafka")
+        raise ServiceFailed(f"Kafka's storage could not be formatted: {lines[-1] if lines else 'no output'}", hint="./weir doctor shows what is missing on this machine; ./weir clean deletes a storage that is half made, with all other data", service="kafka")
 
 
 def cluster_id(make: Callable[[], uuid.UUID] = uuid.uuid4) -> str:

@@ -109,6 +109,22 @@ def check_passable(home: Path) -> None:
             )
 
 
+def check_user() -> None:
+    """See that the server's uid is in the user database: initdb and postgres look their own name up.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    uid = os.geteuid()
+    try:
+        pwd.getpwuid(uid)
+    except KeyError as error:
+        raise SettingsError(
+            f"PostgreSQL refuses to run under uid {uid}, which has no entry in the user database",
+            hint="run as a user that has one, or have root add a line for it to /etc/passwd", uid=uid,
+        ) from error
+
+
 def data_dir(home: Path) -> Path:
     """Return the server's data folder."""
     return home / "postgres"
@@ -145,7 +161,7 @@ def prepare(home: Path, endpoints: Endpoints) -> None:
         password.unlink(missing_ok=True)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        hint = "every folder above WEIR_HOME must be passable for others when run as root: set WEIR_HOME to such a place" if uid else "see the line above"
+        hint = "every folder above WEIR_HOME must be passable for others when run as root: set WEIR_HOME to such a place" if uid else "./weir doctor shows what is missing on this machine"
         raise ServiceFailed(f"initdb failed: {lines[-1] if lines else 'no output'}", hint=hint, service="postgres")
     (data / "weir-ready").touch()
 

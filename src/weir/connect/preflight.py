@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from weir.connect import publication
+from weir.connect import catalog, publication
 from weir.connect.publication import Publication
-from weir.contracts import cdc
+from weir.contracts import cdc, source_types
+from weir.contracts.schema import SourceColumn
 from weir.errors import ContractViolation, Unavailable
 
 
@@ -41,6 +42,7 @@ class TableFacts:
     published: bool = False
     readable: bool = False
     kind: str = "r"
+    columns: tuple[SourceColumn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,32 @@ def judge_server(f: ServerFacts) -> list[Finding]:
     return found
 
 
-def judge_table(f: TableFacts, *, published: bool) -> list[Finding]:
-    """Return what is unsafe about one table. Pure. `published`: there is a publication to be in."""
+def _becomes(kind: str, name: str) -> str:
+    """Return the type that a column without a landing may be changed to, with how. Pure."""
+    if kind.endswith("[]"):
+        return f"text[] USING {name}::text[]"
+    known = kind in source_types.REFUSED or kind.endswith("multirange")
+    return f"text USING {name}::text" if known else f"jsonb USING to_jsonb({name})"
+
+
+def judge_columns(f: TableFacts, *, generated: bool | None) -> list[Finding]:
+    """Return the columns that would arrive as null, shortened or not at all, which a snapshot alone does not show. Pure.
+
+    `generated`: the publication has stored generated columns; None: the server knows no such thing. A virtual column lands nowhere and is no fault.
+    """
+    found = []
+    for c in f.columns:
+        if c.generated == "s" and not generated:
+            sql = f"{publication.GENERATED};" if generated is False else f"ALTER TABLE {f.name} ALTER COLUMN {c.name} DROP EXPRESSION; -- and let a trigger fill it"
+            found.append(Finding(f"{f.name}.{c.name} is a stored generated column, null in every change", sql))
+        elif c.generated != "v" and not c.lands:
+            how = source_types.refusal(c.type)
+            found.append(Finding(f"{f.name}.{c.name} of type {c.type} would arrive {how}", f"ALTER TABLE {f.name} ALTER COLUMN {c.name} TYPE {_becomes(c.type, c.name)};"))
+    return found
+
+
+def judge_table(f: TableFacts, *, published: bool, generated: bool | None = True) -> list[Finding]:
+    """Return what is unsafe about one table. Pure. `published`: there is a publication to be in; `generated`: as `judge_columns` says."""
     if not f.exists:
         return [Finding(f"{f.name} does not exist", f"CREATE TABLE {f.name} (…);")]
     if f.kind not in {"r", "p"}:
@@ -95,7 +121,7 @@ def judge_table(f: TableFacts, *, published: bool) -> list[Finding]:
     if not f.readable:
         schema = f.name.split(".", maxsplit=1)[0]
         found.append(Finding(f"{cdc.ROLE} may not read {f.name}", f"GRANT USAGE ON SCHEMA {schema} TO {cdc.ROLE}; GRANT SELECT ON {f.name} TO {cdc.ROLE};"))
-    return found
+    return found + judge_columns(f, generated=generated)
 
 
 _SERVER = """
@@ -122,7 +148,7 @@ def _table(connection: Any, name: str, published: Publication | None) -> TableFa
     if row is None:
         return TableFacts(name, exists=False)
     kind, identity, key, toastable, full, readable = row
-    return TableFacts(name, True, tuple(key), identity, bool(toastable), published is not None and full in published.tables, bool(readable), kind)
+    return TableFacts(name, True, tuple(key), identity, bool(toastable), published is not None and full in published.tables, bool(readable), kind, catalog.columns(connection, name))
 
 
 def examine(dsn: str, tables: Sequence[str] = ()) -> list[Finding]:
@@ -139,8 +165,10 @@ def examine(dsn: str, tables: Sequence[str] = ()) -> list[Finding]:
             assert row is not None  # noqa: S101 - a SELECT without FROM has a row
             server = ServerFacts(row[0], int(row[1]), row[2], row[3], row[4], publication.read(c))
             found = judge_server(server)
+            generated = None if server.published is None else server.published.generated
             for name in tables or [t.source for t in cdc.CDC_TABLES.values()]:
-                found += judge_table(_table(c, name if "." in name else f"public.{name}", server.published), published=server.published is not None)
+                facts = _table(c, name if "." in name else f"public.{name}", server.published)
+                found += judge_table(facts, published=server.published is not None, generated=generated)
             for table, privileges in ((cdc.SIGNAL_TABLE, ["SELECT", "INSERT", "UPDATE"]), (cdc.HEARTBEAT_TABLE, ["SELECT", "UPDATE"])):
                 written = c.execute(_WRITES, {"table": table, "privileges": privileges, "role": cdc.ROLE}).fetchone()
                 if not written or not written[0]:
@@ -150,12 +178,12 @@ def examine(dsn: str, tables: Sequence[str] = ()) -> list[Finding]:
     return found
 
 
-def refuse_unsafe(dsn: str) -> None:
-    """Check the captured tables.
+def refuse_unsafe(dsn: str, tables: Sequence[str] = ()) -> None:
+    """Check the captured tables, or those that are named.
 
     Raises:
         ContractViolation: something is unsafe; names everything. Unavailable: PostgreSQL could not be asked.
     """
-    found = examine(dsn)
+    found = examine(dsn, tables)
     if found:
         raise ContractViolation("the tables are not safe to capture: " + " | ".join(map(str, found)), hint="run that SQL, then ./weir up again; ./weir table check says it a line each")

@@ -18,15 +18,20 @@ if TYPE_CHECKING:
 
 NAME: Final = "weir"
 TABLES: Final = (*(t.source for t in cdc.CDC_TABLES.values()), cdc.SIGNAL_TABLE, cdc.HEARTBEAT_TABLE)
+GENERATED: Final = f"ALTER PUBLICATION {NAME} SET (publish_generated_columns = stored)"
 OPERATIONS: Final = ("insert", "update", "delete")
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What the server has: `tables` by name, True when a row filter or a column list narrows it; `operations` that are published."""
+    """What the server has: `tables` by name, True when a row filter or a column list narrows it; `operations` that are published.
+
+    `generated`: stored generated columns are published; None: the server cannot (before PostgreSQL 18), and they come as null from the stream.
+    """
 
     tables: Mapping[str, bool] = field(default_factory=dict)
     operations: frozenset[str] = frozenset()
+    generated: bool | None = None
 
 
 def widening(found: Publication | None) -> list[str]:
@@ -49,7 +54,7 @@ def narrowed(found: Publication | None) -> list[str]:
 
 def read(shop: Connection[Any]) -> Publication | None:
     """Return the publication as the server has it, or None. Works from PostgreSQL 14 on, where filters do not exist yet."""
-    row = shop.execute("SELECT pubinsert, pubupdate, pubdelete FROM pg_publication WHERE pubname = %s", (NAME,)).fetchone()
+    row = shop.execute("SELECT pubinsert, pubupdate, pubdelete, to_jsonb(p) ->> 'pubgencols' FROM pg_publication p WHERE pubname = %s", (NAME,)).fetchone()
     if row is None:
         return None
     tables = {f"{s}.{t}": False for s, t in shop.execute("SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = %s", (NAME,))}
@@ -58,7 +63,8 @@ def read(shop: Connection[Any]) -> Publication | None:
         " JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE p.pubname = %s AND (to_jsonb(r) ->> 'prqual' IS NOT NULL OR to_jsonb(r) ->> 'prattrs' IS NOT NULL)", (NAME,))
     tables |= {f"{s}.{t}": True for s, t in narrow}
-    return Publication(tables, frozenset(o for o, published in zip(OPERATIONS, row, strict=True) if published))
+    operations = frozenset(o for o, published in zip(OPERATIONS, row[:3], strict=True) if published)
+    return Publication(tables, operations, None if row[3] is None else row[3] == "s")
 
 
 def ensure(shop: Connection[Any]) -> list[str]:
@@ -82,4 +88,19 @@ def ensure(shop: Connection[Any]) -> list[str]:
         raise ContractViolation(
             f"publication {NAME} lacks tables or operations, and this role may not change it", hint=f"run as its owner: {'; '.join(statements)};", publication=NAME
         ) from error
-    return statements
+    return statements + _with_generated(shop)
+
+
+def _with_generated(shop: Connection[Any]) -> list[str]:
+    """Publish stored generated columns where the server can and the role may; a table that has one is refused by the preflight otherwise."""
+    from psycopg import errors
+
+    now = read(shop)
+    if now is None or now.generated is not False:
+        return []
+    try:
+        with shop.transaction():
+            shop.execute(GENERATED.encode())
+    except errors.InsufficientPrivilege:
+        return []
+    return [GENERATED]

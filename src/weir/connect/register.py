@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -22,8 +23,10 @@ from weir.errors import ContractViolation, ServiceFailed, Unavailable
 
 _ROOT = Path(__file__).resolve().parents[3] / "connect"
 CONNECTOR = cdc.CONNECTOR
+ROLE = "weir_cdc"  # Debezium's, in connect/connectors/shop.json
 WEEK_MS = 7 * 86_400_000
 CONNECTOR_WAIT_S = 60
+LIST = "table.include.list"
 
 
 def ensure_topics(endpoints: Endpoints) -> None:
@@ -33,13 +36,22 @@ def ensure_topics(endpoints: Endpoints) -> None:
         Unavailable: the broker did not answer in time.
         ContractViolation: a CDC topic that was there has another number of partitions.
     """
+    _ensure_topics(endpoints, names.PARTITIONS)
+
+
+def ensure_topic(endpoints: Endpoints, topic: str, partitions: int) -> None:
+    """Create the topic of an added table; raises as `ensure_topics`."""
+    _ensure_topics(endpoints, {topic: partitions})
+
+
+def _ensure_topics(endpoints: Endpoints, partitions: Mapping[str, int]) -> None:
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import AdminClient, NewTopic
 
     admin = AdminClient({"bootstrap.servers": endpoints.kafka_bootstrap})
     wanted = [
         NewTopic(topic, num_partitions=count, replication_factor=-1, config={"retention.ms": str(WEEK_MS), "max.message.bytes": "1048576"})
-        for topic, count in names.PARTITIONS.items()
+        for topic, count in partitions.items()
     ]
     for topic, future in admin.create_topics(wanted, request_timeout=20).items():
         try:
@@ -48,8 +60,7 @@ def ensure_topics(endpoints: Endpoints) -> None:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise Unavailable(f"topic {topic} could not be created: {error}", hint="is Kafka ready? ./weir logs kafka") from error
     found = admin.list_topics(timeout=20).topics
-    for topic in (t.topic for t in cdc.CDC_TABLES.values()):
-        count = names.PARTITIONS[topic]
+    for topic, count in ((t, n) for t, n in partitions.items() if t not in {names.TOPIC_USER_EVENTS, names.TOPIC_ITEM_CATALOGUE}):
         if topic in found and len(found[topic].partitions) != count:
             raise ContractViolation(
                 f"topic {topic} has {len(found[topic].partitions)} partitions, and the version of a change rests on {count}",
@@ -75,8 +86,9 @@ def ensure_database(endpoints: Endpoints, home: Path) -> None:
         with psycopg.connect(maintenance, autocommit=True, connect_timeout=10) as admin:
             if not admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone():
                 admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
-            verb = "ALTER" if admin.execute("SELECT 1 FROM pg_roles WHERE rolname = 'weir_cdc'").fetchone() else "CREATE"
-            admin.execute(sql.SQL(verb + " ROLE weir_cdc WITH REPLICATION LOGIN PASSWORD {}").format(sql.Literal(password)))
+            verb = "ALTER" if admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (ROLE,)).fetchone() else "CREATE"
+            verifier = admin.pgconn.encrypt_password(password.encode(), ROLE.encode(), b"scram-sha-256").decode()  # with log_statement = ddl the log shows what is sent
+            admin.execute(sql.SQL(verb + " ROLE {} WITH REPLICATION LOGIN PASSWORD {}").format(sql.Identifier(ROLE), sql.Literal(verifier)))
         with psycopg.connect(endpoints.postgres_dsn, connect_timeout=10) as shop:
             shop.execute((_ROOT / "sql" / "shop.sql").read_bytes())
             shop.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO weir_cdc")
@@ -103,6 +115,17 @@ def configuration(endpoints: Endpoints, home: Path) -> dict[str, str]:
     return {str(k): str(v) for k, v in json.loads(text).items()}
 
 
+def tables(config: Mapping[str, Any]) -> list[str]:
+    """Return the tables of a connector's list. Pure."""
+    return [t for t in str(config.get(LIST, "")).split(",") if t]
+
+
+def keeping(base: dict[str, str], live: Mapping[str, Any]) -> dict[str, str]:
+    """Return `base` with the tables that ./weir table add has put into the live list, so that a start takes none out. Pure."""
+    more = [t for t in tables(live) if t not in tables(base)]
+    return base | {LIST: ",".join([*tables(base), *more])}
+
+
 def state(status: dict[str, Any]) -> tuple[str, str]:
     """Return (RUNNING, STARTING or FAILED, first line of the trace) from Connect's status document. Pure.
 
@@ -125,7 +148,7 @@ def ensure_connector(endpoints: Endpoints, home: Path) -> None:
     """
     import httpx
 
-    wanted = configuration(endpoints, home)
+    base = configuration(endpoints, home)
     deadline = time.monotonic() + CONNECTOR_WAIT_S
     put, restarted, why = False, False, "no answer"
     with httpx.Client(base_url=endpoints.connect_url, timeout=20) as client:
@@ -133,6 +156,7 @@ def ensure_connector(endpoints: Endpoints, home: Path) -> None:
             try:
                 if not put:
                     now = client.get(f"/connectors/{CONNECTOR}/config")
+                    wanted = keeping(base, now.json() if now.is_success else {})
                     same = now.status_code == httpx.codes.OK and {k: v for k, v in now.json().items() if k != "name"} == wanted
                     if not same:
                         preflight.refuse_unsafe(endpoints.postgres_dsn)

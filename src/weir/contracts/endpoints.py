@@ -5,10 +5,12 @@ In: the environment. Out: one frozen `Endpoints`. Keep: every URL is usable as i
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from weir.errors import SettingsError
 
@@ -85,17 +87,35 @@ class Endpoints:
         )
 
     def environment(self) -> dict[str, str]:
-        """Return the WEIR_* variables, plus what dbt's profile and Feast's store file read (CLICKHOUSE_*, REDIS_*)."""
-        from urllib.parse import urlsplit
+        """Return the WEIR_* variables, plus what dbt's profile and Feast's store file read (CLICKHOUSE_*, FEAST_*)."""
+        from weir.contracts.clickhouse import DEFAULT_USER, parse
 
         env = {f"WEIR_{field.name.upper()}": str(getattr(self, field.name)) for field in fields(self)}
-        clickhouse, redis = urlsplit(self.clickhouse_url), urlsplit(self.redis_url)
+        clickhouse = parse(self.clickhouse_url)
         env |= {
-            "CLICKHOUSE_HOST": clickhouse.hostname or "127.0.0.1",
-            "CLICKHOUSE_PORT": str(clickhouse.port or 8123),
-            "CLICKHOUSE_USER": clickhouse.username or "default",
-            "CLICKHOUSE_PASSWORD": clickhouse.password or "",
-            "REDIS_HOST": redis.hostname or "127.0.0.1",
-            "REDIS_PORT": str(redis.port or 6379),
+            "CLICKHOUSE_INTERFACE": clickhouse.interface,
+            "CLICKHOUSE_HOST": clickhouse.host,
+            "CLICKHOUSE_PORT": str(clickhouse.port),
+            "CLICKHOUSE_USER": clickhouse.user or DEFAULT_USER,
+            "CLICKHOUSE_PASSWORD": clickhouse.password,
+            "FEAST_CLICKHOUSE_PASSWORD": json.dumps(clickhouse.password, ensure_ascii=False),  # Feast puts variables into its YAML before it reads that
+            "FEAST_REDIS": feast_redis(self.redis_url),
         }
         return env
+
+
+def feast_redis(url: str) -> str:
+    """Return Feast's connection string for a Redis URL: host, port, then db, username, password and ssl as they are given. Pure.
+
+    Feast splits it at commas and reads each value as JSON (feast.infra.online_stores.redis, _parse_connection_string), and it stands between single
+    quotes in its YAML: so texts are JSON strings in which comma and quote are escaped.
+    """
+    parts = urlsplit(url)
+    found = [f"{parts.hostname or '127.0.0.1'}:{parts.port or 6379}", f"db={parts.path.strip('/') or 0}"]
+    for name, value in (("username", parts.username), ("password", parts.password)):
+        if value:
+            text = json.dumps(unquote(value)).replace(",", "\\u002c").replace("'", "\\u0027")
+            found.append(f"{name}={text}")
+    if parts.scheme == "rediss":
+        found.append("ssl=true")
+    return ",".join(found)

@@ -68,6 +68,14 @@ FEATURE_VIEWS: Final[tuple[FeatureViewContract, ...]] = (
         7 * 86400,
     ),
     FeatureViewContract(
+        "user_seen",
+        "user_id",
+        "user_seen",
+        (("item_ids", _V.INT64_LIST),),  # each once, the one seen last first, up to 2,000
+        ("events", "batch"),  # it never forgets: what is older than the materializer looks back comes by the whole read
+        0,
+    ),
+    FeatureViewContract(
         "user_history",
         "user_id",
         "user_history",

@@ -91,7 +91,7 @@ def read_pointer(home: Path) -> Pointer:
     except FileNotFoundError:
         return Pointer()
     except (ValueError, KeyError, TypeError) as error:
-        raise ContractViolation("the champion pointer is not readable", hint="run weir.training promote VERSION") from error
+        raise ContractViolation("the champion pointer is not readable", hint="./weir run python -m weir.training promote VERSION writes it anew") from error
     if pointer.version:
         check_version(pointer.version)
     return pointer
@@ -150,4 +150,4 @@ def read_model(home: Path, version: str) -> tuple[ModelManifest, Factors]:
         with np.load(folder / "factors.npz", allow_pickle=False) as arrays:
             return manifest, Factors(**{name: arrays[name] for name in Factors.__dataclass_fields__})
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ContractViolation(f"the exported model {version} cannot be read", hint="train again, or roll back") from error
+        raise ContractViolation(f"the exported model {version} cannot be read", hint="./weir run python -m weir.training train makes another, and rollback in place of train returns to the one before") from error

@@ -26,6 +26,7 @@ DB_STAGING: Final = "staging"
 DB_MARTS: Final = "marts"
 DB_OTEL: Final = "otel"
 DB_OPS: Final = "ops"
+DB_CAPTURED: Final = "captured"  # keyed tables made by ./weir table add
 
 LANDING_EVENTS: Final = "landing.user_events"
 LANDING_CDC: Final = "landing.cdc_changes"
@@ -43,7 +44,7 @@ STANDING_USERS: Final = "staging.int_users"
 STANDING_ITEMS: Final = "staging.int_items"
 
 # Databases that dbt-clickhouse needs to be Atomic (refreshable views do not work in the engine's `default`).
-DATABASES: Final = (DB_LANDING, DB_STAGING, DB_MARTS, DB_OTEL, DB_OPS)
+DATABASES: Final = (DB_LANDING, DB_STAGING, DB_MARTS, DB_OTEL, DB_OPS, DB_CAPTURED)
 
 # Above every bulk-load version (milliseconds since the epoch, below 2^41): see docs/decisions/0003-cdc-version.md
 CDC_VERSION_EPOCH_SHIFT: Final = 48

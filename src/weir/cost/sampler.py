@@ -13,13 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import httpx
 import psutil
 
 from weir.contracts import names
-from weir.contracts.clickhouse import statements
+from weir.contracts.clickhouse import parse, statements
 from weir.cost.pricing import Prices, Usage, price
 from weir.errors import Unavailable
 
@@ -134,13 +133,12 @@ def write(clickhouse_url: str, samples: Sequence[Mapping[str, object]]) -> None:
     Raises:
         Unavailable: ClickHouse did not take them.
     """
-    parts = urlsplit(clickhouse_url)
-    auth = (parts.username, parts.password or "") if parts.username else None
+    server = parse(clickhouse_url)
     wanted = [f"CREATE DATABASE IF NOT EXISTS {names.DB_OPS} ENGINE = Atomic", *statements(DDL)]
     body = "\n".join(json.dumps(dict(s)) for s in samples)
     wanted.append(f"INSERT INTO {names.DB_OPS}.cost_samples FORMAT JSONEachRow\n{body}")
     try:
-        with httpx.Client(base_url=f"{parts.scheme}://{parts.hostname}:{parts.port or 8123}", auth=auth, timeout=10) as client:
+        with httpx.Client(base_url=server.base_url, auth=server.auth, timeout=10) as client:
             for statement in wanted:
                 client.post("/", content=statement.encode()).raise_for_status()
     except httpx.HTTPError as error:

@@ -21,6 +21,7 @@ from weir.errors import Terminal, Unavailable, WeirError
 from weir.ingest.clickhouse import ClickHouse
 from weir.simulation import produce
 from weir.simulation.derive import Event
+from weir.simulation.source import answering
 from weir.telemetry import Telemetry
 
 POLL_S: Final = 0.02
@@ -74,12 +75,16 @@ def until(question: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> 
 
 
 def profile_change(dsn: str, api: Api, user_id: int) -> tuple[str, float]:
-    """Change the user's preferred genre in PostgreSQL; return it, and the ms from before the commit until the API serves it."""
+    """Change the user's preferred genre in PostgreSQL; return it, and the ms from before the commit until the API serves it.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer.
+    """
     import psycopg
 
     old = (api.features(user_id).get("user_profile") or {}).get("preferred_genre")
     new = next(g for g in GENRES if g != old)
-    with psycopg.connect(dsn, connect_timeout=5) as connection:
+    with answering("take the profile change"), psycopg.connect(dsn, connect_timeout=5) as connection:
         connection.execute("UPDATE public.users SET preferred_genre = %s, updated_at = now() WHERE user_id = %s", (new, user_id))
         began = time.monotonic()
         connection.commit()

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from weir.contracts import cdc, names
 from weir.contracts.endpoints import Endpoints
 from weir.demo.result import Counts
-from weir.errors import ContractViolation, Unavailable
+from weir.errors import ContractViolation
 from weir.ingest.clickhouse import ClickHouse
 from weir.simulation.derive import SESSION_PREFIX
 from weir.simulation.journal import ID_SUM_SQL, Journal
+from weir.simulation.source import answering
+from weir.topics.reader import Reader
 
 _CDC_FLOOR: Final = 1 << names.CDC_VERSION_EPOCH_SHIFT  # versions from here on come by CDC: a row of the bulk load alone does not count
 _STANDING: Final = {t.name: t.standing for t in cdc.CDC_TABLES.values()}
@@ -30,13 +32,7 @@ class TopicRecords:
     """
 
     def __init__(self, bootstrap: str, topic: str) -> None:
-        from confluent_kafka import Consumer, TopicPartition
-
-        self._topic, self._partition = topic, TopicPartition
-        self._consumer: Any = Consumer({
-            "bootstrap.servers": bootstrap, "group.id": "weir-demo-count", "enable.auto.commit": False, "isolation.level": "read_committed",
-            "auto.offset.reset": "error",
-        })
+        self._topic, self._reader = topic, Reader(bootstrap, "weir-demo-count", patience_s=_READ_S)
         self._next: dict[int, int] = {}
         self._count = 0
 
@@ -46,47 +42,29 @@ class TopicRecords:
         Raises:
             Unavailable: Kafka does not answer.
         """
-        from confluent_kafka import KafkaException
-
-        try:
-            ends = {p: self._ends(p) for p in self._consumer.list_topics(self._topic, timeout=10).topics[self._topic].partitions}
-            if not self._next:
-                self._count = sum(low for low, _ in ends.values())
-                self._next = {p: low for p, (low, _) in ends.items()}
-                self._consumer.assign([self._partition(self._topic, p, low) for p, low in self._next.items()])
-            deadline = time.monotonic() + _READ_S
-            while any(self._next[p] < high for p, (_, high) in ends.items()):
-                self._take(self._consumer.consume(10_000, 0.1))
-                if time.monotonic() > deadline:
-                    raise Unavailable(f"topic {self._topic} could not be read to its end in {_READ_S:.0f} s", hint="./weir logs kafka shows why")
-        except KafkaException as error:
-            raise Unavailable(f"Kafka does not tell the records of {self._topic}: {error}", hint="./weir logs kafka shows why") from error
+        bounds = {p: self._reader.bounds(self._topic, p) for p in self._reader.partitions(self._topic)}
+        if not self._next:
+            self._count = sum(low for low, _ in bounds.values())
+            self._next = {p: low for p, (low, _) in bounds.items()}
+        fresh = sum(map(len, self._reader.read({(self._topic, p): (self._next[p], end) for p, (_, end) in bounds.items()})))
+        self._count += fresh
+        self._next = {p: end for p, (_, end) in bounds.items()}
         return self._count
-
-    def _take(self, messages: list[Any]) -> None:
-        from confluent_kafka import KafkaException
-
-        for message in messages:
-            if message.error() is not None:
-                raise KafkaException(message.error())
-        self._count += len(messages)
-        positions = self._consumer.position([self._partition(self._topic, p) for p in self._next])  # past markers too
-        self._next |= {p.partition: max(p.offset, self._next[p.partition]) for p in positions}
-
-    def _ends(self, partition: int) -> tuple[int, int]:
-        low, high = self._consumer.get_watermark_offsets(self._partition(self._topic, partition), timeout=10)
-        return int(low), int(high)
 
     def close(self) -> None:
         """Close the connection."""
-        self._consumer.close()
+        self._reader.close()
 
 
 def source_rows(dsn: str) -> dict[str, int]:
-    """Return PostgreSQL's rows by table."""
+    """Return PostgreSQL's rows by table.
+
+    Raises:
+        Unavailable: it does not answer.
+    """
     import psycopg
 
-    with psycopg.connect(dsn, connect_timeout=5) as connection:
+    with answering("count its rows"), psycopg.connect(dsn, connect_timeout=5) as connection:
         return {table: int((connection.execute(f"SELECT count(*) FROM public.{table}").fetchone() or (0,))[0]) for table in _STANDING}
 
 

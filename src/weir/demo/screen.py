@@ -33,12 +33,12 @@ class Line(Protocol):
 class Screen:
     """The console of one story; a context manager, between whose ends the table lives."""
 
-    def __init__(self, console: Console, ask: Callable[[], Report], clock: Callable[[], float] = time.monotonic) -> None:
-        self.console, self._ask, self._clock = console, ask, clock
+    def __init__(self, console: Console, ask: Callable[[], Report], clock: Callable[[], float] = time.monotonic, every_s: float = LINE_EVERY_S) -> None:
+        self.console, self._ask, self._clock, self._every_s = console, ask, clock, every_s
         self._reports: tuple[Report | None, Report | None] = (None, None)
         self._spinner = Spinner("dots", "")
         self._text = ""
-        self._told_at = clock()
+        self._told_at = self._began_at = clock()
         self._ended = threading.Event()
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
 
@@ -59,19 +59,31 @@ class Screen:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Line]:
-        """Show a step while it runs."""
-        self._told_at = self._clock()
+        """Show a step while it runs: what runs, and for how long, also when it tells nothing itself."""
+        self._told_at = self._began_at = self._clock()
         self.update(f"{name} …", plain=False)
+        ended = threading.Event()
+        if self._live is None:
+            threading.Thread(target=self._say_so, args=(name, ended), name="step", daemon=True).start()
         try:
             yield self
         finally:
+            ended.set()
             self._text = ""
+
+    def _say_so(self, name: str, ended: threading.Event) -> None:
+        """Tell where there is no terminal that a step still runs, whenever it has told nothing for a while."""
+        while not ended.wait(self._every_s):
+            now = self._clock()
+            if now - self._told_at >= self._every_s:
+                self._told_at = now
+                self.console.print(f"    {name}: {now - self._began_at:.0f} s so far", markup=False, soft_wrap=True)
 
     def update(self, text: str, *, plain: bool = True) -> None:
         """Show how far the step is: at once on a terminal, else as a line each LINE_EVERY_S."""
         self._text = text
         now = self._clock()
-        if self._live is None and plain and now - self._told_at >= LINE_EVERY_S:
+        if self._live is None and plain and now - self._told_at >= self._every_s:
             self._told_at = now
             self.console.print(f"    {text}", markup=False, soft_wrap=True)
 
@@ -87,6 +99,6 @@ class Screen:
         if now is not None:
             parts += ["", terminal.tables(before, now)]
         if self._text:
-            self._spinner.update(text=self._text)
+            self._spinner.update(text=f"{self._text} · {self._clock() - self._began_at:.0f} s")
             parts.append(self._spinner)
         return Group(*parts)

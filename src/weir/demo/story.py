@@ -144,7 +144,7 @@ def run(endpoints: Endpoints, home: Path, screen: Screen, *, began_s: float) -> 
     """
     from weir.stack import services, settings
 
-    environment = {**os.environ, **services.environment(settings.load()), **endpoints.environment(), "WEIR_HOME": str(home)}
+    environment = {**os.environ, **endpoints.environment(), **services.environment(settings.load()), "WEIR_HOME": str(home)}
     client, api = ClickHouse(endpoints.clickhouse_url), follow.Api(endpoints.api_url)
     try:
         stage = _Stage(endpoints, home, screen, environment, client)

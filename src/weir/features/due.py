@@ -88,8 +88,11 @@ class Exports:
 
 
 def look_back_s(views: Iterable[FeatureViewContract] = FEATURE_VIEWS) -> int:
-    """Return how old an event can be and still show in a view that events trigger; 0: there is one that never forgets."""
-    ages = [view.window_s or view.ttl_s for view in views if "events" in view.triggers]
+    """Return how old an event can be and still show in a view that events trigger; 0: there is one that never forgets.
+
+    A view that is read whole besides ("batch") has the older ones from there.
+    """
+    ages = [view.window_s or view.ttl_s for view in views if "events" in view.triggers and "batch" not in view.triggers]
     return 0 if 0 in ages else max(ages, default=0)
 
 

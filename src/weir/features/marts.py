@@ -14,7 +14,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from urllib3.exceptions import HTTPError
 
 from weir.contracts import names
-from weir.contracts.clickhouse import NOT_BUILT_CODES, TRANSIENT_CODES, literal
+from weir.contracts.clickhouse import NOT_BUILT_CODES, TRANSIENT_CODES, literal, parse
 from weir.contracts.features import FeatureViewContract, ValueType
 from weir.contracts.online import Value
 from weir.errors import NotYet, Terminal, Unavailable, WeirError
@@ -84,7 +84,7 @@ class Marts:
         import clickhouse_connect
 
         try:
-            self._client = clickhouse_connect.get_client(dsn=clickhouse_url, autogenerate_session_id=False, send_receive_timeout=TIMEOUT_S)
+            self._client = clickhouse_connect.get_client(**parse(clickhouse_url).arguments, autogenerate_session_id=False, send_receive_timeout=TIMEOUT_S)
         except (ClickHouseError, HTTPError, OSError) as error:
             raise failure(error) from error
 

@@ -11,7 +11,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from typing import Any
 from opentelemetry.trace import SpanKind
 
 from weir.gateway import answer, coding, request
+from weir.gateway.accounts import Account, Accounts
 from weir.gateway.body import Body
 from weir.gateway.engine import Engine
 from weir.gateway.exchange import Exchange, Send
 from weir.gateway.failures import Failure, busy, failure
 from weir.gateway.lanes import OPEN, ClientGoneError, Lanes
+from weir.gateway.quotas import Quotas
 from weir.gateway.request import Request
 from weir.telemetry import Telemetry
 
@@ -37,11 +39,11 @@ _KINDS = frozenset({"SELECT", "INSERT", "WITH", "CREATE", "ALTER", "DROP", "SHOW
 
 
 class Gateway:
-    """The application. `users`: name to password; empty means that user `default` needs none."""
+    """The application. `accounts`: who may ask for what; None: anyone may do anything."""
 
-    def __init__(self, engine: Engine, spool: Path, *, telemetry: Telemetry, users: Mapping[str, str] | None = None, lanes: Lanes | None = None) -> None:
-        self._engine, self._spool, self._telemetry, self._users = engine, spool, telemetry, dict(users or {})
-        self._lanes = lanes or Lanes()
+    def __init__(self, engine: Engine, spool: Path, *, telemetry: Telemetry, accounts: Accounts | None = None, lanes: Lanes | None = None) -> None:
+        self._engine, self._spool, self._telemetry, self._accounts = engine, spool, telemetry, accounts
+        self._lanes, self._quotas = lanes or Lanes(), Quotas()
         self._pool = ThreadPoolExecutor(max_workers=OPEN + 4, thread_name_prefix="query")
         self._ids: set[str] = set()
         self._none_runs = asyncio.Event()
@@ -119,9 +121,20 @@ class Gateway:
         await send({"type": "http.response.start", "status": status, "headers": [(k.lower().encode(), v.encode()) for k, v in raw]})
         await send({"type": "http.response.body", "body": b"" if asked.method == "HEAD" else body})
 
+    async def _authenticate(self, asked: Request) -> Account:
+        if self._accounts is None:
+            return Account(asked.url.get("user", "default"))
+        try:
+            name, password = request.credentials(asked)
+            known = self._accounts.known(name, password)
+            return known if known is not None else await asyncio.to_thread(self._accounts.authenticate, name, password)
+        except Failure:
+            self._telemetry.count("weir.gateway.refused")
+            raise
+
     async def _query(self, asked: Request, query_id: str, receive: Receive, send: Send) -> str:
         """Run a query and answer it; return its kind."""
-        request.authenticate(asked, self._users)
+        account = await self._authenticate(asked)
         if self._draining:
             raise busy("The server is shutting down")
         if query_id in self._ids:
@@ -133,12 +146,15 @@ class Gateway:
         try:
             await _receive(receive, body)
             inline = body.size <= _INLINE_BYTES and not asked.is_form
-            planning = (asked, body, self._spool, query_id)
+            self._quotas.begin(account)
+            planning = (asked, body, self._spool, query_id, account)
             plan = request.plan(*planning) if inline else await asyncio.to_thread(request.plan, *planning)
             gone = asyncio.ensure_future(_gone(receive))
+            exchange = Exchange(self._engine, self._pool, self._lanes, send, asked, plan, gone, lambda: self._draining)
             try:
-                await self._exchange(Exchange(self._engine, self._pool, self._lanes, send, asked, plan, gone, lambda: self._draining), asked, plan.statement.kind)
+                await self._exchange(exchange, asked, plan.statement.kind)
             finally:
+                self._quotas.end(account, exchange.read_rows)
                 gone.cancel()
         finally:
             self._ids.discard(query_id)

@@ -18,7 +18,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from weir.gateway import config, tokens
+from weir.gateway.access import Guard
+from weir.gateway.accounts import Accounts
+from weir.gateway.body import SQL_MAX_BYTES
 from weir.gateway.config import PINNED
+from weir.gateway.failures import from_engine
 from weir.gateway.running import OURS, Counts, Running, quote
 from weir.gateway.sessions import TIMEOUT_S, Sessions
 
@@ -34,7 +38,11 @@ CLIENT_ID = f"if(Settings['{TAG}'] = '', query_id, Settings['{TAG}'])"
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A statement to run. `settings` and `database` hold for it alone; `external`: statements that make its external tables, run before it."""
+    """A statement to run. `settings` and `database` hold for it alone; `external`: statements that make its external tables, run before it.
+
+    `user` and `role`: who asks, and the engine's role whose rights it has; empty: everything is allowed. `suspect`: texts that `Engine.guard`
+    must allow before it runs.
+    """
 
     sql: bytes
     query_id: str
@@ -50,6 +58,9 @@ class Work:
     streamed: bool = False
     progress: bool = False
     external: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    user: str = ""
+    role: str = ""
+    suspect: tuple[bytes, ...] = ()
 
 
 class Engine:
@@ -59,7 +70,7 @@ class Engine:
         Failure: from `start`, when the engine refuses a statement. RuntimeError: the folder belongs to another process.
     """
 
-    def __init__(self, path: Path, *, memory_bytes: int = 4 << 30) -> None:
+    def __init__(self, path: Path, *, memory_bytes: int = 4 << 30, accounts: Accounts | None = None) -> None:
         os.environ["TZ"] = "UTC"
         path.mkdir(parents=True, exist_ok=True)
         self._lock_file = self._lock(path)
@@ -69,13 +80,15 @@ class Engine:
         import chdb
 
         self._chdb = chdb
-        self._address = f"{self._data}?config-file={config.write(path, memory_bytes)}"
+        self._address = f"{self._data}?config-file={config.write(path, memory_bytes, accounts)}"
         self._root = chdb.connect(self._address)
         self._root_lock = threading.Lock()
         self._active = 0
         self._idle = threading.Condition()
         self._logs: list[Path] | None = None
         self.sessions = Sessions(self._connect)
+        self.guard = Guard(self._parsed)
+        self._ask(f"SET max_query_size = {SQL_MAX_BYTES * 2}")
         self.version = self._ask("SELECT version()").strip()
         self._prepare_query_log()
 
@@ -100,6 +113,12 @@ class Engine:
         with self._root_lock:
             return bytes(self._root.query(OURS + sql, "TabSeparated").bytes() or b"").decode()
 
+    def _parsed(self, sql: bytes) -> str:
+        try:
+            return self._ask(f"SELECT parseQueryToJSON({quote(sql.decode('utf-8', 'surrogateescape'))}) FORMAT RawBLOB")
+        except Exception as error:
+            raise from_engine(str(error)) from error
+
     def _prepare_query_log(self) -> None:
         """Make system.query_log a view of the engine's log, under the query ids that clients chose and without our own statements."""
         if self._ask("SELECT engine FROM system.tables WHERE database = 'system' AND name = 'query_log'").strip() not in {"", "View"}:
@@ -116,7 +135,9 @@ class Engine:
         Raises:
             Failure: the engine, or the session, refuses it.
         """
-        session = self.sessions.take(work.session, work.session_timeout_s, check=work.session_check) if work.session else None
+        for text in work.suspect:
+            self.guard.check(text)
+        session = self.sessions.take(work.session, work.session_timeout_s, check=work.session_check, user=work.user) if work.session else None
         connection = session.connection if session else self._connect()
         with self._idle:
             self._active += 1
@@ -128,12 +149,13 @@ class Engine:
                 connection.close()
             self._ended()
 
-        running = Running(connection, session, release)
+        running = Running(connection, session, release, work.user)
         settings = {**work.settings, TAG: work.query_id}
         if work.readonly and not session:  # in a session it could not be undone; there the statement's kind decides
             settings["readonly"] = "2"
         try:
-            running.begin(work.sql, work.output, work.database, settings, work.parameters, work.external, streamed=work.streamed, progress=work.progress)
+            running.begin(work.sql, work.output, work.database, settings, work.parameters, work.external,
+                          streamed=work.streamed, progress=work.progress, role=work.role)  # fmt: skip
         except BaseException:
             running.abandon()  # which releases
             raise

@@ -83,6 +83,12 @@ class Exchange:
         self._id = plan.work.query_id
         self.restarts = 0
         self.queued_s = 0.0
+        self._running: Running | None = None
+
+    @property
+    def read_rows(self) -> int:
+        """Rows that the statement has read so far."""
+        return self._running.counts.read_rows if self._running else 0
 
     async def run(self) -> None:
         """Run the statement and send its answer.
@@ -114,6 +120,7 @@ class Exchange:
                 await ticket.again(self._gone)
                 restartable = False
             else:
+                self._running = begun.running
                 return begun
 
     def _in_thread(self, call: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:

@@ -9,9 +9,12 @@ import re
 from dataclasses import dataclass
 
 _CODE = re.compile(r"Code:\s*(\d+)")
+_ONE_USER = re.compile(r"(DB::Exception: )default(: Not enough privileges)")
+_NO_SQL_USERS = frozenset({495, 514})  # ACCESS_STORAGE_READONLY, ACCESS_STORAGE_FOR_INSERTION_NOT_FOUND
 
 _STATUS = {
-    **dict.fromkeys((194, 192, 193, 516, 4, 497), 401),  # authentication
+    194: 401,  # REQUIRED_PASSWORD
+    **dict.fromkeys((192, 193, 497, 512, 516), 403),  # who asks, and what they may
     164: 403,  # READONLY
     **dict.fromkeys((62, 6, 26, 27, 41, 38, 53, 70, 72, 43, 42, 36, 456, 457, 128, 130), 400),
     **dict.fromkeys((60, 81, 16, 46, 47, 50, 56, 63, 115), 404),
@@ -45,9 +48,13 @@ def busy(message: str) -> Failure:
     return failure(202, "TOO_MANY_SIMULTANEOUS_QUERIES", message)
 
 
-def from_engine(text: str) -> Failure:
-    """Read the engine's message; without a code it is UNKNOWN_EXCEPTION."""
+def from_engine(text: str, user: str = "") -> Failure:
+    """Read the engine's message; without a code it is UNKNOWN_EXCEPTION. `user`: whose name stands in it, where the engine knows one user only."""
     match = _CODE.search(text)
+    if user:
+        text = _ONE_USER.sub(rf"\g<1>{user}\g<2>", text)
     code = int(match.group(1)) if match else UNKNOWN_EXCEPTION
     body = text[match.start() :] if match else f"Code: {code}. DB::Exception: {text}"
+    if code in _NO_SQL_USERS:
+        body = body.rstrip() + ". Users and roles are not made by SQL here: they stand in files (docs/reference/clickhouse-limits.md)"
     return Failure(code, _STATUS.get(code, 500), body.rstrip() + _VERSION)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from weir.gateway import external, statements
+from weir.gateway import access, external, statements
+from weir.gateway.accounts import Account
 from weir.gateway.body import Body
 from weir.gateway.engine import CLIENT_ID, TAG, Work
 from weir.gateway.failures import failure
@@ -75,27 +76,37 @@ def from_scope(scope: Mapping[str, Any]) -> Request:
     return Request(scope["method"], scope["path"], url, headers)
 
 
-def authenticate(request: Request, users: Mapping[str, str]) -> None:
-    """Check the name and password of a request; `users` empty means that anyone may.
+def credentials(request: Request) -> tuple[str, str]:
+    """Return the name and the password that a request gives; the password is empty when it gives none.
 
     Raises:
-        Failure: 516.
+        Failure: 516, they are given in two ways at once, or are not understood.
     """
-    name, password = request.headers.get("x-clickhouse-user", ""), request.headers.get("x-clickhouse-key", "")
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "basic":
+    headers, url = request.headers, request.url
+    ways = [
+        ("X-ClickHouse HTTP headers", "x-clickhouse-user" in headers or "x-clickhouse-key" in headers),
+        ("Authorization HTTP header", "authorization" in headers),
+        ("authentication via parameters", "user" in url or "password" in url),
+    ]
+    used = [name for name, there in ways if there]
+    if len(used) > 1:
+        raise failure(516, "AUTHENTICATION_FAILED", f"Invalid authentication: it is not allowed to use {used[0]} and {used[1]} simultaneously")
+    if used == [ways[0][0]]:
+        return headers.get("x-clickhouse-user", "default"), headers.get("x-clickhouse-key", "")
+    if used == [ways[1][0]]:
+        scheme, _, value = headers["authorization"].partition(" ")
+        if scheme.lower() != "basic":
+            raise failure(516, "AUTHENTICATION_FAILED", f"Invalid authentication: '{scheme}' HTTP Authorization scheme is not supported")
         try:
             name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
         except ValueError:
             raise failure(516, "AUTHENTICATION_FAILED", "Invalid HTTP Basic authentication") from None
-    name = name or request.url.get("user", "default")
-    password = password or request.url.get("password", "")
-    if users and users.get(name) != password:
-        raise failure(516, "AUTHENTICATION_FAILED", f"{name}: Authentication failed: password is incorrect, or there is no user with such name")
+        return name, password
+    return url.get("user") or "default", url.get("password", "")
 
 
-def plan(request: Request, body: Body, spool: Path, query_id: str) -> Plan:
-    """Return how to run the request; may write the INSERT's data, or the parts of a form, to files of `body`.
+def plan(request: Request, body: Body, spool: Path, query_id: str, account: Account) -> Plan:
+    """Return how to run the request of `account`; may write the INSERT's data, or the parts of a form, to files of `body`.
 
     Raises:
         Failure: the request is not understood, or not allowed.
@@ -111,9 +122,10 @@ def plan(request: Request, body: Body, spool: Path, query_id: str) -> Plan:
         sql = body.sql()
     statement = statements.read(sql)
     _check(request, sql, statement)
+    suspect = () if account.free else _suspect(sql, statement, tables)
     if statement.kind == "KILL":
         sql = statements.rewrite_kill(sql, CLIENT_ID.encode())
-    if statement.kind == "INSERT" and statement.clause_at >= 0 and not (statement.has_values and not body.spilled):
+    if statement.kind == "INSERT" and statement.clause_at >= 0 and not _inline(sql, statement, body):
         sql, statement = _with_data(sql, statement, body)
     output = statement.format if statement.kind != "INSERT" and statement.format else request.output
     joined = output in JOINED and not statement.has_totals and not _UNJOINED_SETTINGS & (set(request.url) | _names(sql))
@@ -123,7 +135,36 @@ def plan(request: Request, body: Body, spool: Path, query_id: str) -> Plan:
             raise failure(73, "UNKNOWN_FORMAT", f"Unknown format {output}", 400)
         path = body.new_path()
         sql = statements.to_file(sql, statement, str(path), output)
-    return Plan(_work(request, sql, statement, query_id, output, tables, streamed=statement.selects and path is None), statement, output, path)
+    work = _work(request, sql, statement, query_id, output, tables, streamed=statement.selects and path is None)
+    return Plan(work if account.role is None else _held(work, account, suspect), statement, output, path)
+
+
+def _inline(sql: bytes, statement: statements.Statement, body: Body) -> bool:
+    """Return whether an INSERT's values stay in it: a semicolon in them might be an end, behind which the engine would see another statement."""
+    return statement.has_values and not body.spilled and b";" not in sql[statement.insert_data_at :].rstrip(b"; \t\r\n")
+
+
+def _suspect(sql: bytes, statement: statements.Statement, tables: Mapping[str, tuple[str, ...]]) -> tuple[bytes, ...]:
+    """Return the texts that the engine's parser must see before they run; the data of an INSERT is none."""
+    head = sql if statement.insert_data_at < 0 else sql[: statement.insert_data_at]
+    if statement.kind == "INSERT" and statement.format == "Values":
+        head = re.sub(rb"\bVALUES\s*$", b"FORMAT Values", head, flags=re.IGNORECASE)
+    made = [making[0].encode() for making in tables.values()]
+    return tuple(text for text in (head, *made) if access.suspect(text))
+
+
+def _held(work: Work, account: Account, suspect: tuple[bytes, ...]) -> Work:
+    """Return the work within what the account's role allows.
+
+    Raises:
+        Failure: it sets what only an administrator may.
+    """
+    role = account.role.name if account.role else ""
+    if account.free:
+        return replace(work, user=account.name, role=role)
+    if name := access.forbidden_setting(iter(work.settings)):
+        raise access.denied(f"the setting {name}")
+    return replace(work, user=account.name, role=role, suspect=suspect, settings={**work.settings, **access.NO_CODE_IN_DATA})
 
 
 def _names(sql: bytes) -> set[str]:

@@ -25,7 +25,7 @@ MAXIMUM = 256  # each keeps a connection and its temporary tables in memory
 class Session:
     """`own`: names that the session's own SET statements changed, `parameters` those of param_*. `database`: what its own USE chose."""
 
-    name: str
+    key: tuple[str, str]  # the user's name, and the session's own
     connection: Any
     timeout_s: float
     idle_since_s: float
@@ -40,14 +40,14 @@ class Sessions:
 
     def __init__(self, connect: Callable[[], Any], *, maximum: int = MAXIMUM, clock: Callable[[], float] = time.monotonic) -> None:
         self._connect, self._maximum, self._clock = connect, maximum, clock
-        self._all: dict[str, Session] = {}
+        self._all: dict[tuple[str, str], Session] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def take(self, name: str, timeout_s: float, *, check: bool) -> Session:
-        """Return the session `name`, locked; make it unless `check`.
+    def take(self, name: str, timeout_s: float, *, check: bool, user: str = "") -> Session:
+        """Return the session `name` of `user`, locked; make it unless `check`.
 
         Raises:
             Failure: 372 when it must be there and is not, 373 when another request has it, 700 when there are too many, 36 for a time-out
@@ -57,13 +57,13 @@ class Sessions:
             raise failure(36, "BAD_ARGUMENTS", f"Session timeout '{timeout_s:g}' is out of range: at most {TIMEOUT_MAX_S:g} seconds")
         self.sweep()
         with self._lock:
-            found = self._all.get(name)
+            found = self._all.get((user, name))
             if found is None:
                 if check:
                     raise failure(372, "SESSION_NOT_FOUND", f"Session {name} not found", 404)
                 if len(self._all) >= self._maximum:
                     raise failure(700, "USER_SESSION_LIMIT_EXCEEDED", f"There are {self._maximum} sessions already", 503)
-                found = self._all[name] = Session(name, self._connect(), timeout_s, self._clock())
+                found = self._all[user, name] = Session((user, name), self._connect(), timeout_s, self._clock())
                 return found
             if found.locked:
                 raise failure(373, "SESSION_IS_LOCKED", f"Session {name} is locked by a concurrent client")
@@ -75,7 +75,7 @@ class Sessions:
         with self._lock:
             session.locked, session.idle_since_s = False, self._clock()
             if end:
-                self._all.pop(session.name, None)
+                self._all.pop(session.key, None)
         if end:
             with contextlib.suppress(Exception):
                 session.connection.close()
@@ -86,7 +86,7 @@ class Sessions:
         with self._lock:
             old = [s for s in self._all.values() if not s.locked and now - s.idle_since_s > s.timeout_s]
             for session in old:
-                del self._all[session.name]
+                del self._all[session.key]
         for session in old:
             with contextlib.suppress(Exception):
                 session.connection.close()

@@ -1,7 +1,7 @@
 r"""Reads just enough of a statement to route it: its kind, its FORMAT, and where an INSERT's data begins.
 
 In: a statement as bytes (an INSERT's binary data may follow it). Out: `Statement`. Keep: pure; quotes, comments and heredocs hide keywords.
-Grammar: ClickHouse's lexer (strings '…' with \ and doubled quotes; "…" and `…`; -- and # and /* */ comments; $tag$…$tag$).
+Grammar: ClickHouse's lexer (strings '…' with \ and doubled quotes; "…" and `…`; the curly quotes too; -- and // and # and nested /* */ comments; $tag$…$tag$).
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from dataclasses import dataclass
 READING = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "USE", "("})
 
 _TOKEN = re.compile(
-    rb"""(?P<space>\s+|--[^\n]*|\#[!\ ][^\n]*|/\*.*?(?:\*/|\Z))
+    rb"""(?P<space>\s+|--[^\n]*|//[^\n]*|\#[!\ ][^\n]*)
+       |(?P<comment>/\*)
        |(?P<heredoc>\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
-       |(?P<text>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|`(?:[^`\\]|\\.|``)*`)
+       |(?P<text>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|`(?:[^`\\]|\\.|``)*`
+                |\xe2\x80\x98.*?\xe2\x80\x99|\xe2\x80\x9c.*?\xe2\x80\x9d)
        |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
        |(?P<other>.)""",
     re.DOTALL | re.VERBOSE,
 )
+_COMMENT = re.compile(rb"/\*|\*/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,24 @@ class Token:
 
 def tokens(sql: bytes) -> Iterator[Token]:
     """Yield the tokens of `sql`, spaces and comments left out. Never raises: an open quote yields single characters."""
-    for match in _TOKEN.finditer(sql):
+    at = 0
+    while match := _TOKEN.match(sql, at):
+        at = match.end()
         kind = match.lastgroup or "other"
-        if kind == "tag":
-            kind = "heredoc"
-        if kind != "space":
-            yield Token(kind, match.group(), match.start(), match.end())
+        if kind == "comment":
+            at = _comment_end(sql, at)
+        elif kind != "space":
+            yield Token("heredoc" if kind == "tag" else kind, match.group(), match.start(), at)
+
+
+def _comment_end(sql: bytes, at: int) -> int:
+    """Return where the comment ends that was opened before `at`: comments nest."""
+    depth = 1
+    for mark in _COMMENT.finditer(sql, at):
+        depth += 1 if mark.group() == b"/*" else -1
+        if not depth:
+            return mark.end()
+    return len(sql)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ Keep: every setting that the exactly-once claim rests on goes with each insert, 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
-from urllib.parse import urlsplit
 
 import httpx
+import pyarrow as pa
 
-from weir.contracts.clickhouse import TRANSIENT_CODES
+from weir.contracts.clickhouse import TRANSIENT_CODES, parse
 from weir.errors import Terminal, Transient, Unavailable
 
 # docs/decisions/0001: one block under one token; in every view too; synchronous; one thread.
@@ -29,6 +30,7 @@ INSERT_SETTINGS: Final = {
     "optimize_on_insert": "0",
 }
 INSERT_TIMEOUT_S: Final = 30.0
+SELECT_TIMEOUT_S: Final = 600.0  # the embedded engine writes an Arrow answer whole before it sends the first byte
 _TOO_MANY_PARTS: Final = "252"
 _TRANSIENT_CODES: Final = frozenset(str(code) for code in TRANSIENT_CODES)
 
@@ -58,11 +60,8 @@ class ClickHouse:
     """A client of one server. Not shared between threads."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        auth = (parts.username, parts.password or "") if parts.username else None
-        self._client = httpx.Client(
-            base_url=f"{parts.scheme}://{parts.hostname}:{parts.port or 8123}", auth=auth, timeout=httpx.Timeout(INSERT_TIMEOUT_S, connect=3.0)
-        )
+        server = parse(url)
+        self._client = httpx.Client(base_url=server.base_url, auth=server.auth, timeout=httpx.Timeout(INSERT_TIMEOUT_S, connect=3.0))
 
     def execute(self, sql: str, **parameters: str | int) -> str:
         """Run one statement; return its answer as TabSeparated text."""
@@ -77,6 +76,23 @@ class ClickHouse:
         names = ", ".join(columns)
         query = f"INSERT INTO {table} ({names}) FORMAT ArrowStream"
         self._post(arrow_stream, {"query": query, "insert_deduplication_token": token, "query_id": query_id, **INSERT_SETTINGS})
+
+    def select(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """Run a SELECT; yield its blocks as they come, texts as bytes.
+
+        Raises:
+            Transient: it may be asked again (also when the answer broke off). Terminal: it was refused.
+        """
+        text = f"{sql} FORMAT ArrowStream SETTINGS output_format_arrow_string_as_string = 0, output_format_arrow_compression_method = 'none', prefer_column_name_to_alias = 1"
+        try:
+            with self._client.stream("POST", "/", content=text.encode(), timeout=httpx.Timeout(SELECT_TIMEOUT_S, connect=3.0)) as answer:
+                if not answer.is_success:
+                    raise refusal(answer.headers.get("X-ClickHouse-Exception-Code", ""), answer.status_code, answer.read().decode(errors="replace"))
+                body = _Body(answer.iter_bytes())
+                if body.any():
+                    yield from pa.ipc.open_stream(pa.PythonFile(body, mode="r"))
+        except (httpx.HTTPError, pa.ArrowInvalid, OSError) as error:
+            raise Unavailable(f"ClickHouse's answer broke off: {error!r}", hint="./weir logs clickhouse shows why") from error
 
     def settings_in_force(self) -> dict[str, str]:
         """Return what the server makes of the settings that go with an insert; one that it does not know is missing."""
@@ -96,3 +112,41 @@ class ClickHouse:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+
+class _Body:
+    """A streamed answer as the file that Arrow reads from."""
+
+    closed = False
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._held = chunks, b""
+
+    def any(self) -> bool:
+        """Say whether there is a first byte: without rows the engine may send nothing at all."""
+        self._fill(1)
+        return bool(self._held)
+
+    def _fill(self, size: int) -> None:
+        parts = [self._held]
+        have = len(self._held)
+        while have < size and (chunk := next(self._chunks, None)) is not None:
+            parts.append(chunk)
+            have += len(chunk)
+        self._held = b"".join(parts)
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next `size` bytes, fewer at the end."""
+        if size < 0:
+            size = 1 << 62
+        self._fill(size)
+        found, self._held = self._held[:size], self._held[size:]
+        return found
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def close(self) -> None:
+        """Forget the rest."""
+        self._chunks, self._held = iter(()), b""

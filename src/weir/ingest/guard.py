@@ -83,6 +83,15 @@ def _check_settings(server: Server) -> None:
                                 hint="SET deduplicate_insert = 'enable' in its profile", setting="deduplicate_insert")
 
 
+def fed(server: Server, tables: list[str]) -> dict[str, str]:
+    """Ask which tables an insert into `tables` reaches; see `behind`. Views that are computed anew each time are not among them."""
+    text = server.execute(
+        "SELECT database || '.' || name, target_database || '.' || target_table, replaceRegexpAll(as_select, '\\\\s+', ' '), "
+        "replaceRegexpAll(create_table_query, '\\\\s+', ' ') FROM system.tables WHERE engine = 'MaterializedView' FORMAT TabSeparatedRaw")
+    views = [View(name, target, reads) for name, target, reads, create in _rows(text) if not _REFRESHED.match(create)]
+    return behind(tables, views)
+
+
 def check(server: Server, tables: list[str]) -> None:
     """Ask for the settings of an insert, and for a window on each table that it reaches.
 
@@ -90,11 +99,7 @@ def check(server: Server, tables: list[str]) -> None:
         ContractViolation: one is off; names it. Unavailable: the server does not answer.
     """
     _check_settings(server)
-    text = server.execute(
-        "SELECT database || '.' || name, target_database || '.' || target_table, replaceRegexpAll(as_select, '\\\\s+', ' '), "
-        "replaceRegexpAll(create_table_query, '\\\\s+', ' ') FROM system.tables WHERE engine = 'MaterializedView' FORMAT TabSeparatedRaw")
-    views = [View(name, target, reads) for name, target, reads, create in _rows(text) if not _REFRESHED.match(create)]
-    reached = behind(tables, views)
+    reached = fed(server, tables)
     engines = {name: (engine, full) for name, engine, full in _rows(server.execute(
         "SELECT database || '.' || name, engine, replaceRegexpAll(engine_full, '\\\\s+', ' ') FROM system.tables "
         "WHERE database NOT IN ('system', 'information_schema', 'INFORMATION_SCHEMA') FORMAT TabSeparatedRaw"))}

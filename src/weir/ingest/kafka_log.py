@@ -20,6 +20,7 @@ from weir.ingest.lane import Entry, Partition
 from weir.ingest.record import Record
 
 SESSION_MS = 10_000  # a killed worker's partitions are free after this long
+SESSION_VARIABLE = "WEIR_INGEST_SESSION_MS"  # another session for a worker, such as a shorter one where many are killed
 POLL_INTERVAL_MS = 300_000
 COMMIT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
@@ -69,7 +70,7 @@ class KafkaLog:
     `trouble` says why nothing comes; it is empty while all is well.
     """
 
-    def __init__(self, bootstrap: str, group: str, topics: Sequence[str]) -> None:
+    def __init__(self, bootstrap: str, group: str, topics: Sequence[str], session_ms: int | None = None) -> None:
         self._bootstrap, self._group, self._topics = bootstrap, group, list(topics)
         self._names = {topic: topic for topic in topics}
         self._lost = False
@@ -78,8 +79,8 @@ class KafkaLog:
         self._told: set[int] = set()  # codes: a text has milliseconds in it
         self._looked_s = 0.0
         self._consumer = Consumer({
-            "bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "error",
-            "error_cb": self._heard, "isolation.level": "read_committed", "session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": 1000, "max.poll.interval.ms": POLL_INTERVAL_MS,
+            "bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "error", "error_cb": self._heard,
+            "isolation.level": "read_committed", "session.timeout.ms": session_ms or SESSION_MS, "heartbeat.interval.ms": 1000, "max.poll.interval.ms": POLL_INTERVAL_MS,
             "partition.assignment.strategy": "range", "fetch.wait.max.ms": 50, "fetch.min.bytes": 1, "queued.max.messages.kbytes": 65536,
             "topic.metadata.refresh.interval.ms": 10_000,
         })
@@ -178,6 +179,18 @@ class KafkaLog:
             raise failure
         if self._lost:
             raise Fenced("the group gave this worker's partitions away")
+
+    def hold(self, partition: Partition) -> None:
+        """Fetch nothing more of a partition; what was fetched already may still come."""
+        self._consumer.pause([TopicPartition(*partition)])
+
+    def release(self, partition: Partition, offset: int) -> None:
+        """Fetch it again, from `offset` on; what was fetched before may come first."""
+        try:
+            self._consumer.seek(TopicPartition(*partition, offset))
+            self._consumer.resume([TopicPartition(*partition)])
+        except KafkaException as error:
+            raise Fenced(f"{partition[0]}/{partition[1]} could not be read again from {offset}: {error}") from error
 
     def stay(self) -> None:
         """Keep the membership alive while an insert is being repeated: nothing is read.

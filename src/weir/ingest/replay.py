@@ -7,17 +7,17 @@ killed at any point, or is done by two operators at once, is finished by the nex
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from weir.errors import ContractViolation, Terminal, Unavailable
 from weir.ingest.intent import Range
 from weir.ingest.kafka_log import KafkaLog
 from weir.ingest.quarantine import Action, Entry, Place, Quarantine, State, allow
 from weir.ingest.record import RAW_KEPT_BYTES, Record
+from weir.topics.reader import Reader
 
 HEADER: Final = "weir-quarantine-of"
 TIMEOUT_S: Final = 20.0
@@ -105,35 +105,29 @@ class Replay:
             raise Unavailable(f"{entry.place} was not replayed: {failure}", hint="run the same command again")
         return int(message.offset())
 
-    def _consumer(self) -> Any:
-        return Consumer({"bootstrap.servers": self._bootstrap, "group.id": "weir-quarantine", "enable.auto.commit": False,
-                         "isolation.level": "read_committed", "auto.offset.reset": "error", "enable.partition.eof": True})
+    def _reader(self) -> Reader:
+        return Reader(self._bootstrap, "weir-quarantine", patience_s=TIMEOUT_S)
 
     def _end(self) -> int:
-        consumer = self._consumer()
+        reader = self._reader()
         try:
-            return int(consumer.get_watermark_offsets(TopicPartition(self._topic, self._partition), timeout=TIMEOUT_S)[1])
-        except KafkaException as error:
-            raise Unavailable(f"the end of {self._topic}/{self._partition} could not be read: {error}", hint="./weir logs kafka shows why") from error
+            return reader.bounds(self._topic, self._partition)[1]
         finally:
-            consumer.close()
+            reader.close()
 
     def _find(self, place: Place, low: int) -> int | None:
-        """Return the offset of a committed record with our header at or after `low`, or None when there is none up to the end."""
-        consumer = self._consumer()
-        mark, deadline = str(place).encode(), time.monotonic() + TIMEOUT_S
+        """Return the offset of a committed record with our header at or after `low`, or None when there is none up to the end.
+
+        Raises:
+            Unavailable: the partition could not be searched to its end. ContractViolation: retention has taken where it begins.
+        """
+        reader, mark = self._reader(), str(place).encode()
         try:
-            consumer.assign([TopicPartition(self._topic, self._partition, low)])
-            while time.monotonic() < deadline:
-                for message in consumer.consume(5000, 0.2):
-                    error = message.error()
-                    if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
-                        return None
-                    if error is not None:
-                        raise Unavailable(f"{self._topic}/{self._partition} could not be searched: {error}", hint="run the same command again")
-                    deadline = time.monotonic() + TIMEOUT_S  # it moves: a long search is not a stuck one
+            end = reader.bounds(self._topic, self._partition)[1]
+            for messages in reader.read({(self._topic, self._partition): (low, end)}):
+                for message in messages:
                     if any(name == HEADER and value == mark for name, value in message.headers() or ()):
                         return int(message.offset())
         finally:
-            consumer.close()
-        raise Unavailable(f"{self._topic}/{self._partition} could not be searched to its end", hint="run the same command again")
+            reader.close()
+        return None

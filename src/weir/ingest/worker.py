@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import signal
 import threading
 import time
 import traceback
@@ -21,13 +20,16 @@ from typing import Any, Protocol
 import yaml
 from opentelemetry.trace import SpanKind
 
-from weir.contracts import names
+from weir.contracts import captured, names
+from weir.contracts.captured import Captured
+from weir.contracts.clickhouse import literal
 from weir.errors import Fenced, Terminal, WeirError
-from weir.ingest import guard
+from weir.ingest import guard, points
 from weir.ingest.clickhouse import ClickHouse
 from weir.ingest.decode import Decoder
+from weir.ingest.gate import Gate
 from weir.ingest.intent import Intent
-from weir.ingest.kafka_log import KafkaLog
+from weir.ingest.kafka_log import SESSION_MS, SESSION_VARIABLE, KafkaLog
 from weir.ingest.lane import RUNNING, Lane, Limits, Log, Partition, Sink, Stats
 from weir.ingest.record import Record
 from weir.telemetry import Telemetry
@@ -52,20 +54,6 @@ def routes() -> dict[str, tuple[str, list[str]]]:
     return found
 
 
-def crash_points(setting: str) -> Callable[[str], None]:
-    """Return what to do at a named point: end the process at the n-th pass of WEIR_INGEST_CRASH_AT=point[:n]. For experiments."""
-    point, _, times = setting.partition(":")
-    left = {point: int(times or 1)}
-
-    def reach(name: str) -> None:
-        if name in left:
-            left[name] -= 1
-            if left[name] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    return reach if setting else lambda _name: None
-
-
 def calm_collector() -> None:
     """Collect garbage seldom: a batch is many thousand small objects without cycles, and each pass over them finds nothing."""
     gc.freeze()
@@ -88,6 +76,12 @@ class Member(Log, Protocol):
 
     def fetch(self, limit: int, timeout_s: float) -> list[Record]:
         """Read, and serve the callbacks."""
+
+    def hold(self, partition: Partition) -> None:
+        """Read nothing more of a partition."""
+
+    def release(self, partition: Partition, offset: int) -> None:
+        """Read it again."""
 
     def stay(self) -> None:
         """Serve the callbacks without reading."""
@@ -123,6 +117,8 @@ class Edges:
     log: Callable[[str, list[str]], Member]  # group, topics
     store: Callable[[], Store]
     check: Callable[[Store, str], None]  # landing table; raises when the server does not hold what the claim rests on
+    register: Callable[[], dict[str, Captured]] | None = None  # the captured tables by topic; None: no gate
+    held: Callable[[Record, str], None] = lambda _record, _why: None  # a table's record was left in Kafka
     ended: Ended = field(default_factory=threading.Event)
     reach: Callable[[str], None] = lambda _point: None
     wait: Callable[[float], None] = time.sleep
@@ -143,7 +139,23 @@ def real(bootstrap: str, clickhouse_url: str) -> Edges:
         finally:
             client.close()
 
-    return Edges(lambda name, topics: KafkaLog(bootstrap, name, topics), store, check, reach=crash_points(os.environ.get("WEIR_INGEST_CRASH_AT", "")))
+    def register() -> dict[str, Captured]:
+        client = ClickHouse(clickhouse_url)
+        try:
+            return {e.topic: e for e in captured.standing(client.execute(captured.SELECT).split("\n")).values()}
+        finally:
+            client.close()
+
+    def held(record: Record, why: str) -> None:
+        client = ClickHouse(clickhouse_url)
+        try:
+            client.execute(f"INSERT INTO {captured.HOLDS} (topic, partition, offset, at, why)"
+                           f" SELECT {literal(record.topic)}, {record.partition}, {record.offset}, now64(6, 'UTC'), {literal(why)}")
+        finally:
+            client.close()
+
+    return Edges(lambda name, topics: KafkaLog(bootstrap, name, topics, int(os.environ.get(SESSION_VARIABLE) or SESSION_MS)), store, check, register, held,
+                 reach=points.reaching(os.environ))
 
 
 class LaneThread(threading.Thread):
@@ -154,6 +166,7 @@ class LaneThread(threading.Thread):
         self.table, self._decoder, self._topics = table, decoder, topics
         self._edges, self._telemetry = edges, telemetry
         self.stats = Stats()
+        self._gate: Gate | None = None
         self._traces: list[str] = []
         self.ended = edges.ended
         self._unproven = False  # it stopped, and has not shown since that it runs
@@ -205,20 +218,33 @@ class LaneThread(threading.Thread):
     def _membership(self) -> None:
         edges = self._edges
         sink = edges.store()
-        kafka = edges.log(names.ingest_group(self.table), self._topics)
+        register = edges.register if self.table == names.LANDING_CDC else None
+        topics = sorted({*self._topics, *(register() if register else ())})
+        kafka = edges.log(names.ingest_group(self.table), topics)
+        gate = self._gate = Gate(kafka, register, self._holds, edges.clock) if register else None
         lane = Lane(self.table, self._decode, kafka, sink, limits=edges.limits, stats=self.stats, reach=edges.reach, wait=edges.wait,
                     clock=edges.clock, between_tries=kafka.stay, told=self._told)
         try:
             edges.check(sink, self.table)
-            kafka.join(lane.assigned, lane.revoked)
+            def assigned(partitions: Iterable[Partition]) -> dict[Partition, int]:
+                if gate is not None:
+                    gate.forget()
+                return lane.assigned(partitions)
+
+            kafka.join(assigned, lane.revoked)
             joined_s, done = edges.clock(), self.stats.batches + self.stats.replays
-            while not self.ended.is_set():
-                lane.take(kafka.fetch(lane.limits.rows, FETCH_S))
+            while not self.ended.is_set() and (gate is None or gate.topics <= set(topics)):
+                records = kafka.fetch(lane.limits.rows, FETCH_S)
+                lane.take(gate.admit(records) if gate else records)
                 self._look(kafka.trouble, lane, joined_s, done)
             lane.finish()
         finally:
             kafka.close()
             sink.close()
+
+    def _holds(self, record: Record, why: str) -> None:
+        log.warning("%s/%d is held from %d on: %s", record.topic, record.partition, record.offset, why)
+        self._edges.held(record, why)
 
     def _decode(self, records: Sequence[Record], batch: str) -> Any:
         """Decode, and keep the sampled records' trace contexts for the batch's span."""
@@ -240,6 +266,7 @@ class LaneThread(threading.Thread):
 
     def document(self) -> dict[str, Any]:
         """Return the lane's state for /health."""
-        s = self.stats
-        return {"table": self.table, "state": s.state, "batches": s.batches, "rows": s.rows, "rejected": s.rejected, "replays": s.replays,
+        s, gate = self.stats, self._gate
+        held = {f"{topic}/{p}": h.why for (topic, p), h in dict(gate.held).items()} if gate else {}
+        return {"held": held, "table": self.table, "state": s.state, "batches": s.batches, "rows": s.rows, "rejected": s.rejected, "replays": s.replays,
                 "rejoins": s.rejoins, "last_batch_at_ms": int(s.last_batch_at_s * 1000), "last_age_ms": round(s.last_age_ms)}

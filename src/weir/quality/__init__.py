@@ -1,6 +1,6 @@
 """Quality: is what arrived what was sent, and how fresh is it. Verdicts are yes, no or unknown; unknown never passes.
 
-In: endpoints. Out: one `Report`. Keep: read-only; a part that could not be asked makes the verdict unknown.
+In: endpoints, WEIR_HOME. Out: one `Report`. Keep: read-only; a part that could not be asked makes the verdict unknown.
 """
 
 from __future__ import annotations
@@ -9,31 +9,32 @@ import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from weir.contracts import names
 from weir.contracts.endpoints import Endpoints
-from weir.quality import ask, gaps, pipeline
+from weir.quality import ask, gaps, pipeline, recovery
 from weir.quality.judge import Hop, PartitionCount, Report, TableCount, Verdict, judge
 
 __all__ = ["Report", "Verdict", "ask_pipeline", "verdict"]
 
 
-def ask_pipeline(endpoints: Endpoints) -> pipeline.Pipeline:
-    """Ask for the connector, the slot and the last reconciliation, all at once; never raises for a part that is away."""
-    with ThreadPoolExecutor(max_workers=3) as pool:
+def ask_pipeline(endpoints: Endpoints, home: Path) -> pipeline.Pipeline:
+    """Ask for the connector, the slot, the last reconciliation, the captured tables and the proofs of recovery, all at once; never raises for a part that is away."""
+    with ThreadPoolExecutor(max_workers=4) as pool:
         slot, connector = pool.submit(pipeline.ask_slot, endpoints.postgres_dsn), pool.submit(pipeline.ask_connector, endpoints.connect_url)
-        verified = pool.submit(pipeline.ask_verified, endpoints.clickhouse_url)
-        return pipeline.Pipeline(slot.result(), connector.result(), verified.result())
+        verified, tables = pool.submit(pipeline.ask_verified, endpoints.clickhouse_url), pool.submit(pipeline.ask_captured, endpoints.clickhouse_url)
+        return pipeline.Pipeline(slot.result(), connector.result(), verified.result(), recovery.proofs(home), tables.result())
 
 
-def verdict(endpoints: Endpoints, *, now_ms: int | None = None, about: pipeline.Pipeline | None = None) -> Report:
+def verdict(endpoints: Endpoints, home: Path, *, now_ms: int | None = None, about: pipeline.Pipeline | None = None) -> Report:
     """Ask every part and judge. Takes at most some seconds; never raises for a part that is away.
 
     Offsets are asked before rows: what lands between the two can only make the rows more, so no loss is seen where there is none.
-    `about`: what `ask_pipeline` told, when it was asked already.
+    `home`: WEIR_HOME, where the experiments leave their evidence. `about`: what `ask_pipeline` told, when it was asked already.
     """
-    parts = about or ask_pipeline(endpoints)
+    parts = about or ask_pipeline(endpoints, home)
     with ThreadPoolExecutor(max_workers=2) as pool:
         offsets_asked, rows_asked = pool.submit(ask.kafka, endpoints.kafka_bootstrap), pool.submit(ask.postgres, endpoints.postgres_dsn)
         offsets, source = offsets_asked.result(), rows_asked.result()

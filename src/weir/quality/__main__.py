@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 from weir.contracts.endpoints import Endpoints
 from weir.errors import WeirError
-from weir.quality import Report, ask_pipeline, verdict
+from weir.quality import Report, ask_pipeline, recovery, terminal, verdict
 from weir.quality.pipeline import Pipeline
 
 STATUS = {"yes": 0, "no": 1, "unknown": 2}
 
 
 def document(report: Report, about: Pipeline) -> dict[str, object]:
-    """Return the report, the connector, the slot and what was verified as a JSON document."""
+    """Return the report, the connector, the slot, what was verified and when recovery was proven as a JSON document."""
     partitions = [asdict(p) | {"lag": p.lag} for p in report.partitions]
     verified = None if about.verified is None else [asdict(v) | {"lsn": v.lsn} for v in about.verified]
-    return asdict(report) | {"partitions": partitions, "reasons": list(report.reasons)} | asdict(about) | {"verified": verified}
+    captured = None if about.captured is None else [{"name": c.name, "state": str(c.state), "by": c.by, "why": c.why} for c in about.captured]
+    proofs = recovery.document(about.recovery or (), report.checked_at_ms)
+    told = {"partitions": partitions, "reasons": list(report.reasons)}
+    return asdict(report) | told | asdict(about) | {"verified": verified, "captured": captured, "recovery": proofs}
 
 
 def main() -> None:
@@ -29,8 +34,9 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         endpoints = Endpoints.from_environment()
-        about = ask_pipeline(endpoints)
-        report = verdict(endpoints, about=about)
+        home = Path(os.environ.get("WEIR_HOME", ".weir"))
+        about = ask_pipeline(endpoints, home)
+        report = verdict(endpoints, home, about=about)
     except WeirError as error:
         sys.exit(str(error))
     if arguments.json:
@@ -41,6 +47,7 @@ def main() -> None:
             sys.stdout.write(f"{hop.name}: {'unknown' if hop.age_ms is None else f'{hop.age_ms / 1000:.1f} s old'}\n")
         for v in about.verified or ():
             sys.stdout.write(f"{v.name}: verified through {v.lsn}\n")
+        sys.stdout.write("".join(f"{line}\n" for line in terminal.recovery_lines(about.recovery or (), report.checked_at_ms)))
     sys.exit(STATUS[report.verdict])
 
 

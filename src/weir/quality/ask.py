@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import httpx
 
 from weir.contracts import cdc, names
+from weir.contracts.clickhouse import parse
 from weir.contracts.features import FEATURE_VIEWS
 from weir.contracts.retention import KAFKA_MAX_DAYS
 
@@ -63,13 +63,12 @@ class ClickHouseFacts:
 
 def query(url: str, sql: str) -> list[dict[str, Any]] | None:
     """Return the rows of a SELECT, or None when it could not be asked."""
-    parts = urlsplit(url)
-    auth = (parts.username, parts.password or "") if parts.username else None
+    server = parse(url)
     try:
         answer = httpx.post(
-            f"{parts.scheme}://{parts.hostname}:{parts.port or 8123}/",
+            f"{server.base_url}/",
             params={"default_format": "JSONEachRow", "output_format_json_quote_64bit_integers": "0"},
-            content=sql.encode(), auth=auth, timeout=TIMEOUT_S,
+            content=sql.encode(), auth=server.auth, timeout=TIMEOUT_S,
         )
     except httpx.HTTPError:
         return None
@@ -133,12 +132,12 @@ def _landed(url: str, offsets: Mapping[tuple[str, int], Offsets] | None) -> dict
 def clickhouse(url: str, offsets: Mapping[tuple[str, int], Offsets] | None) -> ClickHouseFacts:
     """Ask ClickHouse everything, at once."""
     newest = {
-        "event landed": f"SELECT maxOrNull(toUnixTimestamp64Milli(produced_at)) AS v FROM {names.LANDING_EVENTS}",
+        "event landed": f"SELECT toUnixTimestamp64Milli(maxOrNull(produced_at)) AS v FROM {names.LANDING_EVENTS}",
         "change committed": f"SELECT maxOrNull(toUnixTimestamp64Milli(assumeNotNull(source_at))) AS v FROM {names.LANDING_CDC} WHERE source_at IS NOT NULL",
-        "change landed": f"SELECT maxOrNull(toUnixTimestamp64Milli(produced_at)) AS v FROM {names.LANDING_CDC}",
-        "catalogue landed": f"SELECT maxOrNull(toUnixTimestamp64Milli(produced_at)) AS v FROM {names.LANDING_CATALOGUE}",
+        "change landed": f"SELECT toUnixTimestamp64Milli(maxOrNull(produced_at)) AS v FROM {names.LANDING_CDC}",
+        "catalogue landed": f"SELECT toUnixTimestamp64Milli(maxOrNull(produced_at)) AS v FROM {names.LANDING_CATALOGUE}",
         "event time landed": f"SELECT maxOrNull(toUnixTimestamp64Milli(occurred_at)) AS v FROM {names.LANDING_EVENTS} WHERE reject_reason = ''",
-        "mart user_activity": f"SELECT maxOrNull(toUnixTimestamp64Milli(event_timestamp)) AS v FROM {names.DB_MARTS}.user_activity",
+        "mart user_activity": f"SELECT toUnixTimestamp64Milli(maxOrNull(occurred_at)) AS v FROM {names.DB_STAGING}.int_user_events",
     }
     with ThreadPoolExecutor(max_workers=4) as pool:
         landed = pool.submit(_landed, url, offsets)

@@ -113,8 +113,9 @@ def gather(environment: Mapping[str, str] | None = None) -> Board:
     except SettingsError:
         endpoints = Endpoints.local()
     url = endpoints.clickhouse_url
-    about = ask_pipeline(endpoints)
-    return Board(verdict(endpoints, about=about), services(Path(env.get("WEIR_HOME", ".weir"))), cost(url), api_p99_ms(url), pipeline=about)
+    home = Path(env.get("WEIR_HOME", ".weir"))
+    about = ask_pipeline(endpoints, home)
+    return Board(verdict(endpoints, home, about=about), services(home), cost(url), api_p99_ms(url), pipeline=about)
 
 
 def verified_through_ms(verified: Sequence[Verified] | None) -> int | None:

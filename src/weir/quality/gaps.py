@@ -13,11 +13,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from weir.contracts import names
+from weir.errors import WeirError
 from weir.quality.ask import Offsets, query
+from weir.topics import reader
 
 Key = tuple[str, int]
 Gap = tuple[int, int]  # first missing offset, next offset that is there (or the commit)
-LIMIT: Final = 500  # gaps looked at in one asking; more make the answer unknown, and the next asking goes on
+LIMIT: Final = 20_000  # gaps looked at in one asking; more make the answer unknown, and the next asking goes on
+SINGLY: Final = 8  # so many gaps of a partition are looked at one by one; more are read in one go from the first to the last
 TIME_S: Final = 4.0
 TRAILING: Final = 3  # so few offsets past the commit may be markers alone
 
@@ -25,9 +28,9 @@ log = logging.getLogger("weir.quality")
 
 
 def sql(topic: str, partition: int, at: Offsets) -> str:
-    """Return the SELECT for the gaps of a partition of `user-events`: rows `first`, `next`; at most LIMIT + 1. Pure."""
+    """Return the SELECT for the gaps of a partition: rows `first`, `next`; at most LIMIT + 1. Pure."""
     inside = f"topic = '{topic}' AND partition = {partition} AND offset >= {at.begin} AND offset < {at.committed}"
-    edges = f"SELECT offset FROM {names.LANDING_EVENTS} WHERE {inside} UNION ALL SELECT toUInt64({at.committed})"
+    edges = f"SELECT offset FROM {names.landing_of(topic)} WHERE {inside} UNION ALL SELECT toUInt64({at.committed})"
     before = f"lagInFrame(offset + 1, 1, toUInt64({at.begin})) OVER (ORDER BY offset ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)"
     return f"SELECT first, next FROM (SELECT {before} AS first, offset AS next FROM ({edges})) WHERE next > first ORDER BY first LIMIT {LIMIT + 1}"
 
@@ -47,57 +50,57 @@ class Gaps:
             fresh = [(k, g) for k, mine in gaps.items() for g in mine if g not in self._empty.get(k, ())]
             if not fresh:
                 return found
-            deadline, reader = time.monotonic() + TIME_S, self._reader(bootstrap)
+            deadline, asked = time.monotonic() + TIME_S, self._reader(bootstrap)
             try:
-                for number, (key, gap) in enumerate(fresh):
-                    records = None if number >= LIMIT or time.monotonic() > deadline else reader.records(key, gap)
-                    before = found[key]
-                    if records == 0:
-                        self._empty.setdefault(key, set()).add(gap)
-                    found[key] = None if records is None or before is None else before + records
+                for key in dict.fromkeys(k for k, _ in fresh):
+                    mine = sorted(g for k, g in fresh if k == key)
+                    found[key] = self._of(asked, key, mine[:LIMIT], deadline, whole=len(mine) <= LIMIT)
             finally:
-                reader.close()
+                asked.close()
         return found
 
 
+    def _of(self, asked: Any, key: Key, mine: list[Gap], deadline: float, *, whole: bool) -> int | None:
+        """Look at the gaps of one partition; the records in them, or None when not all could be looked at."""
+        groups = [mine] if len(mine) > SINGLY else [[gap] for gap in mine]
+        total: int | None = 0
+        for group in groups:
+            counts = None if time.monotonic() > deadline else asked.records(key, group)
+            for gap, records in (counts or {}).items():
+                if records == 0:
+                    self._empty.setdefault(key, set()).add(gap)
+                total = None if total is None else total + records
+            if counts is None or len(counts) < len(group):
+                total = None
+        return total if whole else None
+
+
 class Reader:
-    """Reads committed records of single ranges."""
+    """Counts committed records of single ranges."""
 
     def __init__(self, bootstrap: str) -> None:
-        from confluent_kafka import Consumer
+        self._reader = reader.Reader(bootstrap, "weir-quality", patience_s=TIME_S)
 
-        quiet = logging.getLogger("weir.quality.kafka")
-        quiet.setLevel(logging.CRITICAL)
-        self._consumer: Any = Consumer({
-            "bootstrap.servers": bootstrap, "group.id": "weir-quality", "enable.auto.commit": False, "isolation.level": "read_committed",
-            "auto.offset.reset": "error", "enable.partition.eof": True, "fetch.wait.max.ms": 20, "fetch.max.bytes": 1 << 20, "log_level": 0,
-        }, logger=quiet)
-
-    def records(self, key: Key, gap: Gap) -> int | None:
-        """Return how many records stand in the gap; None: not told in time."""
-        from confluent_kafka import KafkaError, KafkaException, TopicPartition
-
-        first, after = gap
-        found, deadline = 0, time.monotonic() + TIME_S
+    def records(self, key: Key, gaps: list[Gap]) -> dict[Gap, int]:
+        """Return how many records stand in each of the gaps (ascending), read from the first to the last; those not reached in time are left out."""
+        found: dict[Gap, int] = {}
+        inside, waiting, deadline = 0, list(gaps), time.monotonic() + TIME_S
         try:
-            self._consumer.assign([TopicPartition(key[0], key[1], first)])
-            while time.monotonic() < deadline:
-                for message in self._consumer.consume(500, 0.1):
-                    error = message.error()
-                    if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
-                        return found
-                    if error is not None:
-                        return None
-                    if message.offset() >= after:
-                        return found
-                    found += 1
-        except KafkaException:
-            log.debug("gap %s of %s could not be read", gap, key)
-        return None
+            for messages in self._reader.read({key: (gaps[0][0], gaps[-1][1])}):
+                for message in messages:
+                    while message.offset() >= waiting[0][1]:
+                        found[waiting.pop(0)], inside = inside, 0
+                    inside += message.offset() >= waiting[0][0]
+                if time.monotonic() > deadline:
+                    return found
+        except WeirError:
+            log.debug("gaps of %s from %s could not be read", key, waiting[:1])
+            return found
+        return found | {waiting[0]: inside} | dict.fromkeys(waiting[1:], 0)
 
     def close(self) -> None:
         """Close the connection."""
-        self._consumer.close()
+        self._reader.close()
 
 
 def of(url: str, key: Key, at: Offsets) -> list[Gap] | None:
@@ -110,19 +113,19 @@ _KNOWN: Final = Gaps()
 
 
 def look(bootstrap: str, url: str, offsets: Mapping[Key, Offsets], owed: Mapping[Key, int], known: Gaps = _KNOWN) -> tuple[dict[Key, int | None], set[Key]]:
-    """Return the lost records of each partition of `user-events` that lacks offsets, and the partitions whose lag is markers alone.
+    """Return the lost records of each partition that lacks offsets, and the partitions whose lag is markers alone.
 
     `owed`: distinct landed offsets from begin to commit, by partition.
     """
     wanted: dict[Key, list[Gap]] = {}
     lost: dict[Key, int | None] = {}
     for key, at in offsets.items():
-        if key[0] == names.TOPIC_USER_EVENTS and at.committed is not None and owed.get(key, 0) < at.committed - at.begin:
+        if at.committed is not None and owed.get(key, 0) < at.committed - at.begin:
             gaps = of(url, key, at)
             lost[key] = None
             if gaps is not None:
                 wanted[key] = gaps
     lost |= known.lost(bootstrap, wanted)
     trailing = {k: [(at.committed, at.end)] for k, at in offsets.items()
-                if k[0] == names.TOPIC_USER_EVENTS and at.committed is not None and 0 < at.end - at.committed <= TRAILING}
+                if at.committed is not None and 0 < at.end - at.committed <= TRAILING}
     return lost, {k for k, n in known.lost(bootstrap, trailing).items() if n == 0}

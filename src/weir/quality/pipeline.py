@@ -1,6 +1,6 @@
-"""What the counts do not show: whether the connector's task runs, whether the slot still holds what is owed, what reconciliation verified.
+"""What the counts do not show: the connector's task, whether the slot holds what is owed, what reconciliation verified, when recovery was proven.
 
-In: PostgreSQL, Connect's REST interface, the newest rows of ops.reconcile_cycles. Out: values and a `Check` each. Keep: read-only; a task that
+In: PostgreSQL, Connect's REST interface, the newest rows of ops.reconcile_cycles, the experiments' evidence. Out: values and a `Check` each. Keep: read-only; a task that
 failed is a failure though its connector says RUNNING; a slot that is gone or lost says *resync needed*, since what it held will not come by itself.
 """
 
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import httpx
 
-from weir.contracts import cdc
+from weir.contracts import captured, cdc
+from weir.contracts.captured import Captured, State
+from weir.quality import recovery
 from weir.quality.ask import TIMEOUT_S, query
 from weir.quality.judge import Check, Verdict
 
@@ -68,6 +70,8 @@ class Pipeline:
     slot: Slot | None = None
     connector: Connector | None = None
     verified: tuple[Verified, ...] | None = None
+    recovery: tuple[recovery.Proof, ...] | None = None
+    captured: tuple[Captured, ...] | None = ()
 
 
 _SLOT = """
@@ -122,6 +126,28 @@ def ask_verified(url: str) -> tuple[Verified, ...] | None:
         Verified(r["kind"], r["name"], r["outcome"], r["reason"], int(r["at_ms"]), int(r["lsn"]) or None, int(r["through_ms"]) if int(r["lsn"]) else None) for r in rows)
 
 
+def ask_captured(url: str) -> tuple[Captured, ...] | None:
+    """Return the captured tables of the register; None: could not be asked; empty: there is none yet."""
+    known = query(url, f"SELECT count() AS n FROM system.tables WHERE concat(database, '.', name) = '{captured.TABLE}'")
+    if known is None or not known[0]["n"]:
+        return None if known is None else ()
+    rows = query(url, f"SELECT document FROM {captured.TABLE} FINAL")
+    return None if rows is None else tuple(captured.standing(r["document"] for r in rows).values())
+
+
+def judge_captured(tables: Sequence[Captured] | None) -> list[Check]:
+    """Judge the tables that do not flow: stopped by a change of their columns is wrong, by a command or while a copy is built is not known. Pure."""
+    if tables is None:
+        return [Check("captured tables", Verdict.UNKNOWN, "ClickHouse could not be asked")]
+    found = []
+    for t in tables:
+        if t.state is State.PAUSED:
+            found.append(Check(f"table {t.name}", Verdict.NO if t.by == "schema" else Verdict.UNKNOWN, f"paused: {t.why}"))
+        elif t.state is State.RESYNCING:
+            found.append(Check(f"table {t.name}", Verdict.UNKNOWN, f"resyncing: {t.why}"))
+    return found
+
+
 def judge_slot(slot: Slot | None) -> Check:
     """Judge the slot. Pure."""
     name = f"replication slot {cdc.SLOT}"
@@ -156,4 +182,7 @@ def judge_verified(verified: Sequence[Verified] | None) -> list[Check]:
 
 def checks(pipeline: Pipeline) -> list[Check]:
     """Return all of its checks."""
-    return [judge_connector(pipeline.connector), judge_slot(pipeline.slot), *judge_verified(pipeline.verified)]
+    return [
+        judge_connector(pipeline.connector), judge_slot(pipeline.slot), *judge_verified(pipeline.verified), *judge_captured(pipeline.captured),
+        *recovery.judge_recovery(pipeline.recovery),
+    ]

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from weir.quality import flow
 from weir.quality.judge import Report, Verdict
+from weir.quality.recovery import Proof
 
 UNKNOWN = "?"
 COLOUR = {Verdict.YES: "green", Verdict.NO: "red", Verdict.UNKNOWN: "yellow"}
@@ -27,6 +28,20 @@ def age(ms: float | None, *, unknown: str = UNKNOWN, decimals: int = 1) -> str:
         if ms < limit:
             return f"{ms / divisor:.{decimals if unit == 's' else 0}f} {unit}"
     return f"{ms / 86_400_000:.0f} d"
+
+
+def past(at_ms: int | None, now_ms: int) -> str:
+    """Return how long ago that was, for reading; never, when there is no time. Pure."""
+    return "never" if at_ms is None else f"{age(max(0, now_ms - at_ms), decimals=0)} ago"
+
+
+def recovery_lines(proofs: Sequence[Proof], now_ms: int) -> list[str]:
+    """Return for each experiment when recovery was last proven, and what the newest run said when that was not yes. Pure."""
+    lines = []
+    for p in proofs:
+        newest = "" if p.verdict in {None, Verdict.YES} else f"; its newest run, {past(p.at_ms, now_ms)}, says {p.verdict}: {p.reason}"
+        lines.append(f"recovery {p.experiment}: proven {past(p.proven_at_ms, now_ms)}{newest}")
+    return lines
 
 
 def number(value: float | None) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from weir.contracts import source_types
 from weir.errors import ContractViolation
 
 _DECIMAL_TEXT = (
@@ -25,7 +26,17 @@ _FLOAT_BITS = "if(isNaN({c}), 'NaN', lower(leftPad(hex(reinterpretAsUInt64(toFlo
 _TICKS = {"0": "toString(toUnixTimestamp({c}))", "3": "toString(toUnixTimestamp64Milli({c}))", "6": "toString(toUnixTimestamp64Micro({c}))",
           "9": "toString(toUnixTimestamp64Nano({c}))"}
 _TRUTH = "multiIf(isNull({c}), NULL, {c} != 0, 't', 'f')"
-_ISO = "toString(toUnixTimestamp64Micro(parseDateTime64BestEffort({c}, 6, 'UTC')))"
+# PostgreSQL's infinite dates and times land as the last and first that ClickHouse has (contracts.source_types).
+_ISO = (
+    f"multiIf({{c}} = 'infinity', '{source_types.LAST_US}', {{c}} = '-infinity', '{source_types.FIRST_US}',"
+    " toString(toUnixTimestamp64Micro(parseDateTime64BestEffortOrNull({c}, 6, 'UTC'))))"
+)
+_DAYS = (
+    f"multiIf(toInt64({{c}}) IN {source_types.INFINITE_DAYS}, '{source_types.LAST_DAY}', toInt64({{c}}) IN {source_types.MINUS_INFINITE_DAYS},"
+    f" '{source_types.FIRST_DAY}', toString({{c}}))"
+)
+_ENDS = f"WHEN {{c}} > '1970-01-01' THEN floor({source_types.LAST_US}::numeric * {{scale}} / 1000000)::numeric(40, 0)::text"
+_ENDS += f" WHEN {{c}} < '1970-01-01' THEN floor({source_types.FIRST_US}::numeric * {{scale}} / 1000000)::numeric(40, 0)::text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +51,7 @@ _PLAIN = Form("CASE WHEN {c} IS NOT NULL THEN format('%s', {c}) END", {"String":
 _INTEGER = Form("({c})::text", {"Int": ("toString({c})", "0"), "String": ("{c}", "")})
 _FLOAT = Form("CASE WHEN ({c})::float8 = 'NaN' THEN 'NaN' ELSE encode(float8send(({c})::float8 + 0), 'hex') END", {"Float": (_FLOAT_BITS, "0" * 16)})
 _INSTANT = Form(
-    "CASE WHEN isfinite({c}) THEN floor(extract(epoch FROM {c}) * {scale})::numeric(40, 0)::text ELSE ({c})::text END",
+    f"CASE WHEN isfinite({{c}}) THEN floor(extract(epoch FROM {{c}}) * {{scale}})::numeric(40, 0)::text {_ENDS} END",
     {"DateTime64": ("{ticks}", "0"), "DateTime": ("toString(toUnixTimestamp({c}))", "0"), "String": (_ISO, "")},
 )
 
@@ -55,8 +66,14 @@ FORMS: Final[Mapping[str, Form]] = {
     "uuid": Form("({c})::text", {"UUID": ("toString({c})", "00000000-0000-0000-0000-000000000000"), "String": ("lower({c})", "")}),
     "bytea": Form("encode({c}, 'hex')", {"String": ("lower(hex({c}))", "")}),
     "timestamp with time zone": _INSTANT, "timestamp without time zone": _INSTANT,
-    "date": Form("CASE WHEN isfinite({c}) THEN ({c} - DATE '1970-01-01')::text ELSE ({c})::text END",
-                 {"Date": ("toString(toInt32({c}))", "0"), "Int": ("toString({c})", "0")}),
+    "date": Form(f"CASE WHEN isfinite({{c}}) THEN ({{c}} - DATE '1970-01-01')::text WHEN {{c}} > '1970-01-01' THEN '{source_types.LAST_DAY}'"
+                 f" WHEN {{c}} < '1970-01-01' THEN '{source_types.FIRST_DAY}' END",
+                 {"Date": ("toString(toInt32({c}))", "0"), "Int": (_DAYS, "0")}),
+    "interval": Form("'P' || extract(year FROM {c}) || 'Y' || extract(month FROM {c}) || 'M' || extract(day FROM {c}) || 'DT' || extract(hour FROM {c}) || 'H'"
+                     " || extract(minute FROM {c}) || 'M' || trim_scale(extract(second FROM {c})) || 'S'", {"String": ("{c}", "")}),
+    "money": Form("trim_scale(({c})::numeric)::text", {"Decimal": ("toString({c})", "0")}),
+    "bit": Form("CASE {c} WHEN B'1' THEN 't' WHEN B'0' THEN 'f' END", {"Bool": (_TRUTH, "f")}), "oid": _INTEGER,
+    "macaddr8": _PLAIN, "tsvector": _PLAIN, "int4range": _PLAIN, "int8range": _PLAIN, "numrange": _PLAIN, "daterange": _PLAIN, "tsrange": _PLAIN,
     "time without time zone": Form("floor(extract(epoch FROM {c}) * 1000000)::bigint::text", {"Int": ("toString({c})", "0")}),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -31,15 +31,16 @@ FINDINGS_KEPT: Final = 1_000  # a cycle and table
 log = logging.getLogger("weir.reconcile")
 
 
-def chosen(table: str) -> list[cdc.CdcTable]:
-    """Return the tables to look at: one by name, or all for the empty name.
+def chosen(table: str, added: Iterable[cdc.CdcTable] = ()) -> list[cdc.CdcTable]:
+    """Return the tables to look at: one by name, or all for the empty name. `added`: those of the register besides the contract's.
 
     Raises:
         SettingsError: there is no such table.
     """
-    if table and table not in cdc.CDC_TABLES:
-        raise SettingsError(f"no captured table {table!r}", hint=f"there are {', '.join(cdc.CDC_TABLES)}")
-    return [cdc.CDC_TABLES[table]] if table else list(cdc.CDC_TABLES.values())
+    known = dict(cdc.CDC_TABLES) | {t.name: t for t in added}
+    if table and table not in known:
+        raise SettingsError(f"no captured table {table!r}", hint=f"there are {', '.join(known)}")
+    return [known[table]] if table else list(known.values())
 
 
 class Reconciler:

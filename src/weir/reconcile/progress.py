@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from weir.contracts import names
-from weir.errors import Unavailable, Undecided
+from weir.errors import Undecided
+from weir.topics.reader import Reader
 
 ASK_S: Final = 10.0
 
@@ -19,15 +20,7 @@ class Progress:
     """Reads offsets of the ingest group."""
 
     def __init__(self, bootstrap: str) -> None:
-        import logging
-
-        from confluent_kafka import Consumer
-
-        quiet = logging.getLogger("weir.reconcile.kafka")
-        quiet.setLevel(logging.CRITICAL)
-        common = {"bootstrap.servers": bootstrap, "enable.auto.commit": False, "isolation.level": "read_committed", "log_level": 0}
-        self._group: Any = Consumer({**common, "group.id": names.ingest_group(names.LANDING_CDC)}, logger=quiet)  # never subscribes, so it is no member
-        self._reader: Any = Consumer({**common, "group.id": "weir-reconcile", "auto.offset.reset": "error", "enable.partition.eof": True, "fetch.wait.max.ms": 20}, logger=quiet)
+        self._reader = Reader(bootstrap, names.ingest_group(names.LANDING_CDC), patience_s=ASK_S)
 
     def ends(self, topic: str) -> dict[int, int]:
         """Return the end offset of each partition, of what is committed there.
@@ -35,13 +28,7 @@ class Progress:
         Raises:
             Unavailable: Kafka does not answer.
         """
-        from confluent_kafka import KafkaException, TopicPartition
-
-        try:
-            partitions = self._group.list_topics(topic, timeout=ASK_S).topics[topic].partitions
-            return {p: int(self._group.get_watermark_offsets(TopicPartition(topic, p), timeout=ASK_S)[1]) for p in partitions}
-        except KafkaException as error:
-            raise Unavailable(f"Kafka does not tell the ends of {topic}: {error}", hint="./weir logs kafka shows why") from error
+        return {p: self._reader.bounds(topic, p)[1] for p in self._reader.partitions(topic)}
 
     def wait_landed(self, topic: str, ends: Mapping[int, int], deadline: float) -> None:
         """Wait until ingest has committed everything below `ends`; markers of transactions, which are never consumed, are looked at.
@@ -49,40 +36,17 @@ class Progress:
         Raises:
             Undecided: it took too long. Unavailable: Kafka does not answer.
         """
-        from confluent_kafka import KafkaException, TopicPartition
-
         left = dict(ends)
-        try:
-            while left:
-                found = self._group.committed([TopicPartition(topic, p) for p in left], timeout=ASK_S)
-                for p in found:
-                    at = p.offset if p.offset >= 0 else self._group.get_watermark_offsets(TopicPartition(topic, p.partition), timeout=ASK_S)[0]
-                    if at >= left[p.partition] or not self._holds_record(topic, p.partition, at, left[p.partition]):
-                        del left[p.partition]
-                if left and time.monotonic() > deadline:
-                    raise Undecided(f"{topic} has not landed in time in partitions {sorted(left)}", hint="is ingest running? ./weir status")
-                time.sleep(0.1 if left else 0)
-        except KafkaException as error:
-            raise Unavailable(f"Kafka does not tell what ingest has committed: {error}", hint="./weir logs kafka shows why") from error
-
-    def _holds_record(self, topic: str, partition: int, first: int, after: int) -> bool:
-        from confluent_kafka import KafkaError, KafkaException, TopicPartition
-
-        self._reader.assign([TopicPartition(topic, partition, first)])
-        deadline = time.monotonic() + ASK_S
-        while time.monotonic() < deadline:
-            message = self._reader.poll(0.2)
-            if message is None:
-                continue
-            error = message.error()
-            if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
-                return False
-            if error is not None:
-                raise KafkaException(error)
-            return bool(message.offset() < after)
-        return True  # not told: as if there were one
+        while left:
+            found = self._reader.committed(topic, list(left))
+            for p, end in list(left.items()):
+                at = found[p][0] if p in found else self._reader.bounds(topic, p)[0]
+                if at >= end or not any(True for _ in self._reader.read({(topic, p): (at, end)})):
+                    del left[p]
+            if left and time.monotonic() > deadline:
+                raise Undecided(f"{topic} has not landed in time in partitions {sorted(left)}", hint="is ingest running? ./weir status")
+            time.sleep(0.1 if left else 0)
 
     def close(self) -> None:
-        """Close the connections."""
-        self._group.close()
+        """Close the connection."""
         self._reader.close()

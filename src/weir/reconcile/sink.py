@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from weir.contracts import names
-from weir.contracts.clickhouse import literal, statements
+from weir.contracts.clickhouse import literal, parse, statements
 from weir.errors import Unavailable
 from weir.reconcile.plan import BULK_BELOW, KEYS, Bucket, Key, Rows, TablePlan, visible
 
@@ -35,7 +35,7 @@ class Sink:
         import clickhouse_connect
 
         try:
-            self._client: Any = clickhouse_connect.get_client(dsn=url, autogenerate_session_id=False, send_receive_timeout=90)
+            self._client: Any = clickhouse_connect.get_client(**parse(url).arguments, autogenerate_session_id=False, send_receive_timeout=90)
         except Exception as error:
             raise Unavailable(f"ClickHouse does not answer: {str(error)[:200]}", hint="./weir logs clickhouse shows why") from error
 

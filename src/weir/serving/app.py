@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi import Path as InPath
 from opentelemetry.trace import SpanKind
 from pydantic import BaseModel
 
@@ -30,6 +31,7 @@ from weir.serving.redis_features import RedisFeatures
 from weir.telemetry import Telemetry, setup
 
 K_MAX = 200  # a page of recommendations; past it a caller wants the model, not the API
+Id = Annotated[int, InPath(ge=-(1 << 63), lt=1 << 63, description="a 64-bit integer, as every id of the path is")]
 Parent = Annotated[str, Header(description="W3C trace context of the caller")]
 
 
@@ -180,7 +182,7 @@ class Api:
 
 def _read_routes(app: FastAPI, api: Api) -> None:
     @app.get("/recommendations/{user_id}")
-    async def recommendations(user_id: int, k: Annotated[int, Query(ge=1, le=K_MAX)] = 10, traceparent: Parent = "") -> Recommendations:
+    async def recommendations(user_id: Id, k: Annotated[int, Query(ge=1, le=K_MAX)] = 10, traceparent: Parent = "") -> Recommendations:
         """Recommend `k` items to a user."""
         started = time.perf_counter()
         with api.telemetry.span("weir.serving.recommend", kind=SpanKind.SERVER, parent=traceparent) as span:
@@ -192,7 +194,7 @@ def _read_routes(app: FastAPI, api: Api) -> None:
         return answer
 
     @app.get("/items/{item_id}/similar")
-    async def similar_items(item_id: int, k: Annotated[int, Query(ge=1, le=K_MAX)] = 10, traceparent: Parent = "") -> SimilarItems:
+    async def similar_items(item_id: Id, k: Annotated[int, Query(ge=1, le=K_MAX)] = 10, traceparent: Parent = "") -> SimilarItems:
         """Return the items most similar to one item."""
         with api.telemetry.span("weir.serving.similar", kind=SpanKind.SERVER, parent=traceparent):
             view, now_ms = api.live.view(), int(time.time() * 1000)
@@ -206,7 +208,7 @@ def _read_routes(app: FastAPI, api: Api) -> None:
             )
 
     @app.get("/features/{user_id}")
-    async def features(user_id: int, traceparent: Parent = "") -> Features:
+    async def features(user_id: Id, traceparent: Parent = "") -> Features:
         """Return what is served about a user."""
         with api.telemetry.span("weir.serving.features", kind=SpanKind.SERVER, parent=traceparent):
             now_ms = int(time.time() * 1000)

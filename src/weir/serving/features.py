@@ -85,11 +85,11 @@ def texts(view: ServedView | None, name: str) -> list[str]:
 
 
 def signals(views: Mapping[str, ServedView], user_factors: Floats | None, seen: Ints | Sequence[int]) -> UserSignals:
-    """Return the ranker's input for one user."""
+    """Return the ranker's input for one user. `seen`: what the model's training knew of, besides what is served now."""
     activity, preference = views.get("user_activity"), views.get("user_genre_preference")
     return UserSignals(
         user_factors=user_factors,
-        seen=seen,
+        seen=[*seen, *(int(v) for v in numbers(views.get("user_seen"), "item_ids"))],
         recent_items=[int(v) for v in numbers(activity, "recent_item_ids")],
         recent_types=texts(activity, "recent_event_types"),
         preferred_genre=text(views.get("user_profile"), "preferred_genre"),

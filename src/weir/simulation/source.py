@@ -6,6 +6,8 @@ changed since are left alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +28,36 @@ def _copy_new(cursor: Any, table: str, columns: tuple[str, ...], rows: list[tupl
     return int(cursor.rowcount)
 
 
+@contextmanager
+def answering(what: str) -> Iterator[None]:
+    """Have psycopg's errors mean that PostgreSQL did not do `what` now. A server's message is told without its detail, which holds values.
+
+    Raises:
+        Unavailable: instead of any psycopg.Error.
+    """
+    import psycopg
+
+    try:
+        yield
+    except psycopg.Error as error:
+        said = error.diag.message_primary or (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise Unavailable(f"PostgreSQL did not {what}: {said}", hint="./weir logs postgres shows why; running it again is harmless") from error
+
+
 def seed_postgres(dsn: str, folder: Path | None = None, seed: int = derive.DEFAULT_SEED) -> dict[str, int]:
     """Copy what is missing; return the rows added by table.
 
     Raises:
-        Unavailable: PostgreSQL does not answer.
+        Unavailable: PostgreSQL does not answer, or refuses.
     """
     import psycopg
 
     data = dataset.read(folder or dataset.directory())
     users: list[tuple[object, ...]] = [tuple(getattr(u, c) for c in USER_COLUMNS) for u in derive.users(data, seed)]
     items: list[tuple[object, ...]] = [(i.item_id, i.title, i.release_year, list(i.genres)) for i in derive.items(data)]
-    try:
-        added = {}
-        with psycopg.connect(dsn, connect_timeout=5) as connection:
-            for table, columns, rows in (("users", USER_COLUMNS, users), ("items", ITEM_COLUMNS, items)):
-                with connection.transaction(), connection.cursor() as cursor:
-                    added[table] = _copy_new(cursor, table, columns, rows)
-    except psycopg.OperationalError as error:
-        raise Unavailable("PostgreSQL did not take the users and items", hint="./weir logs postgres shows why") from error
+    added = {}
+    with answering("take the users and items"), psycopg.connect(dsn, connect_timeout=5) as connection:
+        for table, columns, rows in (("users", USER_COLUMNS, users), ("items", ITEM_COLUMNS, items)):
+            with connection.transaction(), connection.cursor() as cursor:
+                added[table] = _copy_new(cursor, table, columns, rows)
     return added

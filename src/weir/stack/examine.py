@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -36,13 +38,21 @@ def _ports(settings: StackSettings) -> Finding:
 
 
 def _passable(settings: StackSettings) -> Finding:
-    """Return whether PostgreSQL's own uid reaches its data, when root starts it."""
+    """Return whether PostgreSQL knows the name of the user it runs as, and that user reaches its data, when root starts it."""
     try:
         if "postgres" not in settings.external:
+            postgres.check_user()
             postgres.check_passable(settings.home)
     except WeirError as error:
         return Finding(error.message, ok=False, remedy=error.hint)
     return Finding(f"WEIR_HOME at {settings.home}", ok=True)
+
+
+def machine() -> dict[str, object]:
+    """Return what figures were measured on: processor, cores, memory, Python, kernel, load."""
+    model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    return {"cpu": model, "cores": os.cpu_count(), "memory_gib": round(psutil.virtual_memory().total / 2**30, 1), "python": platform.python_version(),
+            "kernel": platform.release(), "load_average": [round(x, 2) for x in os.getloadavg()]}
 
 
 def examine(settings: StackSettings) -> list[Finding]:

@@ -31,6 +31,7 @@ from weir.stack.watch import judge
 
 HOOK_S = 60  # PostgreSQL replays at most max_wal_size (1 GB) after a kill
 DISK_BYTES = 1 << 30  # a demo's data and logs took 0.2 GB, and PostgreSQL's WAL may grow by 1 GB; a full disk stops PostgreSQL and Kafka hard
+TOLD_S = 5.0  # a start that tells nothing for so long tells what it waits for
 DEATHS = 4  # a service that ended so often at its start, about 6 s of pauses apart, will not come
 
 Report = Callable[[str, str], None]  # (service, what happened)
@@ -123,16 +124,17 @@ def _turn(home: Path, report: Report) -> Iterator[None]:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Keep a second Ctrl-C from stopping the clearing away."""
+def undisturbed() -> Iterator[None]:
+    """Keep a second Ctrl-C, or a polite kill, from stopping the clearing away."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _background(act: Callable[[], None]) -> Future[None]:
@@ -163,6 +165,7 @@ class _Bringing:
         self.hooking: dict[str, Future[None]] = {}
         self.deaths: dict[str, set[int]] = {}
         self.ready: set[str] = set()
+        self.began = self.told = time.monotonic()
 
     def run(self) -> None:
         for name in self.settings.external:
@@ -172,7 +175,14 @@ class _Bringing:
             self._start_due()
             self._probe_started()
             self._collect_hooks()
+            self._tell_waiting(time.monotonic())
             time.sleep(0.05)
+
+    def _tell_waiting(self, now: float) -> None:
+        """Tell now and then what is still waited for, and since when."""
+        if now - self.told >= TOLD_S and len(self.ready) < len(self.specs):
+            self.told = now
+            self.report("stack", f"{len(self.ready)} of {len(self.specs)} ready, {now - self.began:.0f} s so far; waiting for {', '.join([*self.starting, *self.hooking])}")
 
     def _start_due(self) -> None:
         for name in [n for n, s in self.waiting.items() if self.ready.issuperset(s.needs)]:
@@ -236,9 +246,9 @@ def up(settings: StackSettings, report: Report) -> float:
                 control.start(name)
         except KeyboardInterrupt:
             if not ran:
-                with _undisturbed():
+                with undisturbed():
                     report("stack", "interrupted, ending what was started")
-                    _end(settings)
+                    _end(settings, report)
             raise
         return downloading_s
 
@@ -252,6 +262,7 @@ def _begin(settings: StackSettings, report: Report) -> float:
     specs = services.build(settings)
     _check_disk(home)
     if "postgres" not in settings.external:
+        postgres.check_user()
         postgres.check_passable(home)
     _check_ports(specs)
     began_s = time.monotonic()
@@ -264,7 +275,7 @@ def _begin(settings: StackSettings, report: Report) -> float:
     specs = services.build(settings)  # again: a class path is known only once its jars are there
     text = supervision.configuration(specs, services.companions(settings), home)
     (home / "run" / "port-base").write_text(f"{settings.port_base}\n")
-    supervision.spawn(home, text, {**os.environ, **services.environment(settings)})
+    supervision.spawn(home, text, {**os.environ, **services.environment(settings, "supervisor")})
     return downloading_s
 
 
@@ -275,14 +286,15 @@ def down(settings: StackSettings, report: Report) -> None:
         Terminal: something of this stack still runs.
     """
     with _turn(settings.home, report):
-        report("stack", "down" if _end(settings) else "was not running")
+        report("stack", "down" if _end(settings, report) else "was not running")
 
 
-def _end(settings: StackSettings) -> bool:
+def _end(settings: StackSettings, report: Report) -> bool:
     """End whatever runs; say whether anything did."""
     control = supervision.Control(settings.home)
     ran = control.alive()
     if ran:
+        report("stack", "ending every service (about 10 s)")
         pid = int(supervision.pid_path(settings.home).read_text())
         names = [*services.companions(settings), *(s.name for s in reversed(services.build(settings)))]
         for batch in (names[:-5], names[-5:]):  # readers and workers before the stores that they flush to

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from weir.connect import kafka, postgres, redis, worker
 from weir.connect.command import Command
+from weir.contracts.endpoints import Endpoints
+from weir.stack import accounts
 from weir.stack.settings import StackSettings
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """One service: `command` to run, `needs` (names that must be ready first), `probe` URL (http://… or tcp://host:port).
+    """One service: `command` to run, `needs` (names that must be ready first), `probe` URL (see weir.stack.probe).
 
     `stop_signal`: what asks it to end; `stop_wait_s`: how long it may take; `slow_s`: how long it may take to become ready.
     """
@@ -50,10 +52,14 @@ NO_PHONE_HOME = {
 }
 
 
-def environment(settings: StackSettings) -> dict[str, str]:
-    """Return the variables that every service and `weir run` get."""
+def environment(settings: StackSettings, service: str = "") -> dict[str, str]:
+    """Return the variables that a service gets, or `weir run` and the commands when `service` is empty.
+
+    A service is to ClickHouse the user of its name, or nobody; a person is an administrator, whose dbt and Feast are the user `dbt`.
+    """
     return {
-        **settings.endpoints.environment(),
+        **_endpoints(settings, service).environment(),
+        **_clickhouse_of_tools(settings, service),
         **NO_PHONE_HOME,
         **settings.retention.environment(),
         "WEIR_HOME": str(settings.home),
@@ -71,13 +77,26 @@ def environment(settings: StackSettings) -> dict[str, str]:
     }
 
 
+def _endpoints(settings: StackSettings, service: str) -> Endpoints:
+    if not service or not settings.clickhouse_users:
+        return settings.endpoints
+    user = service if service in accounts.SERVICES else ""
+    return replace(settings.endpoints, clickhouse_url=accounts.as_user(settings.endpoints.clickhouse_url, user, settings.clickhouse_users.get(user, "")))
+
+
+def _clickhouse_of_tools(settings: StackSettings, service: str) -> dict[str, str]:
+    if service or not settings.clickhouse_users:
+        return {}
+    return {"CLICKHOUSE_USER": accounts.DBT, "CLICKHOUSE_PASSWORD": settings.clickhouse_users[accounts.DBT]}
+
+
 def _port(url: str) -> str:
     return str(urlsplit(url if "//" in url else f"//{url}").port)
 
 
-def _tcp(url: str) -> str:
-    parts = urlsplit(url if "//" in url else f"//{url.split(',', maxsplit=1)[0]}")  # Kafka's bootstrap may name several brokers
-    return f"tcp://{parts.hostname}:{parts.port}"
+def _postgres(dsn: str) -> str:
+    parts = urlsplit(dsn)
+    return f"postgresql://{parts.username}@{parts.hostname}:{parts.port}{parts.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +104,8 @@ class _Builder:
     settings: StackSettings
     specs: list[ServiceSpec] = field(default_factory=list)
 
-    def python(self, *arguments: str) -> Command:
-        return Command((sys.executable, *arguments), environment(self.settings), self.settings.root, None)
+    def python(self, service: str, *arguments: str) -> Command:
+        return Command((sys.executable, *arguments), environment(self.settings, service), self.settings.root, None)
 
     def add(self, spec: ServiceSpec) -> None:
         if spec.name not in self.settings.external:
@@ -103,29 +122,30 @@ def build(settings: StackSettings) -> list[ServiceSpec]:
     def prepared(module: object) -> Callable[[], None]:
         return lambda: module.prepare(home, e)  # type: ignore[attr-defined]  # (mod) each connect module has prepare()
 
-    b.add(ServiceSpec("postgres", postgres.command(home, e), (), _tcp(e.postgres_dsn), e.postgres_dsn, "INT", prepare=prepared(postgres)))
-    b.add(ServiceSpec("kafka", kafka.command(home, e), (), _tcp(e.kafka_bootstrap), e.kafka_bootstrap, stop_wait_s=20, slow_s=JVM_SLOW_S, prepare=prepared(kafka)))
+    b.add(ServiceSpec("postgres", postgres.command(home, e), (), _postgres(e.postgres_dsn), e.postgres_dsn, "INT", prepare=prepared(postgres)))
+    b.add(ServiceSpec("kafka", kafka.command(home, e), (), f"kafka://{e.kafka_bootstrap}", e.kafka_bootstrap, stop_wait_s=20, slow_s=JVM_SLOW_S, prepare=prepared(kafka)))
     b.add(
         ServiceSpec(
             "clickhouse",
-            b.python("-m", "weir.gateway", "--path", str(home / "clickhouse"), "--port", _port(e.clickhouse_url)),
+            b.python("clickhouse", "-m", "weir.gateway", "--path", str(home / "clickhouse"), "--port", _port(e.clickhouse_url), *_users(settings)),
             (),
             f"{_http(e.clickhouse_url)}/ping",
-            e.clickhouse_url,
+            accounts.as_user(e.clickhouse_url, "", ""),
             stop_wait_s=20,
+            prepare=lambda: accounts.prepare(home, settings.clickhouse_users),
         )
     )
-    b.add(ServiceSpec("redis", redis.command(home, e), (), _tcp(e.redis_url), e.redis_url, prepare=prepared(redis)))
-    b.add(ServiceSpec("otlp", b.python("-m", "weir.telemetry.receiver"), ("clickhouse",), f"{e.otlp_url}/health", e.otlp_url))
+    b.add(ServiceSpec("redis", redis.command(home, e), (), e.redis_url, e.redis_url, prepare=prepared(redis)))
+    b.add(ServiceSpec("otlp", b.python("otlp", "-m", "weir.telemetry.receiver"), ("clickhouse",), f"{e.otlp_url}/health", e.otlp_url))
     b.add(ServiceSpec("connect", worker.command(home, e), ("kafka", "postgres"), f"{e.connect_url}/connectors", e.connect_url, slow_s=JVM_SLOW_S, prepare=prepared(worker)))
-    b.add(ServiceSpec("ingest", b.python("-m", "weir.ingest"), ("kafka", "clickhouse"), f"{e.ingest_url}/live", e.ingest_url))
-    b.add(ServiceSpec("features", b.python("-m", "weir.features"), ("clickhouse", "redis", "ingest"), f"{e.features_url}/live", e.features_url))
-    b.add(ServiceSpec("catalogue", b.python("-m", "weir.catalogue"), (), f"{e.catalogue_url}/health", e.catalogue_url))
-    b.add(ServiceSpec("api", b.python("-m", "weir.serving"), ("redis",), f"{e.api_url}/health", e.api_url))
+    b.add(ServiceSpec("ingest", b.python("ingest", "-m", "weir.ingest"), ("kafka", "clickhouse"), f"{e.ingest_url}/live", e.ingest_url))
+    b.add(ServiceSpec("features", b.python("features", "-m", "weir.features"), ("clickhouse", "redis", "ingest"), f"{e.features_url}/live", e.features_url))
+    b.add(ServiceSpec("catalogue", b.python("catalogue", "-m", "weir.catalogue"), (), f"{e.catalogue_url}/health", e.catalogue_url))
+    b.add(ServiceSpec("api", b.python("api", "-m", "weir.serving"), ("redis",), f"{e.api_url}/health", e.api_url))
     b.add(
         ServiceSpec(
             "dashboard",
-            b.python("-m", "streamlit", "run", "dashboards/home.py", "--server.port", _port(e.dashboard_url), "--server.address", "127.0.0.1",
+            b.python("dashboard", "-m", "streamlit", "run", "dashboards/home.py", "--server.port", _port(e.dashboard_url), "--server.address", "127.0.0.1",
                      "--server.headless", "true", "--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none"),
             ("clickhouse",),
             f"{e.dashboard_url}/_stcore/health",
@@ -137,9 +157,14 @@ def build(settings: StackSettings) -> list[ServiceSpec]:
 
 
 def companions(settings: StackSettings) -> dict[str, Command]:
-    """Return what runs beside the services under the same supervisor: the health watcher and the cost sampler."""
-    modules = {"watch": "weir.stack.watch", "cost": "weir.cost"}
-    return {name: Command((sys.executable, "-m", module), environment(settings), settings.root, None) for name, module in modules.items()}
+    """Return what runs beside the services under the same supervisor: the health watcher, the cost sampler, the watcher of the captured tables."""
+    modules = {"watch": "weir.stack.watch", "cost": "weir.cost", "capture": "weir.capture"}
+    return {name: Command((sys.executable, "-m", module), environment(settings, name), settings.root, None) for name, module in modules.items()}
+
+
+def _users(settings: StackSettings) -> list[str]:
+    files = [settings.root / "gateway" / "roles.toml", accounts.path(settings.home)] if settings.clickhouse_users else []
+    return [argument for file in files for argument in ("--users", str(file))]
 
 
 def _http(url: str) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from weir.contracts.endpoints import DEFAULT_PORT_BASE, PORT_OFFSETS, Endpoints
 from weir.contracts.retention import Retention
 from weir.errors import DiskFull, SettingsError, UnknownName
+from weir.stack import accounts
 
 LOWEST_PORT = 1024  # below it only root may listen
 
@@ -39,7 +40,10 @@ FORMS = {
 
 @dataclass(frozen=True, slots=True)
 class StackSettings:
-    """What one stack is: `home` (state), `root` (checkout), `endpoints`, and the services that are `external`."""
+    """What one stack is: `home` (state), `root` (checkout), `endpoints`, and the services that are `external`.
+
+    `endpoints` are an administrator's. `clickhouse_users`: passwords of the local ClickHouse's users; empty when it is somebody else's.
+    """
 
     home: Path
     root: Path
@@ -48,6 +52,7 @@ class StackSettings:
     external: frozenset[str]
     dataset_dir: Path
     retention: Retention = field(default_factory=Retention)
+    clickhouse_users: Mapping[str, str] = field(default_factory=dict)
 
 
 def _port_base(environment: Mapping[str, str]) -> int:
@@ -102,11 +107,12 @@ def _read_file(path: Path) -> dict[str, str]:
     return dict(values)
 
 
-def _password(home: Path) -> str:
+def _passwords(home: Path) -> tuple[str, dict[str, str]]:
+    """Return PostgreSQL's password and those of ClickHouse's users."""
     from weir.connect.postgres import read_or_create_password
 
     try:
-        return read_or_create_password(home)
+        return read_or_create_password(home), accounts.passwords(home)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise DiskFull(f"no room is left at {home}", hint="free some, or set WEIR_HOME to a larger disk") from error
@@ -129,7 +135,11 @@ def load(environment: Mapping[str, str] | None = None) -> StackSettings:
     if named and not path.exists():
         raise SettingsError(f"WEIR_SETTINGS names {path}, which does not exist", hint="create it, or unset the variable")
     external = _read_file(path) if path.exists() else {}
-    endpoints = replace(Endpoints.local(base, _password(home)), **external)
+    password, users = _passwords(home)
+    local = Endpoints.local(base, password)
+    local = replace(local, clickhouse_url=accounts.as_user(local.clickhouse_url, accounts.ADMIN, users[accounts.ADMIN]))
+    endpoints = replace(local, **external)
     assert {f.name for f in fields(Endpoints)} >= set(EXTERNAL)  # noqa: S101 - the table above names real endpoints
     dataset = Path(env.get("WEIR_DATASET_DIR") or home / "dataset")
-    return StackSettings(home, root, base, endpoints, frozenset(EXTERNAL[k] for k in external), dataset, Retention.from_environment(env))
+    ours = {} if "clickhouse_url" in external else users
+    return StackSettings(home, root, base, endpoints, frozenset(EXTERNAL[k] for k in external), dataset, Retention.from_environment(env), ours)

@@ -154,7 +154,7 @@ class Control:
         except xmlrpc.client.Fault as fault:
             if any(word in fault.faultString for word in ("ALREADY_STARTED", "NOT_RUNNING", "SHUTDOWN_STATE")):
                 return False
-            raise ServiceFailed(f"the supervisor refused {method}{arguments}: {fault.faultString}") from fault
+            raise ServiceFailed(f"the supervisor refused {method}{arguments}: {fault.faultString}", hint="./weir down, then ./weir up") from fault
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable("the supervisor does not answer", hint="is the stack up? ./weir up starts it") from error
 

@@ -14,12 +14,11 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
 
 import httpx
 
 from weir.contracts import names
-from weir.contracts.clickhouse import statements
+from weir.contracts.clickhouse import parse, statements
 from weir.contracts.retention import Retention, bounded
 from weir.errors import Terminal, Unavailable, WeirError
 from weir.telemetry.convert import TABLES, UNSUPPORTED, Tabled
@@ -48,11 +47,8 @@ class ClickHouseSink:
     """The otel database of one ClickHouse, over HTTP."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        auth = (parts.username, parts.password or "") if parts.username else None
-        self._client = httpx.Client(
-            base_url=f"{parts.scheme}://{parts.hostname}:{parts.port or 8123}", auth=auth, timeout=httpx.Timeout(15, connect=2)
-        )
+        server = parse(url)
+        self._client = httpx.Client(base_url=server.base_url, auth=server.auth, timeout=httpx.Timeout(15, connect=2))
 
     def prepare(self) -> None:
         """Create the database and the tables, and bring each table's TTL to what the environment says."""

@@ -6,12 +6,12 @@ In: a ClickHouse URL. Out: `Interactions`. Keep: reads are bounded; rejected eve
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import clickhouse_connect
 import numpy as np
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from weir.contracts.clickhouse import parse
 from weir.contracts.events import EVENT_WEIGHT
 from weir.contracts.names import DB_MARTS, DB_STAGING
 from weir.errors import Unavailable
@@ -48,12 +48,8 @@ def connect(url: str) -> Client:
         Unavailable: it does not answer.
 
     """
-    parts = urlsplit(url)
     try:
-        return clickhouse_connect.get_client(
-            host=parts.hostname or "127.0.0.1", port=parts.port or 8123, username=parts.username or "default", password=parts.password or "",
-            interface=parts.scheme or "http",
-        )
+        return clickhouse_connect.get_client(**parse(url).arguments)
     except (ClickHouseError, OSError) as error:
         raise Unavailable("ClickHouse did not answer", hint="see ./weir status") from error
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from weir.chaos import runner
 from weir.chaos.load import Journal, event
 from weir.chaos.oracle import Verdict, compare
 
@@ -36,20 +35,6 @@ def test_an_event_without_an_answer_may_be_there_or_not_but_never_twice():
 
 def test_nothing_produced_is_unknown_not_a_pass():
     assert compare("t", _journal(), {}).verdict is Verdict.UNKNOWN
-
-
-@pytest.mark.parametrize(
-    ("journal", "expected"),
-    [
-        ({"status": "completed", "deviated": False, "steady_states": {"after": {"probes": [{"status": "succeeded"}]}}, "run": []}, "yes"),
-        ({"status": "completed", "deviated": True}, "no"),
-        ({"status": "completed", "steady_states": {"after": None}, "run": []}, "unknown"),
-        ({"status": "completed", "steady_states": {"after": {"probes": [{"status": "failed"}]}}, "run": []}, "unknown"),
-        ({"status": "aborted", "steady_states": {"after": {"probes": [{"status": "succeeded"}]}}, "run": []}, "unknown"),
-    ],
-)
-def test_the_verdict_is_yes_only_when_every_check_ran(journal, expected):
-    assert runner.verdict(journal) == expected
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "chaos").glob("*.json")), ids=lambda p: p.stem)

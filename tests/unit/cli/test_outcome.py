@@ -5,8 +5,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from weir.cli import outcome
+from weir.cli import checks, outcome
 from weir.cli.app import app
+from weir.contracts import home
 from weir.errors import Terminal, UnknownName
 
 
@@ -72,11 +73,37 @@ def test_an_unknown_service_gets_the_nearest_name(capsys, monkeypatch, tmp_path)
     assert "Did you mean" not in str(UnknownName.of("service", "zzz", ["kafka"]))
 
 
+def test_a_folder_of_tests_that_is_none_is_refused_with_the_folders_there_are(capsys):
+    code, said = _run(capsys, "test", "--only", "uint")
+    assert code == 1
+    assert said == "weir: no folder of tests 'uint'. Did you mean unit? There are unit, contract, house, docs, oracle, stack"
+    for other in ("unit/none", "../src", "unit/../../src", "/"):
+        with pytest.raises(UnknownName):
+            checks.chosen(checks.Path(__file__).resolve().parents[3], other)
+
+
+@pytest.mark.parametrize("name", ["unit", "unit/ingest", "stack/"])
+def test_a_folder_of_tests_is_run_alone(name):
+    assert checks.chosen(checks.Path(__file__).resolve().parents[3], name) == [name]
+
+
 def test_clean_deletes_nothing_when_there_is_nobody_to_ask(monkeypatch, tmp_path):
     monkeypatch.setenv("WEIR_HOME", str(tmp_path))
     (tmp_path / "kept").touch()
     assert isinstance(CliRunner().invoke(app, ["clean"]).exception, Terminal)
     assert (tmp_path / "kept").exists()
+
+
+def test_clean_deletes_what_weir_made_and_nothing_else(monkeypatch, tmp_path):
+    monkeypatch.setenv("WEIR_HOME", str(tmp_path))
+    for name in (*home.DATA, "jars", "env-0123456789ab", "postgres.set-aside-1700000000", "env-thesis", "photos"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    (tmp_path / "thesis.txt").touch()
+    done = CliRunner().invoke(app, ["clean", "--yes"])
+    assert done.exit_code == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"jars", "env-0123456789ab", "env-thesis", "photos", "thesis.txt"}
+    assert "what Weir did not make stays: env-thesis, photos, thesis.txt" in done.output
 
 
 def _commands(group, name="./weir"):

@@ -1,4 +1,6 @@
 """Locks, secrets and the connector's state, without a process."""
+import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,6 +39,49 @@ def test_a_jar_with_another_sum_is_refused_and_not_kept(tmp_path, monkeypatch):
     with pytest.raises(ContractViolation, match="another SHA-256"):
         jars._fetch_one(jar, tmp_path / "b-1.jar", jars._Meter())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def one_jar(tmp_path, monkeypatch):
+    """A lock of one jar, a registry that serves it; returns the jar's path, the fetch, and what was downloaded."""
+    lock, asked = tmp_path / "jars.lock", []
+    lock.write_text(f"kafka a:b:1 {hashlib.sha256(b'right').hexdigest()}\n")
+
+    def download(jar, path, _meter):
+        asked.append(jar.filename)
+        path.write_bytes(b"right")
+        return hashlib.sha256(b"right").hexdigest()
+
+    monkeypatch.setattr(jars, "lock_path", lambda: lock)
+    monkeypatch.setattr(jars, "_download", download)
+    return tmp_path / "jars" / "kafka" / "b-1.jar", lambda: jars.fetch(tmp_path), asked
+
+
+def test_a_jar_that_is_there_with_other_bytes_is_fetched_anew(one_jar):
+    path, fetch, asked = one_jar
+    fetch()
+    fetch()
+    assert asked == ["b-1.jar"]
+    path.write_bytes(b"wrong")
+    os.utime(path, (1, 1))
+    fetch()
+    assert path.read_bytes() == b"right"
+    assert asked == ["b-1.jar"] * 2
+
+
+def test_a_jar_is_summed_once_and_again_when_it_changed(one_jar, monkeypatch):
+    path, fetch, _ = one_jar
+    summed, real = [], jars._sum
+    monkeypatch.setattr(jars, "_sum", lambda p: summed.append(p) or real(p))
+    for _ in range(3):
+        fetch()
+    assert summed == [path]
+    os.utime(path, (1, 1))
+    fetch()
+    assert summed == [path, path]
+    (path.parent.parent / jars.SEEN).write_text("no JSON")
+    fetch()
+    assert summed == [path] * 3
 
 
 def test_a_failed_task_is_seen_although_its_connector_runs():

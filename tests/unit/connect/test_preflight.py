@@ -8,6 +8,7 @@ import pytest
 from weir.connect.preflight import ServerFacts, TableFacts, judge_server, judge_table
 from weir.connect.publication import NAME, OPERATIONS, TABLES, Publication
 from weir.contracts import cdc
+from weir.contracts.schema import SourceColumn
 
 ROOT = Path(__file__).resolve().parents[3]
 ALL = Publication(dict.fromkeys(TABLES, False), frozenset(OPERATIONS))
@@ -57,6 +58,25 @@ def test_each_fault_of_a_table_is_a_finding_with_its_sql(change, sqls):
 
 def test_a_missing_publication_is_told_once_and_not_of_every_table():
     assert judge_table(replace(TABLE, published=False), published=False) == []
+
+
+@pytest.mark.parametrize(("column", "generated", "sql"), [
+    (SourceColumn("c", "name"), True, "ALTER COLUMN c TYPE text USING c::text;"),
+    (SourceColumn("c", "enum[]"), True, "ALTER COLUMN c TYPE text[] USING c::text[];"),
+    (SourceColumn("c", "int4multirange"), True, "ALTER COLUMN c TYPE text USING c::text;"),
+    (SourceColumn("c", "public.pair"), True, "ALTER COLUMN c TYPE jsonb USING to_jsonb(c);"),
+    (SourceColumn("c", "numeric(5,-2)"), True, "ALTER COLUMN c TYPE jsonb"),
+    (SourceColumn("c", "bigint", generated="s"), False, "ALTER PUBLICATION weir SET (publish_generated_columns = stored);"),
+    (SourceColumn("c", "bigint", generated="s"), None, "ALTER COLUMN c DROP EXPRESSION;"),
+])
+def test_a_column_that_would_not_arrive_is_refused_with_the_sql_that_makes_it(column, generated, sql):
+    (finding,) = judge_table(replace(TABLE, columns=(SourceColumn("id", "bigint"), column)), published=True, generated=generated)
+    assert sql in finding.sql
+
+
+@pytest.mark.parametrize("column", [SourceColumn("c", "bigint", generated="s"), SourceColumn("c", "name", generated="v"), SourceColumn("c", "numeric(38,10)[]")])
+def test_columns_that_arrive_or_that_never_could_are_no_finding(column):
+    assert judge_table(replace(TABLE, columns=(column,)), published=True, generated=True) == []
 
 
 def test_the_contract_names_what_the_connector_and_the_schema_name():

@@ -1,5 +1,7 @@
 """What a log gets where there is no terminal, and that a terminal is left as it was found."""
 import io
+import re
+import threading
 
 import pytest
 from rich.console import Console
@@ -32,6 +34,19 @@ def test_a_log_gets_a_line_of_progress_now_and_then_and_no_control_characters():
     assert asked == []
 
 
+def test_a_step_that_tells_nothing_is_told_with_its_seconds():
+    out, said = io.StringIO(), threading.Event()
+
+    class Watched(Console):
+        def print(self, *given, **named):
+            super().print(*given, **named)
+            said.set()
+
+    with Screen(Watched(file=out, width=140), _report, every_s=0.01) as screen, screen.step("train and register"):
+        assert said.wait(10)
+    assert re.match(r"    train and register: \d+ s so far\n", out.getvalue())
+
+
 def test_a_terminal_shows_the_table_and_the_step_and_gets_its_cursor_back():
     out = io.StringIO()
     console = Console(file=out, width=140, force_terminal=True)
@@ -49,6 +64,6 @@ def test_a_terminal_shows_the_table_and_the_step_and_gets_its_cursor_back():
     with pytest.raises(KeyboardInterrupt):
         interrupted_story()
     text = out.getvalue()
-    assert "20/s · 8 s to go" in text
+    assert re.search(r"20/s · 8 s to go · \d+ s", text)
     assert "feature → served" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")

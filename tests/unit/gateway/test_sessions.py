@@ -75,3 +75,12 @@ def test_there_is_a_bound_and_an_end_makes_room(sessions):
 @pytest.mark.parametrize("seconds", [0, -1, 3601, float("inf"), float("nan")])
 def test_a_timeout_out_of_range_is_refused(sessions, seconds):
     assert _code(lambda: sessions.take("a", seconds, check=False)) == 36
+
+
+def test_a_session_belongs_to_its_user(sessions):
+    mine, theirs = sessions.take("a", 60, check=False, user="ana"), sessions.take("a", 60, check=False, user="ben")
+    assert mine is not theirs
+    sessions.give(theirs, end=True)
+    assert _code(lambda: sessions.take("a", 60, check=True, user="ben")) == 372
+    sessions.give(mine)
+    assert sessions.take("a", 60, check=True, user="ana") is mine

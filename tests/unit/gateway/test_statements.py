@@ -124,3 +124,11 @@ def test_a_with_that_inserts_does_not_read():
     assert statements.read(b"WITH 1 AS x SELECT x").reads
     assert not statements.read(b"WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x").reads
     assert statements.read(b"SELECT a, count() FROM t GROUP BY a WITH TOTALS").has_totals
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT /* /* */ ' */ 1 INTO OUTFILE 'x' -- '", "SELECT 1 // '\n INTO OUTFILE 'x' // '", "SELECT \u2018'\u2019 INTO OUTFILE 'x' -- '", "SELECT 1 AS \u201c'\u201d INTO OUTFILE 'x' -- '"],
+)
+def test_comments_nest_and_curly_quotes_quote_as_in_the_servers_lexer(sql):
+    assert statements.refusal(sql.encode())

@@ -68,12 +68,12 @@ def test_an_unsupported_python_hands_over_to_a_supported_one_or_says_how_to_get_
         ("WARNING: Retrying: NewConnectionError\nERROR: No matching distribution found for uv==1", "the first run needs a network"),
         ("error: No space left on device (os error 28)", "the disk is full"),
         ("error: Hash mismatch for `clickhouse-connect==1`", "locked hash"),
-        ("error: something else\n", "something else: run again"),
+        ("error: something else\n", "something else: run again, and if it stays so, remove /h/env-0123456789ab"),
         ("", "no output"),
     ],
 )
 def test_what_an_installer_printed_becomes_one_line_with_what_to_do(launcher, said, told):
-    line = launcher.explain("installing the locked packages", said)
+    line = launcher.explain("installing the locked packages", said, Path("/h/env-0123456789ab"))
     assert told in line
     assert "\n" not in line
 
@@ -117,7 +117,7 @@ def test_an_interrupted_step_takes_its_child_with_it(tmp_path):
         "import importlib.machinery, importlib.util, sys\n"
         f"loader = importlib.machinery.SourceFileLoader('w', {str(ROOT / 'weir')!r})\n"
         "m = importlib.util.module_from_spec(importlib.util.spec_from_loader('w', loader)); loader.exec_module(m)\n"
-        f"m.step('waiting', [sys.executable, '-c', \"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)\"])\n"
+        f"m.step('waiting', [sys.executable, '-c', \"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)\"], 'x')\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
     deadline = time.monotonic() + 20
@@ -144,5 +144,45 @@ def test_an_interrupt_between_fork_and_knowing_the_child_takes_the_child_too(lau
 
     monkeypatch.setattr(launcher.subprocess, "Popen", interrupted_meanwhile)
     with pytest.raises(KeyboardInterrupt):
-        launcher.step("waiting", [sys.executable, "-c", "import time; time.sleep(60)"])
+        launcher.step("waiting", [sys.executable, "-c", "import time; time.sleep(60)"], "x")
     assert started[0].poll() is not None
+
+
+def _environments(base, *names):
+    for age, name in enumerate(names):
+        (base / name / "bin").mkdir(parents=True)
+        os.utime(base / name, (1_000_000 - age, 1_000_000 - age))
+    return [base / name for name in names]
+
+
+def test_of_other_environments_only_those_go_that_are_ours_idle_and_not_the_newest(launcher, tmp_path):
+    target, newest, running, idle = _environments(tmp_path, "env-aaaaaaaaaaaa", "env-bbbbbbbbbbbb", "env-cccccccccccc", "env-dddddddddddd")
+    _environments(tmp_path, "env-thesis", "env-dddddddddddd-kept", "environment")
+    (tmp_path / "env-eeeeeeeeeeee").symlink_to(tmp_path / "env-thesis")
+    (running / "bin" / "python").symlink_to(sys.executable)
+    with subprocess.Popen([str(running / "bin" / "python"), "-S", "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert launcher.outdated(tmp_path, target) == [idle]
+        process.stdin.close()
+    assert launcher.outdated(tmp_path, target) == [running, idle]
+    assert newest.exists()
+
+
+def test_a_mapped_file_of_another_environment_keeps_it(launcher, tmp_path):
+    import mmap
+
+    (folder,) = _environments(tmp_path, "env-aaaaaaaaaaaa")
+    (folder / "library.so").write_bytes(b"x" * 4096)
+    assert not launcher.used(folder)
+    with (folder / "library.so").open("r+b") as file, mmap.mmap(file.fileno(), 4096):
+        assert launcher.used(folder)
+
+
+def test_a_uid_without_a_name_is_refused_before_anything_is_installed(launcher, capsys, monkeypatch, tmp_path):
+    def unknown(_):
+        raise KeyError
+
+    monkeypatch.setattr(launcher.pwd, "getpwuid", unknown)
+    monkeypatch.setattr(launcher, "make", lambda _: pytest.fail("began to install"))
+    said = _refusal(capsys, lambda: launcher.environment(tmp_path / "home"))
+    assert f"uid {os.geteuid()}" in said
+    assert "/etc/passwd" in said

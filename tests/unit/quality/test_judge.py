@@ -5,7 +5,7 @@ import pytest
 
 from weir.contracts import names
 from weir.quality.ask import Offsets, bound
-from weir.quality.gaps import LIMIT, Gaps
+from weir.quality.gaps import LIMIT, SINGLY, Gaps
 from weir.quality.judge import PartitionCount, TableCount, Verdict, judge
 
 GOOD = PartitionCount("user-events", 0, begin=0, end=10, committed=10, ledger_rows=10, landed_rows=10, landed_distinct=10, landed_owed=10, landed_max=9)
@@ -73,9 +73,9 @@ class _Told:
     def __call__(self, _bootstrap):
         return self
 
-    def records(self, key, gap):
-        self.asked.append((key, gap))
-        return self.holds.get(gap, 0)
+    def records(self, key, gaps):
+        self.asked.append((key, gaps))
+        return {g: n for g in gaps if (n := self.holds.get(g, 0)) is not None}
 
     def close(self):
         pass
@@ -90,6 +90,13 @@ def test_an_empty_gap_is_asked_once_and_a_lost_record_again_and_again():
     assert len(kafka.asked) == 4 + 2
 
 
+def test_many_gaps_of_a_partition_are_read_in_one_go():
+    kafka = _Told({(10, 11): 3})
+    wanted = {("shop.public.users", 0): [(n, n + 1) for n in range(0, 2 * SINGLY + 4, 2)]}
+    assert Gaps(kafka).lost("b", wanted) == {("shop.public.users", 0): 3}
+    assert len(kafka.asked) == 1
+
+
 def test_more_gaps_than_can_be_looked_at_are_unknown_until_later_askings_have_seen_them():
     gaps = Gaps(_Told({}))
     wanted = {("user-events", 0): [(n, n + 1) for n in range(0, 2 * LIMIT + 20, 2)]}
@@ -99,8 +106,10 @@ def test_more_gaps_than_can_be_looked_at_are_unknown_until_later_askings_have_se
     assert last == {("user-events", 0): 0}
 
 
-def test_gaps_are_legal_where_transactions_write():
-    assert verdict(partitions=(GOOD, replace(CDC, landed_owed=6, landed_rows=6, landed_distinct=6, ledger_rows=6))).verdict is Verdict.YES
+@pytest.mark.parametrize("topic", sorted(names.PARTITIONS))
+def test_gaps_are_legal_where_kafka_holds_no_record_in_them_and_a_loss_where_it_does_in_every_topic(topic):
+    gap = replace(GOOD, topic=topic, landed_owed=6, landed_rows=6, landed_distinct=6, ledger_rows=6)
+    assert [verdict(partitions=(replace(gap, lost=lost),)).verdict for lost in (0, 4, None)] == [Verdict.YES, Verdict.NO, Verdict.UNKNOWN]
 
 
 def test_rows_are_counted_only_below_the_commit():

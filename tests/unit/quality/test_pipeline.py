@@ -15,6 +15,7 @@ from weir.quality.pipeline import (
     judge_slot,
     judge_verified,
 )
+from weir.quality.recovery import Proof
 
 SLOT = Slot("reserved", active=True, retained_bytes=100, left_bytes=1000)
 RUNS = Connector("RUNNING", "RUNNING")
@@ -39,7 +40,7 @@ def test_a_connector_that_does_nothing_is_not_a_yes(connector):
 
 
 def test_what_could_not_be_asked_is_unknown():
-    assert [c.verdict for c in checks(Pipeline())] == [Verdict.UNKNOWN] * 3
+    assert [c.verdict for c in checks(Pipeline())] == [Verdict.UNKNOWN] * 4
 
 
 def test_the_last_cycle_counts_and_none_yet_is_no_check():
@@ -51,11 +52,14 @@ def test_the_last_cycle_counts_and_none_yet_is_no_check():
 
 def test_they_decide_the_verdict_like_any_check():
     def report(**parts):
-        made = Pipeline(**{"slot": SLOT, "connector": RUNS, "verified": (USERS,)} | parts)
+        made = Pipeline(**{"slot": SLOT, "connector": RUNS, "verified": (USERS,), "recovery": ()} | parts)
         return judge((), (), (), {}, cdc_topics={}, now_ms=1, more=checks(made))
 
     assert [r for r in report().reasons if "topics" not in r] == []
     assert report(slot=replace(SLOT, wal_status="lost")).verdict is Verdict.NO
+    failed = Proof("kill-kafka-broker", Verdict.NO, 1, "staging lost 2")
+    assert report(recovery=(failed,)).verdict is Verdict.NO
+    assert "recovery of kill-kafka-broker: staging lost 2" in report(recovery=(failed,)).reasons
     assert "replication slot weir: lost: resync needed" in report(slot=replace(SLOT, wal_status="lost")).reasons
 
 

@@ -15,6 +15,16 @@ def test_an_empty_home_lacks_jars_and_data_set_and_each_finding_says_how_to_get_
     assert all(f.remedy for f in missing)
 
 
+def test_a_uid_without_a_name_is_told_with_what_to_do(tmp_path, monkeypatch):
+    def unknown(_):
+        raise KeyError
+
+    monkeypatch.setattr(examine.postgres.pwd, "getpwuid", unknown)
+    told = [f for f in _findings(tmp_path) if "has no entry in the user database" in f.what]
+    assert [f.ok for f in told] == [False]
+    assert "/etc/passwd" in told[0].remedy
+
+
 def test_a_taken_port_is_named_with_service_and_process(tmp_path):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -10,7 +10,7 @@ from weir.stack.watch import MISSES, ServiceState, Watcher, judge
 
 def _spec(name="kafka", uid=None):
     command = Command(("/bin/run it", "--a=50%", 'say "x"'), {"A": 'b"c%', "PATH": "/bin"}, Path("/"), uid)
-    return ServiceSpec(name, command, (), "tcp://127.0.0.1:1", "127.0.0.1:1", "INT", 7)
+    return ServiceSpec(name, command, (), "http://127.0.0.1:1", "127.0.0.1:1", "INT", 7)
 
 
 def test_every_service_has_a_bounded_rotated_log_and_its_own_stop_signal(tmp_path):

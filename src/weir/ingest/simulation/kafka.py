@@ -112,6 +112,7 @@ class Member:
         self._ignores_refusals, self._rewrites = ignores_refusals, rewrites
         self._id, self._generation = 0, -1
         self._next: dict[Partition, int] = {}
+        self._held: set[Partition] = set()
         self._on_assign: Callable[[Iterable[Partition]], dict[Partition, int]] = lambda _p: {}
         self._on_revoke: Callable[[], None] = lambda: None
 
@@ -138,7 +139,7 @@ class Member:
             if self._next:  # the round ended without it: its partitions may be others' already
                 raise Fenced("the group gave this worker's partitions away")
             self._generation = group.generation
-            self._next = dict.fromkeys(group.assignment[self._id], 0)
+            self._next, self._held = dict.fromkeys(group.assignment[self._id], 0), set()
             start = self._on_assign(list(self._next))
             self._next = {p: start[p] for p in self._next}
 
@@ -149,7 +150,7 @@ class Member:
         self._serve()
         self._process.sleep(self._world.rng.uniform(*REPLY_S))
         records: list[Record] = []
-        for partition in self._next:
+        for partition in self._next.keys() - self._held if self._held else self._next:
             log, start = self._broker.stored[partition], self._next[partition]
             ready = [r for r in log if r.offset >= start][: min(self._world.rng.randint(0, 4), limit - len(records))]
             if ready:
@@ -158,6 +159,15 @@ class Member:
         if not records:
             self._process.sleep(IDLE_S)
         return records
+
+    def hold(self, partition: Partition) -> None:
+        """Fetch nothing more of a partition."""
+        self._held.add(partition)
+
+    def release(self, partition: Partition, offset: int) -> None:
+        """Fetch it again from `offset` on."""
+        self._held.discard(partition)
+        self._next[partition] = offset
 
     def stay(self) -> None:
         """Poll without reading."""

@@ -1,0 +1,66 @@
+"""The DDL of a keyed table that `./weir table add` makes: the table, the view that feeds it from the landing table, the view its readers read. Pure.
+
+Keep: each generation has a feed of its own, so that a new one is filled beside the one that is read, whose columns may be others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from weir.contracts import names, source_types
+from weir.contracts.captured import Captured
+from weir.contracts.clickhouse import literal
+from weir.contracts.schema import SourceColumn
+from weir.errors import ContractViolation
+
+OURS: Final = ("version", "is_deleted")  # columns that the keyed table adds
+
+
+def quoted(name: str) -> str:
+    """Return an identifier as ClickHouse takes it."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def check(source: str, columns: Sequence[SourceColumn], key: Sequence[str]) -> None:
+    """See that a keyed table can be made.
+
+    Raises:
+        ContractViolation: a column bears the name of one of ours, or there is no key.
+    """
+    taken = [c.name for c in columns if c.name in OURS]
+    if taken:
+        raise ContractViolation(f"{source} has a column {taken[0]}, which keyed tables use themselves", hint=f"ALTER TABLE {source} RENAME COLUMN {taken[0]} TO …;")
+    if not key:
+        raise ContractViolation(f"{source} has no primary key", hint=f"ALTER TABLE {source} ADD PRIMARY KEY (…);")
+
+
+def create(entry: Captured, key: Sequence[str]) -> list[str]:
+    """Return the statements that make the keyed table and its feed, of the entry's generation and columns."""
+    nullable = {c.name: c.nullable and c.name not in key for c in entry.read}
+    kinds = ", ".join(f"{quoted(c.name)} {source_types.sink_type(c.type, nullable=nullable[c.name])}" for c in entry.read)
+    reads = ", ".join(
+        f"{source_types.read(c.name, c.type, nullable=nullable[c.name], document='weir_key' if c.name in key else 'weir_doc')} AS {quoted(c.name)}" for c in entry.read
+    )
+    order = ", ".join(quoted(k) for k in key)
+    table = (
+        f"CREATE TABLE {entry.keyed} ({kinds}, version UInt64, is_deleted UInt8) ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY ({order})"
+        f" SETTINGS non_replicated_deduplication_window = 10000 COMMENT {literal(f'keyed copy of {entry.source}; read {entry.view}')}"
+    )
+    feed = (
+        f"CREATE MATERIALIZED VIEW {entry.keyed}_feed TO {entry.keyed} AS SELECT {reads}, weir_version AS version, weir_deleted AS is_deleted FROM"
+        f" (SELECT if(is_deleted = 1, before, after) AS weir_doc, key AS weir_key, version AS weir_version, is_deleted AS weir_deleted FROM {names.LANDING_CDC}"
+        f" WHERE topic = {literal(entry.topic)} AND op IN ('c', 'u', 'd', 'r') AND reject_reason = '')"
+    )
+    return [table, feed]
+
+
+def show(entry: Captured) -> str:
+    """Return the statement that has readers read the entry's generation, in one step."""
+    columns = ", ".join(quoted(c.name) for c in entry.read)
+    return f"CREATE OR REPLACE VIEW {entry.view} AS SELECT {columns}, version FROM {entry.keyed} FINAL"
+
+
+def drop(table: str) -> list[str]:
+    """Return the statements that remove a generation, its feed first, so that nothing is written into what is gone."""
+    return [f"DROP TABLE IF EXISTS {table}_feed SYNC", f"DROP TABLE IF EXISTS {table} SYNC"]

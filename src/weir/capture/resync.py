@@ -1,0 +1,188 @@
+"""A resync: a copy is built beside the one that is read, by an incremental snapshot that joins the stream, verified key by key, and put in its place.
+
+In: an entry with the columns that are to be read. Out: the entry of the new generation. Keep: the copy that is read changes in one step, from right to
+right: one whose rows come with other columns is fed no more from the beginning; what is left of an earlier try is swept first, and of this one when it fails.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from weir.capture import keyed
+from weir.capture.register import Register
+from weir.contracts import cdc, names
+from weir.contracts.captured import KEYED, Captured, State
+from weir.contracts.endpoints import Endpoints
+from weir.contracts.schema import SourceColumn, changes
+from weir.errors import Undecided
+from weir.reconcile.plan import Key
+from weir.reconcile.progress import Progress
+from weir.reconcile.repair import PREFIX
+from weir.reconcile.sink import Sink
+from weir.reconcile.source import Source
+from weir.reconcile.table import Comparer
+
+TRIES: Final = 5  # for keys that change all the while
+STILL_S: Final = 90.0  # without a new row or a difference less: a killed Connect worker is back after 12 s, and a signal waits for its turn
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a resync touches."""
+
+    endpoints: Endpoints
+    sink: Sink
+    source: Source
+    register: Register
+
+
+def lsn_now(endpoints: Endpoints) -> int:
+    """Return the source's insert LSN: every change of the columns as the catalog has them now is older."""
+    import psycopg
+
+    with psycopg.connect(endpoints.postgres_dsn, connect_timeout=5, autocommit=True) as c:
+        row = c.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
+    return int(row[0]) if row else 0
+
+
+def sweep(sink: Sink, entry: Captured) -> None:
+    """Remove what an earlier try left: every table of this name but the generation that the register names, which readers are given first."""
+    if entry.owned:
+        if entry.generation:
+            sink.command(keyed.show(entry))
+        rows = sink.query("SELECT name FROM system.tables WHERE database = {d:String} AND startsWith(name, {n:String}) AND NOT endsWith(name, '_feed')",
+                          d=KEYED, n=f"{entry.name}__")
+        for (name,) in rows:
+            if f"{KEYED}.{name}" != entry.keyed:
+                _all(sink, keyed.drop(f"{KEYED}.{name}"))
+    else:
+        _drop_beside(sink, entry)
+
+
+def run(parts: Parts, entry: Captured, now: Sequence[SourceColumn], key: Sequence[str], report: Report) -> Captured:
+    """Build, verify and swap; return the entry as it stands then.
+
+    Raises:
+        WeirError: it could not be done or verified; the copy that was read is read still, and nothing of this try is left.
+    """
+    sweep(parts.sink, entry)
+    used = frozenset(c.name for c in now if c.lands) if entry.owned else entry.used & {c.name for c in now}
+    safe = all(c.safe for c in changes(entry.columns, now, entry.used)) and entry.state is not State.PAUSED
+    beside = replace(entry, columns=tuple(now), used=used, generation=entry.generation + 1, since_lsn=lsn_now(parts.endpoints))
+    target = beside.keyed if entry.owned else f"{entry.keyed}__next"
+    if entry.owned and not safe:
+        parts.sink.command(f"DROP TABLE IF EXISTS {entry.keyed}_feed SYNC")  # its rows come otherwise from now on
+    try:
+        if entry.owned:
+            _all(parts.sink, keyed.create(beside, key))
+        else:
+            _create_beside(parts.sink, entry, target)
+        report(f"{entry.name}: building {target} beside")
+        parts.register.write(replace(beside, generation=entry.generation, state=State.RESYNCING, why="a copy is being built beside", by="operator"))
+        _signal(parts.source, entry.source)
+        rows = _await(parts, replace(entry.table(), staging=target), report)
+        made = parts.register.write(replace(beside, state=State.CAPTURING, why="", by="")) if entry.owned else _swap(parts, beside, target)
+    except BaseException:
+        _all(parts.sink, keyed.drop(target) if entry.owned else [])
+        sweep(parts.sink, entry)
+        parts.register.write(entry if safe else entry.to(State.PAUSED, why=entry.why or "its resync did not end well", by="schema"))
+        raise
+    if entry.owned:
+        parts.sink.command(keyed.show(made))
+        _all(parts.sink, keyed.drop(entry.keyed) if entry.generation else [])
+    report(f"{entry.name}: {rows} rows verified, swapped; nothing is left beside")
+    return made
+
+
+def _all(sink: Sink, statements: Sequence[str]) -> None:
+    for statement in statements:
+        sink.command(statement)
+
+
+def _signal(source: Source, table: str) -> None:
+    document = json.dumps({"type": "incremental", "data-collections": [table]}, separators=(",", ":"))
+    source.signal(f"{PREFIX}{uuid.uuid4().hex}", document)
+
+
+def _await(parts: Parts, table: cdc.CdcTable, report: Report) -> int:
+    """Wait until the copy is the same as the source, key by key; return how many rows were compared."""
+    progress = Progress(parts.endpoints.kafka_bootstrap)
+    began = since = time.monotonic()
+    most, fewest, why = -1, 1 << 62, ""
+    try:
+        comparer = Comparer(table, parts.source, parts.sink, progress)
+        while time.monotonic() - since < STILL_S:
+            rows = int(parts.sink.query(f"SELECT count() FROM {table.staging}")[0][0])
+            if rows > most:
+                report(f"{table.name}: {rows} rows, {rows / max(0.1, time.monotonic() - began):,.0f} rows/s")
+                most, since = rows, time.monotonic()
+                time.sleep(1.0)
+                if rows and int(parts.sink.query(f"SELECT count() FROM {table.staging}")[0][0]) > rows:
+                    continue  # it is being filled: comparing it whole would only cost
+            try:
+                whole = comparer.whole()
+            except Undecided as error:
+                why = str(error)
+                continue
+            left = len(whole.found) + (1 << 40 if whole.more else 0)
+            if not left and _settled(comparer, set(whole.left)):
+                return whole.rows + len(whole.left)
+            why = f"{len(whole.found)} keys differ" if left else f"{len(whole.left)} keys change all the while"
+            if left < fewest:
+                fewest, since = left, time.monotonic()
+            time.sleep(1.0)
+    finally:
+        progress.close()
+        parts.source.forget_signals(PREFIX)
+    raise Undecided(f"the copy of {table.source} could not be verified: {why or 'no row came'}", hint="./weir status shows the connector's task; then ./weir table resync again")
+
+
+def _settled(comparer: Comparer, keys: set[Key]) -> bool:
+    """Say whether the keys that changed during the comparison are the same too; those that change ever again are compared again."""
+    for _ in range(TRIES):
+        if not keys:
+            return True
+        again = comparer.keys(keys)
+        if again.found:
+            return False
+        keys = set(again.left)
+    return False
+
+
+# A keyed table of dbt's keeps its name and its views, so the copy changes places with it.
+
+
+def _feeds(sink: Sink, table: str) -> list[tuple[str, str]]:
+    """Return (name, SELECT) of the views that fill a table."""
+    rows = sink.query("SELECT concat(database, '.', name), as_select, create_table_query FROM system.tables WHERE engine = 'MaterializedView'")
+    return [(n, s) for n, s, whole in rows if f" TO {table} " in whole]
+
+
+def _create_beside(sink: Sink, entry: Captured, target: str) -> None:
+    sink.command(f"CREATE TABLE {target} AS {entry.keyed}")
+    for number, (_, select) in enumerate(_feeds(sink, entry.keyed)):
+        sink.command(f"CREATE MATERIALIZED VIEW {target}_feed{number} TO {target} AS {select}")
+    # What no snapshot brings: rows of a bulk load, and what was deleted, which a later bulk load must lose to.
+    sink.command(f"INSERT INTO {target} SELECT * FROM {entry.keyed} WHERE is_deleted = 1 OR version < bitShiftLeft(toUInt64(1), {names.CDC_VERSION_EPOCH_SHIFT})")
+
+
+def _drop_beside(sink: Sink, entry: Captured) -> None:
+    target = f"{entry.keyed}__next"
+    for name, _ in _feeds(sink, target):
+        sink.command(f"DROP TABLE IF EXISTS {name} SYNC")
+    sink.command(f"DROP TABLE IF EXISTS {target} SYNC")
+
+
+def _swap(parts: Parts, beside: Captured, target: str) -> Captured:
+    """Exchange the two: until the copy's feeds are dropped every insert reaches both, whichever has the name."""
+    comment = str(parts.sink.query("SELECT comment FROM system.tables WHERE concat(database, '.', name) = {t:String}", t=beside.keyed)[0][0])
+    parts.sink.command(f"ALTER TABLE {target} MODIFY COMMENT '{comment}'")  # dbt's catch_up keeps its mark there
+    parts.sink.command(f"EXCHANGE TABLES {beside.keyed} AND {target}")
+    _drop_beside(parts.sink, beside)
+    return parts.register.write(replace(beside, state=State.CAPTURING, why="", by=""))

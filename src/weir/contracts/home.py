@@ -1,0 +1,25 @@
+"""What WEIR_HOME holds: the folders that the rooms make there, and so all that `./weir clean` may delete. Whoever adds one names it here (a house test sees to it)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+DATA: Final = frozenset({
+    "clickhouse", "connect", "dbt", "demo", "evidence", "feast", "kafka", "load", "logs", "mlflow", "models", "postgres", "redis", "run", "secrets",
+})
+KEPT: Final = frozenset({"jars"})  # fetched, and the same for every stack; the environments beside them are the launcher's
+_SET_ASIDE: Final = re.compile(r"postgres\.set-aside-[0-9]+|\.pw-[0-9]+")  # what weir.connect.postgres leaves of a start that was killed
+
+
+def is_data(name: str) -> bool:
+    """Say whether an entry of WEIR_HOME holds a stack's data. Pure."""
+    return name in DATA or _SET_ASIDE.fullmatch(name) is not None
+
+
+def foreign(entries: Iterable[Path]) -> list[str]:
+    """Return the names of what Weir did not make, sorted. Pure."""
+    launchers = re.compile(r"env-[0-9a-f]{12}|\.env\.lock")
+    return sorted(e.name for e in entries if not (is_data(e.name) or e.name in KEPT or launchers.fullmatch(e.name)))

@@ -1,0 +1,138 @@
+"""The gate before a lane of changes: a table that is paused, or whose row does not have what its columns promise, is left in Kafka; the others go on.
+
+In: fetched records, the register of captured tables. Out: the records that may be taken, in order. Keep: from a table's partition nothing past a held
+record is taken, and nothing is skipped when it is let go: the partition is read again from the held record; a membership that ends forgets what it
+held, since the next one finds the same record first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from weir.contracts.captured import Captured, State, misfit
+from weir.errors import WeirError
+from weir.ingest.lane import Partition
+from weir.ingest.record import Record
+
+ASK_S: Final = 1.0  # how late a pause or a resume is heeded; one small SELECT
+
+
+class Holder(Protocol):
+    """The consumer's side of a hold."""
+
+    def hold(self, partition: Partition) -> None:
+        """Read nothing more of this partition."""
+
+    def release(self, partition: Partition, offset: int) -> None:
+        """Read it again, from this offset on."""
+
+
+class _Source(msgspec.Struct):
+    lsn: int | None = None
+
+
+class _Row(msgspec.Struct):
+    op: str = ""
+    after: dict[str, Any] | None = None
+    source: _Source | None = None
+
+
+_ROW = msgspec.json.Decoder(_Row)
+
+
+def judge(entry: Captured, record: Record) -> str:
+    """Return why a record may not land, or an empty text. Pure. What is no change of a row is the decoder's to judge."""
+    if entry.state is State.PAUSED:
+        return entry.why or "paused"
+    if record.value is None:
+        return ""
+    try:
+        row = _ROW.decode(record.value)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ""
+    if row.source is not None and row.source.lsn is not None and row.source.lsn < entry.since_lsn:
+        return ""
+    if row.op == "t" and entry.owned:
+        return "it was truncated: ./weir table resync makes its copy anew"  # a truncate has no order against rows (docs/decisions/0003)
+    if row.op not in {"c", "u", "r"} or row.after is None:
+        return ""
+    return misfit(entry.read, row.after)
+
+
+@dataclass
+class _Held:
+    offset: int
+    at_us: int  # of the entry that said so
+    why: str
+
+
+@dataclass
+class Gate:
+    """One lane's gate. `told(record, why)`: a table's record was held; `register()`: the captured tables by topic; raises when it cannot be asked."""
+
+    holder: Holder
+    register: Callable[[], Mapping[str, Captured]]
+    told: Callable[[Record, str], None] = lambda _record, _why: None
+    clock: Callable[[], float] = time.monotonic
+    held: dict[Partition, _Held] = field(default_factory=dict)
+    _awaited: dict[Partition, int] = field(default_factory=dict)
+    _entries: Mapping[str, Captured] | None = None
+    _asked_s: float = 0.0
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """Return the topics of all captured tables that the register names."""
+        return frozenset(self._entries or ())
+
+    def forget(self) -> None:
+        """Drop what was held: the partitions came or went."""
+        self.held, self._awaited = {}, {}
+
+    def look(self) -> None:
+        """Ask the register when it is time, and let go what it now allows.
+
+        Raises:
+            WeirError: it was never told yet; afterwards the last answer stands.
+        """
+        if self._entries is not None and self.clock() - self._asked_s < ASK_S:
+            return
+        try:
+            self._entries = self.register()
+        except WeirError:
+            if self._entries is None:
+                raise
+        self._asked_s = self.clock()
+        for partition, held in list(self.held.items()):
+            entry = self._entries.get(partition[0])
+            if entry is None or (entry.state is not State.PAUSED and entry.at_us != held.at_us):
+                del self.held[partition]
+                self._awaited[partition] = held.offset
+                self.holder.release(partition, held.offset)
+
+    def admit(self, records: Sequence[Record]) -> list[Record]:
+        """Return the records that may be taken."""
+        self.look()
+        entries = self._entries or {}
+        return [r for r in records if r.topic not in entries or self._one(entries[r.topic], r)]
+
+    def _one(self, entry: Captured, record: Record) -> bool:
+        partition = record.topic, record.partition
+        if partition in self.held:
+            self.holder.hold(partition)  # a repeated insert resumes all partitions
+            return False
+        if partition in self._awaited:
+            if record.offset != self._awaited[partition]:
+                return False  # it was read before the consumer went back
+            del self._awaited[partition]
+        why = judge(entry, record)
+        if not why:
+            return True
+        self.held[partition] = _Held(record.offset, entry.at_us, why)
+        self.holder.hold(partition)
+        self.told(record, why)
+        return False

@@ -1,0 +1,144 @@
+"""The verdict over journals that Chaos Toolkit itself wrote: the experiments are run, only the stack under them is played."""
+from pathlib import Path
+
+import pytest
+
+from weir.chaos import actions, runner
+from weir.chaos.load import Journal
+from weir.errors import Undecided
+
+ROOT = Path(__file__).resolve().parents[3]
+EXPERIMENT = "kill-kafka-broker"
+
+
+class Played:
+    """Stands where the load, the services and ClickHouse would: `rows` of each event, `ready` at each asking."""
+
+    def __init__(self):
+        self.journal = Journal("r", {"r-1", "r-2"})
+        self.rows = {"r-1": 1, "r-2": 1}
+        self.ready = lambda: True
+        self.broken = False
+        self.counted = 0
+
+    def answer(self):
+        return self.ready()
+
+    def stop(self):
+        return self.journal
+
+    def count(self, _url, _table, _run):
+        self.counted += 1
+        if isinstance(self.rows, Exception):
+            raise self.rows
+        return self.rows
+
+    def signal(self, service, signal_name):
+        self.broken = True
+
+
+@pytest.fixture
+def played(monkeypatch):
+    made = Played()
+    monkeypatch.setattr(actions, "SETTLE_S", 0)
+    monkeypatch.setattr(actions, "NOW_S", 0)
+    monkeypatch.setattr(actions, "AGAIN_S", 0)
+    monkeypatch.setattr(actions, "start_load", lambda rate: actions._loads.append(made))
+    monkeypatch.setattr(actions, "pause", lambda seconds: None)
+    monkeypatch.setattr(actions, "signal_service", made.signal)
+    monkeypatch.setattr(actions, "count", made.count)
+    monkeypatch.setattr(actions, "all_services_ready", made.answer)
+    monkeypatch.setattr(actions.Endpoints, "from_environment", classmethod(lambda cls: cls.local()))
+    return made
+
+
+def _run(tmp_path, say=lambda _line: None):
+    evidence = runner.run(ROOT, tmp_path, EXPERIMENT, say)
+    return evidence["verdict"], evidence["reason"]
+
+
+def test_every_event_counted_once_after_the_fault_is_a_yes(played, tmp_path):
+    assert _run(tmp_path) == ("yes", "")
+    assert played.broken
+
+
+def test_a_stack_that_is_down_before_the_fault_is_unknown_and_nothing_is_broken(played, tmp_path):
+    played.ready = lambda: False
+    verdict, reason = _run(tmp_path)
+    assert verdict == "unknown"
+    assert "before the fault" in reason
+    assert not played.broken
+
+
+def test_a_service_that_does_not_come_back_is_never_a_yes(played, tmp_path):
+    played.ready = lambda: not played.broken
+    verdict, reason = _run(tmp_path)
+    assert verdict == "unknown"
+    assert "back: " in reason
+
+
+def test_a_service_that_goes_away_again_after_the_method_is_a_no(played, tmp_path):
+    answers = iter([True, True, False])
+    played.ready = lambda: next(answers)
+    assert _run(tmp_path) == ("no", "the steady state did not come back after the fault")
+
+
+def test_a_count_that_could_not_be_made_is_unknown_although_the_journal_says_deviated(played, tmp_path):
+    played.rows = OSError("ClickHouse is away")
+    verdict, reason = _run(tmp_path)
+    assert verdict == "unknown"
+    assert "ClickHouse is away" in reason
+
+
+def test_an_undecided_fault_is_unknown(played, tmp_path, monkeypatch):
+    def refuses(service, signal_name):
+        raise Undecided(f"{service} has no process to signal")
+
+    monkeypatch.setattr(actions, "signal_service", refuses)
+    verdict, reason = _run(tmp_path)
+    assert verdict == "unknown"
+    assert "kafka has no process" in reason
+
+
+@pytest.mark.parametrize("rows", [{"r-1": 1}, {"r-1": 1, "r-2": 2}])
+def test_a_lost_and_a_doubled_event_are_a_no(played, tmp_path, rows):
+    played.rows = rows
+    verdict, reason = _run(tmp_path)
+    assert verdict == "no"
+    assert "landing.user_events" in reason
+
+
+def test_a_run_that_counted_nothing_is_unknown(played, tmp_path, monkeypatch):
+    monkeypatch.setattr(actions, "journal_matches_tables", lambda: True)
+    assert _run(tmp_path) == ("unknown", "no table was counted against the journal")
+
+
+def test_a_run_that_produced_nothing_is_unknown(played, tmp_path):
+    played.journal = Journal("r")
+    assert _run(tmp_path)[0] == "unknown"
+
+
+def test_a_double_that_comes_after_the_tables_were_complete_is_a_no(played, tmp_path, monkeypatch):
+    monkeypatch.setattr(actions, "count", lambda *_: played.count(*_) | ({"r-1": 2} if played.counted > 2 else {}))
+    assert _run(tmp_path)[0] == "no"
+
+
+def test_an_experiment_whose_load_was_not_acknowledged_after_the_fault_is_unknown(played, tmp_path, monkeypatch):
+    monkeypatch.setattr(actions, "signal_service", lambda service, signal_name: actions.results.append({"fault": signal_name, "acknowledged": 2}))
+    verdict, reason = _run(tmp_path)
+    assert (verdict, "no event was acknowledged after the fault" in reason) == ("unknown", True)
+
+
+def test_every_step_is_told_and_what_failed_with_its_reason(played, tmp_path):
+    lines = []
+    played.rows = OSError("ClickHouse is away")
+    _run(tmp_path, lines.append)
+    said = "\n".join(lines)
+    for word in ("before the fault", "services-ready", "kill (service kafka, signal_name SIGKILL)", "after the fault", "could not be done", "ClickHouse is away"):
+        assert word in said
+
+
+def test_the_evidence_says_which_code_it_speaks_of(played, tmp_path):
+    evidence = runner.run(ROOT, tmp_path, EXPERIMENT)
+    assert evidence["commit"] == runner.commit(ROOT)
+    assert runner.commit(tmp_path) == ""
