@@ -74,7 +74,7 @@ class Captured:
     def table(self) -> cdc.CdcTable:
         """Return it as the contract's table."""
         known = cdc.CDC_TABLES.get(self.name)
-        return known if known is not None and not self.owned else cdc.CdcTable(self.name, self.source, self.topic, self.keyed)
+        return known if known is not None and not self.owned else cdc.CdcTable(self.name, self.source, self.topic, self.keyed, self.view)
 
     def to(self, state: State, *, why: str = "", by: str = "") -> Captured:
         """Return it in another state."""

@@ -26,7 +26,7 @@ class CdcTable:
     topic: str
     staging: str
     standing: str  # a view of its rows as they stand: neither deleted nor truncated
-    key: str  # its primary key, a 64-bit integer, and the only field of a record's key
+    key: str = ""  # its primary key, when that is one 64-bit integer: the only field of a record's key
 
 
 CDC_TABLES: Final = {
