@@ -18,4 +18,4 @@ CREATE TABLE IF NOT EXISTS ops.captured_holds
 )
 ENGINE = MergeTree
 ORDER BY (topic, at)
-TTL toDateTime(at) + INTERVAL 30 DAY;
+TTL toDateTime(at) + INTERVAL ${landing_days} DAY;

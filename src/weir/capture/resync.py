@@ -16,7 +16,7 @@ from typing import Final
 from weir.capture import keyed
 from weir.capture.register import Register
 from weir.contracts import cdc, names
-from weir.contracts.captured import KEYED, Captured, State
+from weir.contracts.captured import KEYED, Captured, State, newest
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.schema import SourceColumn, changes
 from weir.errors import Undecided
@@ -86,7 +86,7 @@ def run(parts: Parts, entry: Captured, now: Sequence[SourceColumn], key: Sequenc
         report(f"{entry.name}: building {target} beside")
         parts.register.write(replace(beside, generation=entry.generation, state=State.RESYNCING, why="a copy is being built beside", by="operator"))
         _signal(parts.source, entry.source)
-        rows = _await(parts, replace(entry.table(), staging=target), report)
+        rows = _await(parts, replace(entry.table(), staging=target, standing=newest(target)), report)
         made = parts.register.write(replace(beside, state=State.CAPTURING, why="", by="")) if entry.owned else _swap(parts, beside, target)
     except BaseException:
         _all(parts.sink, keyed.drop(target) if entry.owned else [])

@@ -74,11 +74,16 @@ class Captured:
     def table(self) -> cdc.CdcTable:
         """Return it as the contract's table."""
         known = cdc.CDC_TABLES.get(self.name)
-        return known if known is not None and not self.owned else cdc.CdcTable(self.name, self.source, self.topic, self.keyed, self.view)
+        return known if known is not None and not self.owned else cdc.CdcTable(self.name, self.source, self.topic, self.keyed, newest(self.keyed))
 
     def to(self, state: State, *, why: str = "", by: str = "") -> Captured:
         """Return it in another state."""
         return replace(self, state=state, why=why, by=by)
+
+
+def newest(table: str) -> str:
+    """Return what to read of a keyed table that no TRUNCATE has passed: each key's newest row, without the deleted."""
+    return f"(SELECT * FROM {table} FINAL)"
 
 
 def document(entry: Captured) -> str:
