@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ _NAME = re.compile(r"(?P<experiment>.+)-(?P<at_s>\d+)\.json")
 class Proof:
     """One experiment: what its newest run said, when it began (ms since the epoch), on which commit, and when the newest run that said yes began.
 
-    `verdict` and `at_ms` are None when it was never run, `proven_at_ms` when it never said yes.
+    `verdict` and `at_ms` are None when it was never run, `proven_at_ms` when it never said yes; `failed_at_ms` is of the newest run that said no, unless
+    a later one said yes: a run that showed nothing does not take a no back.
     """
 
     experiment: str
@@ -33,6 +34,8 @@ class Proof:
     commit: str = ""
     proven_at_ms: int | None = None
     proven_commit: str = ""
+    failed_at_ms: int | None = None
+    failed_reason: str = ""
 
 
 def _runs(home: Path, experiment: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -54,8 +57,10 @@ def proof(home: Path, experiment: str) -> Proof:
         verdict, commit = run["verdict"], str(run.get("commit", ""))
         if newest.at_ms is None:
             newest = Proof(experiment, verdict, at_ms, str(run.get("reason", "")), commit)
+        if verdict is Verdict.NO and newest.failed_at_ms is None:
+            newest = replace(newest, failed_at_ms=at_ms, failed_reason=str(run.get("reason", "")))
         if verdict is Verdict.YES:
-            return Proof(experiment, newest.verdict, newest.at_ms, newest.reason, newest.commit, at_ms, commit)
+            return replace(newest, proven_at_ms=at_ms, proven_commit=commit)
     return newest
 
 
@@ -65,10 +70,14 @@ def proofs(home: Path, experiments: Path = EXPERIMENTS) -> tuple[Proof, ...]:
 
 
 def judge_recovery(found: Sequence[Proof] | None) -> list[Check]:
-    """Judge the newest run of each experiment. Pure. One that was never run is shown so, and is no check of what stands in the tables."""
+    """Judge each experiment by its newest no, unless a yes came after it, else by its newest run. Pure.
+
+    One that was never run is shown so, and is no check of what stands in the tables.
+    """
     if found is None:
         return [Check("recovery", Verdict.UNKNOWN, "no evidence was asked for")]
-    return [Check(f"recovery of {p.experiment}", p.verdict, p.reason) for p in found if p.verdict is not None]
+    return [Check(f"recovery of {p.experiment}", p.verdict, p.reason) if p.failed_at_ms is None
+            else Check(f"recovery of {p.experiment}", Verdict.NO, p.failed_reason) for p in found if p.verdict is not None]
 
 
 def proven_at_ms(found: Sequence[Proof] | None) -> int | None:

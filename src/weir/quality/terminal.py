@@ -40,7 +40,8 @@ def recovery_lines(proofs: Sequence[Proof], now_ms: int) -> list[str]:
     lines = []
     for p in proofs:
         newest = "" if p.verdict in {None, Verdict.YES} else f"; its newest run, {past(p.at_ms, now_ms)}, says {p.verdict}: {p.reason}"
-        lines.append(f"recovery {p.experiment}: proven {past(p.proven_at_ms, now_ms)}{newest}")
+        failed = "" if p.failed_at_ms in {None, p.at_ms} else f"; failed {past(p.failed_at_ms, now_ms)}: {p.failed_reason}"
+        lines.append(f"recovery {p.experiment}: proven {past(p.proven_at_ms, now_ms)}{failed}{newest}")
     return lines
 
 

@@ -23,7 +23,7 @@ def test_the_newest_run_counts_and_the_newest_yes_is_when_it_was_proven(tmp_path
     leave("kill", 10, "yes")
     leave("kill", 100, "no", reason="2 lost")
     leave("kill-more", 500, "yes")
-    assert proof(tmp_path, "kill") == Proof("kill", Verdict.NO, 100_005, "2 lost", "c100", 10_005, "c10")
+    assert proof(tmp_path, "kill") == Proof("kill", Verdict.NO, 100_005, "2 lost", "c100", 10_005, "c10", 100_005, "2 lost")
 
 
 def test_every_experiment_that_there_is_is_shown_and_one_never_run_is_never(tmp_path):
@@ -45,10 +45,20 @@ def test_evidence_that_cannot_be_read_is_an_unknown_run_and_no_proof(tmp_path, l
 
 
 def test_the_newest_run_decides_the_check(tmp_path):
-    runs = [Proof("a", Verdict.YES, 1), Proof("b", Verdict.NO, 1, "lost"), Proof("c", Verdict.UNKNOWN, 1, "not ready"), Proof("d")]
+    runs = [Proof("a", Verdict.YES, 1), Proof("b", Verdict.NO, 1, "lost", failed_at_ms=1, failed_reason="lost"), Proof("c", Verdict.UNKNOWN, 1, "not ready"), Proof("d")]
     assert [(c.name, c.verdict) for c in judge_recovery(runs)] == [
         ("recovery of a", Verdict.YES), ("recovery of b", Verdict.NO), ("recovery of c", Verdict.UNKNOWN)]
     assert [c.verdict for c in judge_recovery(None)] == [Verdict.UNKNOWN]
+
+
+def test_a_run_that_showed_nothing_takes_no_no_back_and_a_later_yes_does(tmp_path, leave):
+    leave("kill", 10, "no", reason="2 lost")
+    leave("kill", 20, "unknown", reason="not ready")
+    found = proof(tmp_path, "kill")
+    assert [(c.verdict, c.reason) for c in judge_recovery([found])] == [(Verdict.NO, "2 lost")]
+    assert "failed 20 s ago: 2 lost; its newest run, 10 s ago, says unknown: not ready" in terminal.recovery_lines([found], 30_005)[0]
+    leave("kill", 30, "yes")
+    assert judge_recovery([proof(tmp_path, "kill")])[0].verdict is Verdict.YES
 
 
 def test_the_whole_is_proven_since_the_oldest_yes_and_not_while_one_has_none():
