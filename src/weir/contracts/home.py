@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Final
 
 DATA: Final = frozenset({
-    "clickhouse", "connect", "dbt", "demo", "evidence", "feast", "kafka", "load", "logs", "mlflow", "models", "postgres", "redis", "run", "secrets", "verify",
+    "clickhouse", "connect", "dbt", "demo", "evidence", "feast", "kafka", "load", "logs", "mlflow", "models", "postgres", "redis", "run", "secrets", "torture", "verify",
     "users.toml",  # hashes of what is in secrets: the two go together
 })
 KEPT: Final = frozenset({"jars"})  # fetched, and the same for every stack; the environments beside them are the launcher's
+_BENCHMARKS: Final = re.compile(r"bench-[a-z]+|env-bench-[a-z-]+|\.bench-env\.lock")  # homes, jars and environments of `./weir bench`
 _SET_ASIDE: Final = re.compile(r"postgres\.set-aside-[0-9]+|\.pw-[0-9]+")  # what weir.connect.postgres leaves of a start that was killed
 
 
 def is_data(name: str) -> bool:
     """Say whether an entry of WEIR_HOME holds a stack's data. Pure."""
-    return name in DATA or _SET_ASIDE.fullmatch(name) is not None
+    return name in DATA or _BENCHMARKS.fullmatch(name) is not None or _SET_ASIDE.fullmatch(name) is not None
 
 
 def foreign(entries: Iterable[Path]) -> list[str]:
