@@ -181,14 +181,14 @@ class LaneThread(threading.Thread):
                 if isinstance(error, Fenced):
                     self._rejoin(error)
                 else:
-                    self._stop(f"stopped: {error}")
+                    self._halt(f"stopped: {error}")
             except WeirError as error:
                 self._rejoin(error)
             except Exception as error:  # noqa: BLE001 - whatever it is: this lane stands still and says so, the others go on
                 log.error("%s: unforeseen\n%s", self.table, "".join(traceback.format_tb(error.__traceback__)))  # noqa: TRY400 - without the text, see place()
-                self._stop(f"failing: {place(error)}")
+                self._halt(f"failing: {place(error)}")
 
-    def _stop(self, state: str) -> None:
+    def _halt(self, state: str) -> None:
         self._unproven = True
         self._turn(state)
         log.error("%s %s", self.table, state)
