@@ -32,7 +32,7 @@ def verdict_row(b: board.Board) -> None:
     ages = [h.age_ms for h in b.report.hops if h.name in {"event landed", "change landed"} and h.age_ms is not None]
     total = None if b.cost is None else sum(float(c["usd"]) for c in b.cost)
     columns = st.columns(6)
-    columns[0].metric("Correct through", clock(b.report.correct_through_ms), border=True, help="Every record produced up to then is landed once.")
+    columns[0].metric("Correct through", clock(b.report.correct_through_ms).removesuffix(" UTC"), border=True, help="UTC. Every record produced up to then is landed once.")
     verified, through = b.pipeline.verified, board.verified_through_ms(b.pipeline.verified)
     past = UNKNOWN if through is None else f"{age(b.report.checked_at_ms - through)} ago"
     columns[1].metric("Verified through", "never" if verified == () else past, border=True,
@@ -42,6 +42,7 @@ def verdict_row(b: board.Board) -> None:
     columns[4].metric("Cost an hour", UNKNOWN if total is None else f"${total:.4f}", border=True, help="Measured use at dated cloud prices.")
     columns[5].metric("Recovery proven", terminal.past(recovery.proven_at_ms(b.pipeline.recovery), b.report.checked_at_ms), border=True,
                       help="The experiment whose last yes is oldest; never, while one has none: ./weir chaos run NAME.")
+    st.caption(board.model_line(b.api))
     reasons = b.report.reasons
     if reasons:
         with st.expander(f"Why not yes: {len(reasons)} checks", expanded=b.report.verdict is Verdict.NO):

@@ -72,7 +72,7 @@ def test_the_page_gives_a_verdict_and_no_traceback(dashboard, tmp_path):
         text = page.inner_text("body")
         tracebacks = page.locator("[data-testid=stException]").count()
         browser.close()
-    for word in ("Correct through", "Newest record landed", "API p99", "Cost an hour", "Recovery proven", "Recovery, by experiment", "The path", "Services", "Quarantine"):
+    for word in ("Correct through", "Newest record landed", "API p99", "Cost an hour", "Recovery proven", "Recovery, by experiment", "Recommendations:", "The path", "Services", "Quarantine"):
         assert word in text
     assert tracebacks == 0
     assert foreign == []

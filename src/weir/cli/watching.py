@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from weir.contracts.captured import Captured
+from weir.contracts.model import POPULARITY
 from weir.quality import growth, pipeline, terminal, verdict
 from weir.quality.judge import Check, Report
 from weir.stack import services, watch
@@ -45,7 +46,7 @@ def capture_lines(
 
 def served_line(api: pipeline.Api | None, judged: Check) -> str:
     """Return what is served: how many items, and by which model. Pure."""
-    by = f" ({api.items:,} items, {f'model {api.model_version}' if api.model_version else 'by popularity'})" if api and api.ready else ""
+    by = f" ({api.items:,} items, {'by popularity' if api.model_version == POPULARITY else f'model {api.model_version}'})" if api and api.ready else ""
     return f" {judged.name}: {judged.reason or 'ok'}{by}"
 
 

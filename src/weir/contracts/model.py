@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 POINTER: Final = "champion"
+POPULARITY: Final = "popularity"  # the version that the API tells while no model has beaten it
 HISTORY_MAX: Final = 20  # earlier champions kept in the pointer; rollback needs one, twenty bound the file
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 

@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from weir.contracts import names
 from weir.contracts.endpoints import Endpoints
+from weir.contracts.model import POPULARITY
 from weir.contracts.path import PATH, Stage
 from weir.errors import SettingsError
 from weir.quality import ask, ask_pipeline, flow, verdict
 from weir.quality.flow import STAGE_TOPICS
 from weir.quality.judge import Hop, Report
-from weir.quality.pipeline import Pipeline, Verified
+from weir.quality.pipeline import Api, Pipeline, Verified, ask_api
 
 COST_RECENT_S: Final = 60
 P99_MINUTES: Final = 15
@@ -45,6 +46,7 @@ class Board:
     api_p99_ms: float | None
     before: Report | None = None  # the report of the asking before, for rates
     pipeline: Pipeline = field(default_factory=Pipeline)
+    api: Api | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,15 @@ def gather(environment: Mapping[str, str] | None = None) -> Board:
     url = endpoints.clickhouse_url
     home = Path(env.get("WEIR_HOME", ".weir"))
     about = ask_pipeline(endpoints, home)
-    return Board(verdict(endpoints, home, about=about), services(home), cost(url), api_p99_ms(url), pipeline=about)
+    return Board(verdict(endpoints, home, about=about), services(home), cost(url), api_p99_ms(url), pipeline=about, api=ask_api(endpoints.api_url))
+
+
+def model_line(api: Api | None) -> str:
+    """Return which model serves, for reading. Pure."""
+    if api is None or not api.ready:
+        return "Recommendations: unknown, the API is not ready"
+    by = f"model {api.model_version} (champion)" if api.model_version != POPULARITY else "popularity, since no model has beaten it"
+    return f"Recommendations: by {by}, over {api.items:,} items"
 
 
 def verified_through_ms(verified: Sequence[Verified] | None) -> int | None:

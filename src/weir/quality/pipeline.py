@@ -113,7 +113,7 @@ def ask_connector(url: str) -> Connector | None:
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """What the API says of itself: whether it has items to recommend, how many, and by which model (empty: popularity)."""
+    """What the API says of itself: whether it has items to recommend, how many, and by which model (`POPULARITY`: by none)."""
 
     ready: bool
     items: int

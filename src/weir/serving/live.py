@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import RedisError
 
-from weir.contracts.model import Factors, ModelManifest, read_model, read_pointer
+from weir.contracts.model import POPULARITY, Factors, ModelManifest, read_model, read_pointer
 from weir.errors import ContractViolation
 from weir.serving.catalogue import CatalogueBuilder, Snapshot
 from weir.serving.rank import AlignedModel, align
@@ -44,7 +44,7 @@ class Champion:
     @property
     def version(self) -> str:
         """Return the version that answers carry."""
-        return self.manifest.version if self.manifest else "popularity"
+        return self.manifest.version if self.manifest else POPULARITY
 
 
 @dataclass(frozen=True, slots=True)

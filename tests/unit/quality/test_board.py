@@ -4,7 +4,7 @@ import json
 from weir.contracts.path import PATH
 from weir.quality import board
 from weir.quality.judge import judge
-from weir.quality.pipeline import Verified
+from weir.quality.pipeline import Api, Verified
 
 
 def _report():
@@ -29,3 +29,9 @@ def test_all_is_verified_through_the_earliest_and_through_nothing_when_one_never
     made = [Verified("table", n, "yes", "", 9, 1, at) for n, at in (("users", 5), ("items", 3))]
     never = Verified("view", "user_profile", "unknown", "", 9, None, None)
     assert [board.verified_through_ms(v) for v in (made, [*made, never], (), None)] == [3, None, None, None]
+
+
+def test_the_page_says_which_model_serves_or_that_popularity_does():
+    told = [board.model_line(api) for api in (None, Api(ready=True, items=3, model_version="7"), Api(ready=True, items=3, model_version="popularity"))]
+    assert told == ["Recommendations: unknown, the API is not ready", "Recommendations: by model 7 (champion), over 3 items",
+                    "Recommendations: by popularity, since no model has beaten it, over 3 items"]
