@@ -69,7 +69,7 @@ def test_traces_metrics_and_logs_of_the_services_are_in_the_standard_tables(stac
     wanted = {
         "otel.otel_metrics_sum": {"ingest", "features", "kafka", "connect"},  # the JVMs' by JMX
         "otel.otel_metrics_gauge": {"ingest", "kafka", "connect"},
-        "otel.otel_traces": {"ingest", "features", "api"},
+        "otel.otel_traces": {"ingest", "features", "api", "catalogue"},
         "otel.otel_logs": {"ingest", "kafka", "connect"},  # from WARN on: ingest said that it quarantined
     }
     deadline, missing = time.monotonic() + 40, dict(wanted)
@@ -99,7 +99,7 @@ def test_without_the_materializer_a_click_changes_nothing_that_is_served(stack):
     api = follow.Api(endpoints["api_url"])
     control = supervision.Control(stack.home)
     control.stop("features")
-    before = api.features(1).get("user_activity")
+    before, recommended = api.features(1).get("user_activity"), api.recommendations(1)
     from dataclasses import replace
 
     from weir.contracts.endpoints import Endpoints
@@ -117,6 +117,7 @@ def test_without_the_materializer_a_click_changes_nothing_that_is_served(stack):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     time.sleep(1)
-    assert api.features(1).get("user_activity") == before
+    assert (api.features(1).get("user_activity"), api.recommendations(1)) == (before, recommended)
     control.start("features")
     follow.until(lambda: (api.features(1).get("user_activity") or {}).get("last_event_at_ms") == now_ms, "the click", 20)
+    follow.until(lambda: api.recommendations(1) != recommended, "other recommendations", 20)

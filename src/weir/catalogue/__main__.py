@@ -10,6 +10,7 @@ import uvicorn
 
 from weir.catalogue import app, entries
 from weir.errors import SettingsError, WeirError
+from weir.telemetry import setup
 
 
 def main() -> int:
@@ -22,7 +23,9 @@ def main() -> int:
     except WeirError as error:
         print(f"catalogue: {error}", file=sys.stderr)  # noqa: T201 - one line for the service's log
         return 1
-    uvicorn.run(app.build(served), host=url.hostname, port=url.port, log_level="warning", access_log=False)
+    telemetry = setup("catalogue")
+    uvicorn.run(app.build(served, telemetry), host=url.hostname, port=url.port, log_level="warning", access_log=False)
+    telemetry.shutdown()
     return 0
 
 
