@@ -62,7 +62,7 @@ def calm_collector() -> None:
 
 def place(error: Exception) -> str:
     """Return an unforeseen error's type and the line of ours that it came from; not its text, which may quote a record."""
-    ours = [f for f in traceback.extract_tb(error.__traceback__) if "/weir/" in f.filename]
+    ours = [f for f in traceback.extract_tb(error.__traceback__) if "/src/weir/" in f.filename]
     return f"{type(error).__name__}{f' at {Path(ours[-1].filename).name}:{ours[-1].lineno}' if ours else ''}"
 
 
