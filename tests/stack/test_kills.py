@@ -8,7 +8,7 @@ from tests.stack.conftest import PORT_BASE
 from weir.chaos.torture.run import PORT_SHIFT
 from weir.ingest.points import POINTS
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.long]
 
 
 def test_workers_that_are_killed_at_every_point_lose_and_double_nothing_and_planted_faults_are_told(stack):

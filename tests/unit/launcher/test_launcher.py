@@ -114,7 +114,8 @@ def test_a_step_tells_rate_and_time_to_go(launcher):
 
 def test_an_interrupted_step_takes_its_child_with_it(tmp_path):
     script = (
-        "import importlib.machinery, importlib.util, sys\n"
+        "import importlib.machinery, importlib.util, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # where the suite runs in the background it is ignored, and inherited so
         f"loader = importlib.machinery.SourceFileLoader('w', {str(ROOT / 'weir')!r})\n"
         "m = importlib.util.module_from_spec(importlib.util.spec_from_loader('w', loader)); loader.exec_module(m)\n"
         f"m.step('waiting', [sys.executable, '-c', \"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)\"], 'x')\n"
