@@ -24,11 +24,12 @@ _OFF = "fsync_after_insert = 0, fsync_part_directory = 0"
 _WINDOW = "non_replicated_deduplication_window = 1000"
 
 
-def _start(folder: str) -> tuple[subprocess.Popen[bytes], str]:
+def start(folder: str | Path, *arguments: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a gateway over `folder` on a free port; return it and its URL once it answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    command = [sys.executable, "-m", "weir.gateway", "--path", folder, "--port", str(port)]
+    command = [sys.executable, "-m", "weir.gateway", "--path", str(folder), "--port", str(port), *arguments]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(_ROOT / "src"), "WEIR_OTLP_URL": ""})
     url = f"http://127.0.0.1:{port}"
     for _ in range(300):
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory(dir=os.environ.get("WEIR_HOME") or None) as folder:
-        process, url = _start(folder)
+        process, url = start(folder)
         try:
             with httpx.Client(base_url=url, timeout=120) as client:
                 result = measure(client, rounds)

@@ -11,37 +11,18 @@ import json
 import os
 import platform
 import secrets
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import httpx
+from gateway_fsync import start
 
 from weir.gateway.accounts import hashed
 
 _ROOT = Path(__file__).resolve().parents[1]
 _ROLES = '[roles.admin]\nadmin = true\n[roles.reader]\ngrants = ["SELECT ON d.*"]\n'
-
-
-def _start(folder: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], str]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    command = [sys.executable, "-m", "weir.gateway", "--path", str(folder), "--port", str(port), *arguments]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(_ROOT / "src"), "WEIR_OTLP_URL": ""})
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(300):
-        try:
-            httpx.get(f"{url}/ping")
-        except httpx.HTTPError:
-            time.sleep(0.1)
-        else:
-            return process, url
-    raise SystemExit("the gateway did not start")
 
 
 def _timed(client: httpx.Client, sql: str) -> float:
@@ -77,9 +58,9 @@ def main() -> None:
         users = "".join(f'[users.{u}]\nrole = "{u}"\npassword_scrypt = "{hashed(password)}"\n' for u in ("admin", "reader"))
         (folder / "users.toml").write_text(_ROLES + users)
         try:
-            open_process, open_url = _start(folder / "open")
+            open_process, open_url = start(folder / "open")
             processes.append(open_process)
-            held_process, held_url = _start(folder / "held", "--users", str(folder / "users.toml"))
+            held_process, held_url = start(folder / "held", "--users", str(folder / "users.toml"))
             processes.append(held_process)
             clients = {"without users": httpx.Client(base_url=open_url), **{u: httpx.Client(base_url=held_url, auth=(u, password)) for u in ("admin", "reader")}}
             result = measure(clients, rounds)

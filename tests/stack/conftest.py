@@ -3,11 +3,13 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 import pytest
+
+from weir.contracts.endpoints import Endpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 PORT_BASE = int(os.environ.get("WEIR_TEST_PORT_BASE", "31000"))
@@ -71,3 +73,9 @@ def running(stack):
     if {s["state"] for s in stack.status()["services"]} != {"ready"}:
         stack.weir("up")
     return stack
+
+
+@pytest.fixture
+def endpoints(running):
+    """Where the running stack's parts are."""
+    return replace(Endpoints.local(PORT_BASE), **running.status()["endpoints"])

@@ -3,12 +3,9 @@ import json
 import time
 import urllib.error
 import urllib.request
-from dataclasses import replace
 
 import pytest
-from tests.stack.conftest import PORT_BASE
 
-from weir.contracts.endpoints import Endpoints
 from weir.contracts.events import EventType
 from weir.contracts.features import FEATURE_VIEWS
 from weir.contracts.online import entity_key, view_fields
@@ -20,11 +17,6 @@ from weir.telemetry import setup
 pytestmark = pytest.mark.stack
 USER, ITEM = 900_001, 900_001
 LIMIT_S = 30
-
-
-@pytest.fixture
-def endpoints(running):
-    return replace(Endpoints.local(PORT_BASE), **running.status()["endpoints"])
 
 
 @pytest.fixture

@@ -1,11 +1,8 @@
 """TRUNCATE at the source, on the real path: nothing of before it is served or counted, whatever is written after it is."""
 import json
-from dataclasses import replace
 
 import pytest
-from tests.stack.conftest import PORT_BASE
 
-from weir.contracts.endpoints import Endpoints
 from weir.contracts.features import FEATURE_VIEWS
 from weir.contracts.online import entity_key, timestamp_field
 from weir.demo import follow
@@ -13,11 +10,6 @@ from weir.demo import follow
 pytestmark = pytest.mark.stack
 LIMIT_S = 60
 COLUMNS = "user_id, age, gender, occupation, zip_code, country, preferred_genre"
-
-
-@pytest.fixture
-def endpoints(running):
-    return replace(Endpoints.local(PORT_BASE), **running.status()["endpoints"])
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from weir.contracts import names
+from weir.contracts.clickhouse import parse
 from weir.contracts.endpoints import Endpoints
 from weir.ingest import intent
 from weir.ingest.kafka_log import KafkaLog
@@ -60,7 +61,7 @@ def look(endpoints: Endpoints, table: str) -> Open | None:
     found = declared(endpoints, table)
     if found is None:
         return None
-    with clickhouse_connect.get_client(dsn=endpoints.clickhouse_url, send_receive_timeout=10) as client:
+    with clickhouse_connect.get_client(**parse(endpoints.clickhouse_url).arguments, send_receive_timeout=10) as client:
         landed = client.query(f"SELECT count() FROM {table} WHERE batch = %(token)s", parameters={"token": found.token}).result_rows[0][0]
     return Open(found.token, sum(r.count for r in found.ranges), int(landed))
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from weir.chaos.load import Journal
 from weir.contracts import names
+from weir.contracts.clickhouse import parse
 
 
 class Verdict(StrEnum):
@@ -61,7 +62,7 @@ def count(clickhouse_url: str, table: str, run_id: str) -> dict[str, int]:
     """
     import clickhouse_connect
 
-    with clickhouse_connect.get_client(dsn=clickhouse_url, send_receive_timeout=30) as client:
+    with clickhouse_connect.get_client(**parse(clickhouse_url).arguments, send_receive_timeout=30) as client:
         result = client.query(
             f"SELECT event_id, count() FROM {table} WHERE startsWith(event_id, %(run)s) GROUP BY event_id", parameters={"run": run_id}
         )

@@ -26,7 +26,7 @@ from weir.cli.simulate import simulate
 from weir.cli.table import table_app
 from weir.cli.torture import torture
 from weir.cli.verify import verify_app
-from weir.contracts import home
+from weir.contracts import captured, home
 from weir.contracts.path import PATH
 from weir.errors import Terminal, UnknownName, WeirError
 
@@ -108,7 +108,7 @@ def status(
         external = [{"name": n, "state": "external", "pid": 0, "endpoint": ""} for n in sorted(settings.external)]
         _print_json({"services": [asdict(r) for r in rows] + external, "endpoints": {k: endpoints[k] for k in wanted},
                      "connector": connector and asdict(connector), "slot": slot and asdict(slot) | {"growth": grown and asdict(grown)},
-                     "tables": tables and [{"name": t.name, "state": str(t.state), "by": t.by, "why": t.why} for t in tables],
+                     "tables": tables and captured.told(tables),
                      "recovery": recovery.document(proofs, now_ms), "api": api and asdict(api)})
     else:
         out.print(watching.services_table(rows))

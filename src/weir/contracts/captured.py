@@ -81,6 +81,11 @@ class Captured:
         return replace(self, state=state, why=why, by=by)
 
 
+def told(entries: Iterable[Captured]) -> list[dict[str, str]]:
+    """Return the tables as documents tell them: name, state, who stopped it and why. Pure."""
+    return [{"name": e.name, "state": str(e.state), "by": e.by, "why": e.why} for e in entries]
+
+
 def newest(table: str) -> str:
     """Return what to read of a keyed table that no TRUNCATE has passed: each key's newest row, without the deleted."""
     return f"(SELECT * FROM {table} FINAL)"

@@ -12,7 +12,7 @@ DATA: Final = frozenset({
     "users.toml",  # hashes of what is in secrets: the two go together
 })
 KEPT: Final = frozenset({"jars"})  # fetched, and the same for every stack; the environments beside them are the launcher's
-_BENCHMARKS: Final = re.compile(r"bench-[a-z]+|env-bench-[a-z-]+|\.bench-env\.lock")  # homes, jars and environments of `./weir bench`
+_BENCHMARKS: Final = re.compile(r"bench-[a-z]+|bench-env-[0-9a-f]{12}|\.bench-env\.lock")  # homes, jars and environments of `./weir bench`
 _SET_ASIDE: Final = re.compile(r"postgres\.set-aside-[0-9]+|\.pw-[0-9]+")  # what weir.connect.postgres leaves of a start that was killed
 
 

@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from weir.contracts import captured
 from weir.contracts.endpoints import Endpoints
 from weir.errors import WeirError
 from weir.quality import Report, ask_pipeline, recovery, terminal, verdict
@@ -21,10 +22,10 @@ def document(report: Report, about: Pipeline) -> dict[str, object]:
     """Return the report, the connector, the slot, what was verified and when recovery was proven as a JSON document."""
     partitions = [asdict(p) | {"lag": p.lag} for p in report.partitions]
     verified = None if about.verified is None else [asdict(v) | {"lsn": v.lsn} for v in about.verified]
-    captured = None if about.captured is None else [{"name": c.name, "state": str(c.state), "by": c.by, "why": c.why} for c in about.captured]
+    tables = None if about.captured is None else captured.told(about.captured)
     proofs = recovery.document(about.recovery or (), report.checked_at_ms)
     told = {"partitions": partitions, "reasons": list(report.reasons)}
-    return asdict(report) | told | asdict(about) | {"verified": verified, "captured": captured, "recovery": proofs}
+    return asdict(report) | told | asdict(about) | {"verified": verified, "captured": tables, "recovery": proofs}
 
 
 def main() -> None:
