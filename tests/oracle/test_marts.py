@@ -171,7 +171,7 @@ def while_the_views_stand(source):
     source.rename("items", _item(8), 80, now + 2)
     source.change("items", "d", _item(6), now + 3)
     source.change("items", "u", _item(3, is_active=False), now + 4)  # 3 has no catalogue entry
-    source.load([_user(u, age=2, as_of=now + 120_000) for u in (1, 4, 50)])  # newer than the CDC changes, and loses all the same
+    source.load([_user(u, age=2, as_of=now + 10) for u in (1, 4, 50)])  # newer than the CDC changes, and loses all the same
     source.entries(_entry(4, now + 5, genres=[], release_year=0, catalogue_version=2), _entry(5, now + 6, genres=["War"], catalogue_version=2))
     source.replay()
 
