@@ -8,11 +8,12 @@ from tests.stack.conftest import PORT_BASE
 from weir.chaos.torture.run import PORT_SHIFT
 from weir.ingest.points import POINTS
 
-pytestmark = [pytest.mark.stack, pytest.mark.long]
+pytestmark = pytest.mark.stack
 
 
 def test_workers_that_are_killed_at_every_point_lose_and_double_nothing_and_planted_faults_are_told(stack):
     done = stack.weir("torture", "--kills", str(len(POINTS)), "--rate", "500", "--json", timeout=560, check=False)
+    assert done.stdout, done.stderr[-2000:]
     found = json.loads(done.stdout)
     told = {k: v for k, v in found.items() if k not in {"verify", "made"}}
     assert (done.returncode, found["verdict"]) == (0, "yes"), told

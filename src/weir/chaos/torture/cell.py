@@ -84,7 +84,7 @@ class Cell:
 
     def worker(self, slot: int, more: Mapping[str, str]) -> Process:
         """Start an ingest worker; `more` is its hooks' environment."""
-        env = {**services.environment(self.settings), SESSION_VARIABLE: str(SESSION_MS),
+        env = {**services.environment(self.settings, "ingest"), SESSION_VARIABLE: str(SESSION_MS),
                "WEIR_INGEST_URL": f"http://127.0.0.1:{self.settings.port_base + FIRST_WORKER + slot}", **more}
         process = self._spawn(f"worker-{slot}", [sys.executable, "-m", "weir.ingest"], env, self.settings.root)
         self.workers.append(process)

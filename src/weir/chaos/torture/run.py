@@ -25,6 +25,7 @@ from weir.ingest.clickhouse import ClickHouse
 from weir.ingest.verify.outcome import Outcome
 from weir.ingest.verify.run import verify
 from weir.simulation.journal import ID_SUM_SQL, Journal
+from weir.stack import accounts
 from weir.stack.settings import StackSettings
 from weir.topics.reader import Reader
 
@@ -52,7 +53,10 @@ def own(settings: StackSettings) -> StackSettings:
     (settings.home / "jars").mkdir(exist_ok=True)
     if not (home / "jars").exists():
         (home / "jars").symlink_to(settings.home / "jars")
-    return replace(settings, home=home, port_base=base, endpoints=Endpoints.local(base), external=frozenset())
+    local, users = Endpoints.local(base), settings.clickhouse_users
+    if users:
+        local = replace(local, clickhouse_url=accounts.as_user(local.clickhouse_url, accounts.ADMIN, users[accounts.ADMIN]))
+    return replace(settings, home=home, port_base=base, endpoints=local, external=frozenset())
 
 
 def run(wanted: Wanted, settings: StackSettings, report: Callable[[str], None]) -> dict[str, Any]:
