@@ -10,6 +10,7 @@ import streamlit as st
 
 from weir.quality import board, flow, recovery, terminal
 from weir.quality.judge import Verdict
+from weir.telemetry import setup
 
 UNKNOWN = "unknown"
 FACE = {Verdict.YES: ("Correct", "green", ":material/check_circle:"), Verdict.NO: ("Not correct", "red", ":material/error:"),
@@ -136,7 +137,7 @@ def cost_chart(b: board.Board) -> None:
 @st.cache_resource(show_spinner="asking every part")
 def latest() -> board.Latest:
     """One asker for all open pages."""
-    return board.Latest()
+    return board.Latest(setup("dashboard"))
 
 
 @st.fragment(run_every="2s")

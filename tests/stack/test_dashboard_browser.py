@@ -1,6 +1,7 @@
-"""The dashboard in a real browser, with no part of the stack running: it says unknown, and shows no traceback."""
+"""The dashboard in a real browser: with no part of the stack running it says unknown; with a loaded stack, what is measured."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -56,7 +57,8 @@ def dashboard(tmp_path):
         process.wait(timeout=20)
 
 
-def test_the_page_gives_a_verdict_and_no_traceback(dashboard, tmp_path):
+def _seen(url, until, screenshot):
+    """Open the page and wait for a text; return (its text, its metrics by label, tracebacks, addresses outside this machine)."""
     from playwright.sync_api import sync_playwright
 
     foreign = []
@@ -64,17 +66,41 @@ def test_the_page_gives_a_verdict_and_no_traceback(dashboard, tmp_path):
         browser = p.chromium.launch(executable_path=_chromium(), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1440, "height": 1250})
         page.on("request", lambda r: foreign.append(r.url) if "127.0.0.1" not in r.url and r.url.startswith("http") else None)
-        page.goto(dashboard)
+        page.goto(url)
         page.get_by_text("Cost by part").wait_for(timeout=60_000)
-        page.get_by_text("asked at").wait_for(timeout=30_000)
+        page.get_by_text(until).first.wait_for(timeout=60_000)
         time.sleep(3)
-        page.screenshot(path=os.environ.get("WEIR_TEST_SCREENSHOT", str(tmp_path / "dashboard.png")), full_page=True)
-        text = page.inner_text("body")
-        tracebacks = page.locator("[data-testid=stException]").count()
+        page.screenshot(path=os.environ.get("WEIR_TEST_SCREENSHOT", str(screenshot)), full_page=True)
+        metrics = {}
+        for metric in page.locator("[data-testid=stMetric]").all():
+            label = metric.locator("[data-testid=stMetricLabel]").inner_text().strip()
+            metrics[label] = metric.locator("[data-testid=stMetricValue]").inner_text().strip()
+        found = page.inner_text("body"), metrics, page.locator("[data-testid=stException]").count(), foreign
         browser.close()
-    for word in ("Correct through", "Newest record landed", "API p99", "Cost an hour", "Recovery proven", "Recovery, by experiment", "Recommendations:", "The path", "Services", "Quarantine"):
+    return found
+
+
+def test_the_page_gives_a_verdict_and_no_traceback(dashboard, tmp_path):
+    text, metrics, tracebacks, foreign = _seen(dashboard, "asked at", tmp_path / "dashboard.png")
+    for word in ("Correct through", "Newest record landed", "API p99", "Cost an hour", "Recovery proven"):
+        assert word in metrics
+    for word in ("Recovery, by experiment", "Recommendations:", "The path", "Services", "Quarantine"):
         assert word in text
     assert tracebacks == 0
     assert foreign == []
     if "WEIR_TEST_DASHBOARD_URL" not in os.environ:
         assert "Unknown" in text
+
+
+def test_a_loaded_stacks_page_shows_what_is_measured_and_its_looks_are_traced(running, tmp_path):
+    url = running.status()["endpoints"]["dashboard_url"]
+    text, metrics, tracebacks, foreign = _seen(url, re.compile("^Correct$"), tmp_path / "loaded.png")
+    known = ("Correct through", "Newest record landed", "API p99", "Cost an hour")
+    assert {k: metrics[k] for k in known if metrics[k] == "unknown"} == {}
+    assert float(metrics["Cost an hour"].removeprefix("$")) > 0
+    assert re.search(r"Recommendations: by (model \d+ \(champion\)|popularity).* over 1,\d\d\d items", text)
+    assert (tracebacks, foreign) == (0, [])
+    looks, deadline = 0, time.monotonic() + 30
+    while not looks and time.monotonic() < deadline:
+        looks = running.clickhouse("SELECT count() FROM otel.otel_traces WHERE ServiceName = 'dashboard' AND SpanName = 'weir.dashboard.look'")[0][0]
+    assert looks

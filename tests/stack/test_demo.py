@@ -67,9 +67,9 @@ def test_views_hold_each_accepted_event_once(stack):
 
 def test_traces_metrics_and_logs_of_the_services_are_in_the_standard_tables(stack):
     wanted = {
-        "otel.otel_metrics_sum": {"ingest", "features", "kafka", "connect"},  # the JVMs' by JMX
+        "otel.otel_metrics_sum": {"ingest", "features", "kafka", "connect", "otlp", "capture"},  # the JVMs' by JMX
         "otel.otel_metrics_gauge": {"ingest", "kafka", "connect"},
-        "otel.otel_traces": {"ingest", "features", "api", "catalogue"},
+        "otel.otel_traces": {"ingest", "features", "api", "catalogue", "otlp", "cost", "capture", "watch"},  # the dashboard's come with a look
         "otel.otel_logs": {"ingest", "kafka", "connect"},  # from WARN on: ingest said that it quarantined
     }
     deadline, missing = time.monotonic() + 40, dict(wanted)

@@ -16,6 +16,7 @@ from weir.capture.watch import Watcher
 from weir.contracts.endpoints import Endpoints
 from weir.errors import WeirError
 from weir.quality import growth
+from weir.telemetry import setup
 
 EVERY_S: Final = 5.0  # a catalogue query for each table; a row that does not fit is held by ingest at once, whenever this looks
 log = logging.getLogger("weir.capture")
@@ -38,13 +39,19 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     endpoints, home, root = Endpoints.from_environment(), Path(os.environ["WEIR_HOME"]), Path(os.environ["WEIR_ROOT"])
     failed_s: dict[str, float] = {}
+    telemetry = setup("capture")
     while not ended.wait(EVERY_S):
-        try:
-            _round(endpoints, home, root, failed_s)
-        except WeirError as error:
-            log.info("not this time: %s", error)
-        except Exception:
-            log.exception("unexpected")
+        with telemetry.span("weir.capture.round"):
+            try:
+                _round(endpoints, home, root, failed_s)
+                telemetry.count("weir.capture.rounds", 1, {"outcome": "done"})
+            except WeirError as error:
+                log.info("not this time: %s", error)
+                telemetry.count("weir.capture.rounds", 1, {"outcome": "put_off"})
+            except Exception:
+                log.exception("unexpected")
+                telemetry.count("weir.capture.rounds", 1, {"outcome": "failed"})
+    telemetry.shutdown()
 
 
 if __name__ == "__main__":

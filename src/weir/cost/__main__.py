@@ -39,14 +39,15 @@ def main() -> None:
     prices, taker, telemetry = pricing.load(), sampler.Sampler(Path(home)), setup("cost")
     taker.sample()
     while not ended.wait(ONCE_S if arguments.once else INTERVAL_S):
-        rows = sampler.rows(taker.sample(), prices, time.time())
-        for row in rows:
-            telemetry.gauge("weir.cost.hourly_usd", float(str(row["usd_per_hour"])), {"part": str(row["part"])})
-        try:
-            if rows:
-                sampler.write(clickhouse, rows)
-        except WeirError as error:
-            log.warning("%s", error)
+        with telemetry.span("weir.cost.sample"):
+            rows = sampler.rows(taker.sample(), prices, time.time())
+            for row in rows:
+                telemetry.gauge("weir.cost.hourly_usd", float(str(row["usd_per_hour"])), {"part": str(row["part"])})
+            try:
+                if rows:
+                    sampler.write(clickhouse, rows)
+            except WeirError as error:
+                log.warning("%s", error)
         if arguments.once:
             sys.stdout.write(json.dumps(rows) + "\n")
             break

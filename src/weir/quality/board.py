@@ -20,6 +20,7 @@ from weir.quality import ask, ask_pipeline, flow, verdict
 from weir.quality.flow import STAGE_TOPICS
 from weir.quality.judge import Hop, Report
 from weir.quality.pipeline import Api, Pipeline, Verified, ask_api
+from weir.telemetry import Telemetry
 
 COST_RECENT_S: Final = 60
 P99_MINUTES: Final = 15
@@ -144,7 +145,8 @@ class Latest:
     IDLE_S: Final = 30.0
     EVERY_S: Final = 2.0
 
-    def __init__(self) -> None:
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
         self._board: Board | None = None
         self._looked_at = 0.0
         self._lock = threading.Lock()
@@ -155,7 +157,7 @@ class Latest:
         resumed = time.monotonic() - self._looked_at > self.IDLE_S
         self._looked_at = time.monotonic()
         if self._board is None or resumed:
-            self._board = gather()
+            self._board = self._gather()
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="board", daemon=True)
@@ -165,5 +167,13 @@ class Latest:
     def _run(self) -> None:
         while time.monotonic() - self._looked_at < self.IDLE_S:
             before = self._board.report if self._board else None
-            self._board = replace(gather(), before=before)
+            self._board = replace(self._gather(), before=before)
             time.sleep(self.EVERY_S)
+
+    def _gather(self) -> Board:
+        began = time.monotonic()
+        with self._telemetry.span("weir.dashboard.look") as span:
+            board = gather()
+            span.set_attribute("verdict", str(board.report.verdict))
+        self._telemetry.record("weir.dashboard.look_s", time.monotonic() - began)
+        return board

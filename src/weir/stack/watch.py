@@ -18,6 +18,7 @@ from pathlib import Path
 
 from weir.errors import WeirError
 from weir.stack import probe, services, settings, supervision
+from weir.telemetry import setup
 
 ROUND_S = 2.0
 MISSES = 15  # times 2 s, and each probe waits 2 s: 30 to 60 s of silence; a paused ClickHouse must not be restarted under an experiment
@@ -111,18 +112,23 @@ def main() -> None:
     configured = settings.load()
     specs = services.build(configured)
     control = supervision.Control(configured.home)
-    watcher = Watcher()
+    watcher, telemetry = Watcher(), setup("watch", otlp_url=configured.endpoints.otlp_url)
     while not ended.wait(ROUND_S):
-        rows = observe(specs, configured.home)
-        write(rows, configured.home)
+        with telemetry.span("weir.watch.round"):
+            rows = observe(specs, configured.home)
+            write(rows, configured.home)
+        for row in rows:
+            telemetry.gauge("weir.watch.ready", int(row.state == "ready"), {"service": row.name})
         for name, action in watcher.due(rows, time.monotonic()):
             log.warning("%s: %s", name, "silent, restarting it" if action == "restart" else "failed before, starting it again")
+            telemetry.count("weir.watch.restarts", 1, {"service": name})
             try:
                 if action == "restart":
                     control.stop(name)
                 control.start(name)
             except WeirError:
                 log.exception("could not %s %s", action, name)
+    telemetry.shutdown()
 
 
 if __name__ == "__main__":

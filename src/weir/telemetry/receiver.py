@@ -23,7 +23,7 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-from weir.telemetry import convert
+from weir.telemetry import convert, setup
 from weir.telemetry.store import ClickHouseSink, Store
 
 Message = dict[str, Any]
@@ -137,7 +137,8 @@ def main() -> None:
     if not url or not clickhouse:
         sys.exit("WEIR_OTLP_URL and WEIR_CLICKHOUSE_URL must be set. Run this through ./weir run, which sets every endpoint")
     parts = urlsplit(url)
-    store = Store(ClickHouseSink(clickhouse))
+    telemetry = setup("otlp", otlp_url=url)  # to itself: a batch of other services' rows makes one span more
+    store = Store(ClickHouseSink(clickhouse), telemetry=telemetry)
     server = uvicorn.Server(
         uvicorn.Config(Receiver(store), host=parts.hostname or "127.0.0.1", port=parts.port or 4318, log_level="warning", access_log=False, lifespan="off")
     )

@@ -22,6 +22,7 @@ from weir.contracts.clickhouse import parse, statements
 from weir.contracts.retention import Retention, bounded
 from weir.errors import Terminal, Unavailable, WeirError
 from weir.telemetry.convert import TABLES, UNSUPPORTED, Tabled
+from weir.telemetry.setup import Telemetry, setup
 
 log = logging.getLogger("weir.telemetry")
 
@@ -84,8 +85,9 @@ class ClickHouseSink:
 class Store:
     """A bounded queue a table, and the thread that empties them."""
 
-    def __init__(self, sink: Sink, *, queue_rows: int = QUEUE_ROWS) -> None:
+    def __init__(self, sink: Sink, *, queue_rows: int = QUEUE_ROWS, telemetry: Telemetry | None = None) -> None:
         self._sink = sink
+        self._telemetry = telemetry or setup("otlp", otlp_url="")
         self._limit = queue_rows
         self._lock = threading.Lock()
         self._queues: dict[str, deque[dict[str, Any]]] = {table: deque() for table in TABLES}
@@ -122,6 +124,12 @@ class Store:
         if not self._ready:
             self._sink.prepare()
             self._ready = True
+        if not any(self._queues.values()):
+            return
+        with self._telemetry.span("weir.otlp.write"):
+            self._write()
+
+    def _write(self) -> None:
         for table, queue in self._queues.items():
             while queue:
                 with self._lock:
@@ -135,6 +143,7 @@ class Store:
                         self._remove(table, len(batch), self.dropped)
                     raise
                 self._remove(table, len(batch), self.written)
+                self._telemetry.count("weir.otlp.written", len(batch), {"table": table})
 
     def _remove(self, table: str, rows: int, counter: Counter[str]) -> None:
         with self._lock:
@@ -172,6 +181,7 @@ class Store:
         self._try()
 
     def _try(self) -> bool:
+        self._telemetry.gauge("weir.otlp.dropped", sum(self.dropped.values()))
         try:
             self.flush()
         except WeirError as error:
