@@ -18,10 +18,12 @@ from google.protobuf.message import DecodeError
 
 from weir.contracts import cdc
 from weir.contracts.catalogue import ItemCatalogueEntry
-from weir.contracts.events import EVENT_SCHEMA_VERSION, MAX_EVENT_BYTES, EventType, RejectReason
+from weir.contracts.events import EVENT_SCHEMA_VERSION, EventType, RejectReason
 from weir.contracts.names import CDC_VERSION_EPOCH_SHIFT
 from weir.ingest import columns as fast
-from weir.ingest.record import TIMESTAMP, Record, envelope, reason_of_size
+from weir.ingest.batch import Batch
+from weir.ingest.envelope import envelope, rejected
+from weir.ingest.record import TIMESTAMP, Record, reason_of_size
 
 AHEAD_MS = 5 * 60_000  # a producer's clock may run ahead this much of the broker's
 BEHIND_MS = 400 * 86_400_000  # loads of history; older than this is a wrong unit, not a late event
@@ -123,11 +125,9 @@ def _decodes(value: bytes) -> bool:
     return True
 
 
-def _events_at_once(records: Sequence[Record]) -> tuple[dict[str, pa.Array], list[str]] | None:
-    """Return what `_events_one_by_one` would, most rows by column; None when the block does not allow it."""
-    values = [fast.NOTHING if r.value is None or len(r.value) > MAX_EVENT_BYTES else r.value for r in records]
-    stamps = pl.Series("stamp", np.fromiter((r.timestamp_ms for r in records), np.int64, len(records)))
-    found = fast.read(values, lambda: _acceptable(stamps), _decodes)
+def _events_at_once(records: Batch) -> tuple[dict[str, pa.Array], dict[int, str]] | None:
+    """Return what `_events_one_by_one` would, most rows by column, and the reasons by place; None when the block does not allow it."""
+    found = fast.read(records, lambda: _acceptable(pl.Series("stamp", records.timestamp_ms)), _decodes)
     if found is None:
         return None
     frame, sure = found
@@ -135,7 +135,7 @@ def _events_at_once(records: Sequence[Record]) -> tuple[dict[str, pa.Array], lis
     kinds = {"event_id": pa.string(), "user_id": pa.int64(), "item_id": pa.int64(), "event_type": pa.string(), "rating": pa.float32(), "session_id": pa.string(),
              "country": pa.string(), "occurred_at": TIMESTAMP, "schema_version": pa.uint8()}
     if sure.all():
-        return {name: table[name].cast(kind).combine_chunks() for name, kind in kinds.items()}, [""] * len(records)
+        return {name: table[name].cast(kind).combine_chunks() for name, kind in kinds.items()}, {}
     rest = np.flatnonzero(~sure)
     others, reasons_of_others = _events_one_by_one([records[i] for i in rest.tolist()])
     certain = table.filter(pa.array(sure))
@@ -144,16 +144,17 @@ def _events_at_once(records: Sequence[Record]) -> tuple[dict[str, pa.Array], lis
     place[rest] = np.arange(len(records) - rest.size, len(records))
     order = pa.array(place)
     columns = {name: pa.chunked_array([*certain[name].cast(kind).chunks, others[name]], kind).combine_chunks().take(order) for name, kind in kinds.items()}
-    reasons = [""] * len(records)
-    for index, reason in zip(rest.tolist(), reasons_of_others, strict=True):
-        reasons[index] = reason
-    return columns, reasons
+    return columns, {index: reason for index, reason in zip(rest.tolist(), reasons_of_others, strict=True) if reason}
 
 
 def user_events(records: Sequence[Record], batch: str) -> pa.Table:
     """Decode user events (`ingest/contracts/user_event.schema.json`)."""
-    columns, reasons = _events_at_once(records) or _events_one_by_one(records)
-    return pa.table(envelope(records, batch, reasons) | columns)
+    of = Batch.of(records)
+    found = _events_at_once(of)
+    if found is None:
+        columns, reasons = _events_one_by_one(of)
+        found = columns, rejected(reasons)
+    return pa.table(envelope(of, batch, found[1]) | found[0])
 
 
 class _Source(msgspec.Struct, frozen=True):
@@ -244,7 +245,7 @@ def debezium(records: Sequence[Record], batch: str) -> pa.Table:
     """Decode Debezium's JSON envelope. `version` orders the changes of a key (docs/decisions/0003): LSNs are missing on some rows."""
     judged = [_one_change(r) for r in records]
     rows = [row for row, _ in judged]
-    columns = envelope(records, batch, [reason for _, reason in judged])
+    columns = envelope(records, batch, rejected([reason for _, reason in judged]))
     columns |= {
         "op": pa.array([r.op for r in rows], pa.string()),
         "key": pa.array([(r.key or b"").decode("utf-8", "replace") for r in records], pa.string()),
@@ -286,7 +287,7 @@ def catalogue_items(records: Sequence[Record], batch: str) -> pa.Table:
     """Decode catalogue entries (`ingest/contracts/item.proto`)."""
     rows = [_one_item(r) for r in records]
     entries = [entry for entry, _ in rows]
-    columns = envelope(records, batch, [reason for _, reason in rows])
+    columns = envelope(records, batch, rejected([reason for _, reason in rows]))
 
     def column(name: str, kind: pa.DataType) -> pa.Array:
         return pa.array([getattr(e, name) for e in entries], kind)

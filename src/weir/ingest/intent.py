@@ -11,15 +11,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 
 import msgspec
-import numpy as np
 
 from weir.errors import ContractViolation
+from weir.ingest.batch import Batch
 from weir.ingest.record import Record
 
-CODE_VERSION = 3  # of the decoders and the insert's settings: a batch is replayed only by the code that declared it
+CODE_VERSION = 4  # of the decoders and the insert's settings: a batch is replayed only by the code that declared it
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -103,36 +102,19 @@ def _not_ours() -> ContractViolation:
 
 
 def of(records: Sequence[Record]) -> Intent:
-    """Return the intent of a batch. Records are sorted by topic, partition, offset (see `ordered`).
+    """Return the intent of a batch. Records are sorted by topic, partition, offset (see `Batch.ordered`).
 
-    The payload's hash (BLAKE2b) is of all offsets, timestamps and lengths as little-endian Int64 (-1: no value), then of all values.
+    The payload's hash (the first 128 bits of SHA-256, which the processor has instructions for) is of all offsets, timestamps and lengths as little-endian
+    Int64 (-1: no value), then of all values with a line end between.
     """
-    starts, topic, partition = [], None, -1
-    for index, r in enumerate(records):
-        if r.partition != partition or r.topic != topic:
-            starts.append(index)
-            topic, partition = r.topic, r.partition
-    ends = [*starts[1:], len(records)]
+    batch = Batch.of(records)
+    starts = batch.starts()
+    ends = [*starts[1:], len(batch)]
     ranges = tuple(
-        Range(records[a].topic, records[a].partition, records[a].offset, records[b - 1].offset, b - a) for a, b in zip(starts, ends, strict=True)
+        Range(batch[a].topic, batch[a].partition, batch[a].offset, batch[b - 1].offset, b - a) for a, b in zip(starts, ends, strict=True)
     )
-    digest = hashlib.blake2b(digest_size=16)
-    values = [r.value for r in records]
-    for numbers in ([r.offset for r in records], [r.timestamp_ms for r in records], [-1 if v is None else len(v) for v in values]):
-        digest.update(np.array(numbers, "<i8").tobytes())
-    digest.update(b"".join([v or b"" for v in values]))
-    return Intent(ranges, digest.hexdigest())
-
-
-def ordered(records: Sequence[Record]) -> list[Record]:
-    """Return the records in the one order in which a batch is hashed and inserted: by topic, partition and offset.
-
-    Kafka gives a partition's records in the order of their offsets, so a stable sort by partition is enough, which is looked at after it.
-    """
-    found = sorted(records, key=attrgetter("partition"))
-    offsets = np.array([r.offset for r in found], np.int64)
-    partitions = np.array([r.partition for r in found], np.int64)
-    in_order = bool(((np.diff(offsets) > 0) | (np.diff(partitions) > 0)).all())
-    if in_order and len({r.topic for r in found}) <= 1:
-        return found
-    return sorted(found, key=attrgetter("topic", "partition", "offset"))
+    digest = hashlib.sha256()
+    for numbers in (batch.offset, batch.timestamp_ms, batch.length):
+        digest.update(numbers.astype("<i8", copy=False).tobytes())
+    digest.update(batch.lines)
+    return Intent(ranges, digest.hexdigest()[:32])

@@ -15,13 +15,13 @@ from typing import Protocol
 import pyarrow.compute as pc
 
 from weir.errors import ContractViolation, Fenced, Transient
+from weir.ingest.batch import Batch
 from weir.ingest.decode import Decoder, arrow_stream
-from weir.ingest.intent import Intent, Range, decode, of, ordered
+from weir.ingest.intent import Intent, Range, decode, of
 from weir.ingest.record import Record
 
 Partition = tuple[str, int]
 Entry = tuple[int, str]  # committed offset, metadata
-DAY_MS = 86_400_000
 RUNNING = "running"
 
 
@@ -82,15 +82,14 @@ class Stats:
         self.state = state
 
 
-def cut(buffer: Sequence[Record], rows: int) -> int:
-    """Return how many of the first records make a batch: at most `rows`, all of one day of Kafka's timestamp (one ClickHouse partition)."""
-    day = buffer[0].timestamp_ms // DAY_MS
-    if {r.timestamp_ms // DAY_MS for r in buffer[:rows]} == {day}:
-        return min(rows, len(buffer))
-    for index, record in enumerate(buffer[:rows]):
-        if record.timestamp_ms // DAY_MS != day:
-            return index
-    raise AssertionError("a day differs, so it was met")
+def cut(buffer: Sequence[Record], rows: int) -> Batch:
+    """Return the first records that make a batch: at most `rows`, all of one day of Kafka's timestamp (one ClickHouse partition)."""
+    found = Batch.of(buffer).first(rows)
+    return found.first(found.day())
+
+
+def _size(records: Iterable[Record]) -> int:
+    return sum([len(r.value) for r in records if r.value])
 
 
 def landed_rows(table: str, intent: Intent) -> tuple[str, dict[str, str]]:
@@ -160,7 +159,7 @@ class Lane:
 
     def _replay(self, intent: Intent, mine: Sequence[Partition]) -> None:
         self.reach("before_replay")
-        records = ordered(self.log.read(intent.ranges))
+        records = Batch.of(self.log.read(intent.ranges)).ordered()
         if of(records) != intent:
             raise ContractViolation(
                 f"the records of the open batch {intent.token} in {self.table} have changed since it was declared",
@@ -188,7 +187,7 @@ class Lane:
         if records and not self._buffer:
             self._since = self.clock()
         self._buffer.extend(records)
-        self._size += sum([len(r.value or b"") for r in records])
+        self._size += _size(records)
         full = len(self._buffer) >= self.limits.rows or self._size >= self.limits.size_bytes
         if self._buffer and (full or self.clock() - self._since >= self.limits.age_s):
             self._process()
@@ -196,9 +195,10 @@ class Lane:
             self.finish()
 
     def _process(self) -> None:
-        count = cut(self._buffer, self.limits.rows)
-        batch, self._buffer = ordered(self._buffer[:count]), self._buffer[count:]
-        self._size = sum([len(r.value or b"") for r in self._buffer])
+        batch = cut(self._buffer, self.limits.rows)
+        self._buffer = self._buffer[len(batch):]
+        self._size = _size(self._buffer)
+        batch = batch.ordered()
         intent = of(batch)
         table = self.decoder(batch, intent.token)
         self.reach("before_declare")
@@ -216,14 +216,14 @@ class Lane:
         self._applied = intent
         self._count(intent, batch, table, self.clock() - began)
 
-    def _count(self, intent: Intent, batch: Sequence[Record], table: object, seconds: float) -> None:
+    def _count(self, intent: Intent, batch: Batch, table: object, seconds: float) -> None:
         column = table.column("reject_reason")  # type: ignore[attr-defined]  # (dyn) pyarrow has no types
         rejected = int(pc.sum(pc.not_equal(column, "")).as_py() or 0)
         self.stats.batches += 1
         self.stats.rows += len(batch)
         self.stats.rejected += rejected
         self.stats.last_batch_at_s = time.time()
-        self.stats.last_age_ms = max(0.0, time.time() * 1000 - min([r.timestamp_ms for r in batch]))
+        self.stats.last_age_ms = max(0.0, time.time() * 1000 - float(batch.timestamp_ms.min()))
         self.told(intent, rejected, seconds)
 
     def _insert(self, intent: Intent, table: object, why: str) -> None:

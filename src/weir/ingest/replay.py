@@ -13,10 +13,11 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from weir.errors import ContractViolation, Terminal, Unavailable
+from weir.ingest.envelope import RAW_KEPT_BYTES
 from weir.ingest.intent import Range
 from weir.ingest.kafka_log import KafkaLog
 from weir.ingest.quarantine import Action, Entry, Place, Quarantine, State, allow
-from weir.ingest.record import RAW_KEPT_BYTES, Record
+from weir.ingest.record import Record
 from weir.topics.reader import Reader
 
 HEADER: Final = "weir-quarantine-of"

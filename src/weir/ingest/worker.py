@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,6 +40,8 @@ FETCH_S = 0.05
 REJOIN_S = 0.5
 RETRY_S = 10.0
 PROVEN_S = 30.0  # a lane that stopped and finds nothing to land runs again after this long without a fault
+
+_TRACEPARENT = attrgetter("traceparent")
 
 log = logging.getLogger("weir.ingest")
 
@@ -248,7 +251,7 @@ class LaneThread(threading.Thread):
 
     def _decode(self, records: Sequence[Record], batch: str) -> Any:
         """Decode, and keep the sampled records' trace contexts for the batch's span."""
-        self._traces = sorted({r.traceparent for r in records if r.traceparent})
+        self._traces = sorted(set(map(_TRACEPARENT, records)) - {""})
         return self._decoder(records, batch)
 
     def _told(self, intent: Intent, rejected: int, seconds: float) -> None:

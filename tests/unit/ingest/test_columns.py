@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from weir.contracts.events import MAX_EVENT_BYTES
 from weir.ingest import decode, intent, lane
+from weir.ingest.batch import DAY_MS, Batch
 from weir.ingest.record import Record
 
 NOW = 1780000000000
@@ -72,7 +73,7 @@ def test_all_odd_records_in_one_block_are_read_as_alone():
 
 def test_good_records_are_read_by_column():
     records = [Record("user-events", 0, n, NOW, None, COMPACT, "") for n in range(9)]
-    found = decode.fast.read([r.value for r in records], lambda: decode._acceptable(decode.pl.Series([NOW] * 9)), decode._decodes)
+    found = decode.fast.read(Batch(records), lambda: decode._acceptable(decode.pl.Series([NOW] * 9)), decode._decodes)
     assert found is not None
     assert found[1].all()
 
@@ -93,7 +94,8 @@ def test_any_block_is_read_as_its_records_are(values):
 def test_a_batch_is_ordered_by_topic_partition_and_offset_however_it_came():
     places = [("b", 0, 1), ("a", 1, 5), ("a", 0, 9), ("a", 0, 3), ("b", 0, 0), ("a", 1, 4)]
     for came in (places, places[::-1], sorted(places), [("a", 1, 1), ("a", 0, 2), ("a", 0, 3)], [("a", 0, 3), ("a", 0, 2)], []):
-        found = intent.ordered([Record(t, p, o, NOW, None, b"", "") for t, p, o in came])
+        found = Batch([Record(t, p, o, NOW, None, b"", "") for t, p, o in came]).ordered()
+        assert (found.partition.tolist(), found.offset.tolist()) == ([r.partition for r in found], [r.offset for r in found])
         assert [(r.topic, r.partition, r.offset) for r in found] == sorted(came)
 
 
@@ -113,5 +115,5 @@ def test_values_that_only_join_alike_have_another_token():
 
 
 def test_a_batch_ends_where_kafkas_day_does():
-    records = [Record("a", 0, n, ms, None, b"", "") for n, ms in enumerate([lane.DAY_MS, 2 * lane.DAY_MS - 1, 2 * lane.DAY_MS, lane.DAY_MS])]
-    assert [lane.cut(records, 10), lane.cut(records[:2], 10), lane.cut(records[:2], 1), lane.cut(records[2:], 10)] == [2, 2, 1, 1]
+    records = [Record("a", 0, n, ms, None, b"", "") for n, ms in enumerate([DAY_MS, 2 * DAY_MS - 1, 2 * DAY_MS, DAY_MS])]
+    assert [len(lane.cut(r, rows)) for r, rows in ((records, 10), (records[:2], 10), (records[:2], 1), (records[2:], 10))] == [2, 2, 1, 1]

@@ -6,7 +6,8 @@ from weir.contracts import names
 from weir.contracts.catalogue import ItemCatalogueEntry
 from weir.contracts.events import MAX_EVENT_BYTES, RejectReason
 from weir.ingest.decode import AHEAD_MS, BEHIND_MS, catalogue_items, debezium, user_events
-from weir.ingest.record import RAW_KEPT_BYTES, Record
+from weir.ingest.envelope import RAW_KEPT_BYTES
+from weir.ingest.record import Record
 
 NOW_MS = 1_780_000_000_000
 GOOD = {"schema_version": 1, "event_id": "e", "user_id": 1, "item_id": 2, "event_type": "click", "session_id": "s", "country": "DE", "occurred_at": NOW_MS}

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
+from weir.ingest.batch import DAY_MS
 from weir.ingest.decode import user_events
-from weir.ingest.lane import DAY_MS
 from weir.ingest.record import Record
 from weir.ingest.simulation.mutants import MUTANTS, applied, caught
 from weir.ingest.simulation.run import BAD, TOPIC, scripted, silence, simulate

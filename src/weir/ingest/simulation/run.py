@@ -16,9 +16,11 @@ from typing import Any, Final, cast
 import pyarrow as pa
 
 from weir.contracts import names
+from weir.ingest.batch import DAY_MS
 from weir.ingest.decode import Decoder
-from weir.ingest.lane import DAY_MS, Entry, Limits, Partition
-from weir.ingest.record import Record, envelope
+from weir.ingest.envelope import envelope
+from weir.ingest.lane import Entry, Limits, Partition
+from weir.ingest.record import Record
 from weir.ingest.simulation.clickhouse import Engine, Store
 from weir.ingest.simulation.kafka import Broker, Group, Member
 from weir.ingest.simulation.world import RESTART_S, Faults, Killed, Process, Script, World
@@ -92,7 +94,7 @@ class _Ended:
 
 def thin(records: Sequence[Record], batch: str) -> pa.Table:
     """Decode to the columns that every landing table has: what the protocol is about."""
-    return pa.table(envelope(records, batch, ["malformed" if r.value == BAD else "" for r in records]))
+    return pa.table(envelope(records, batch, {n: "malformed" for n, r in enumerate(records) if r.value == BAD}))
 
 
 def journal(rng: random.Random) -> dict[Partition, list[Record]]:
