@@ -121,7 +121,8 @@ class Lane:
     _applied: Intent | None = None
     _buffer: list[Record] = field(default_factory=list)
     _size: int = 0
-    _since: float = 0.0
+    _since: float = -math.inf  # the oldest record of the buffer came after this
+    _looked: float = -math.inf  # when the last look at Kafka ended
     _epoch: int = 0  # how often partitions came or went: a batch that began in one is not finished in another
 
     # -- assignment
@@ -184,8 +185,9 @@ class Lane:
 
     def take(self, records: Sequence[Record]) -> None:
         """Add what was read, and process a batch when one is due."""
+        looked, self._looked = self._looked, self.clock()
         if records and not self._buffer:
-            self._since = self.clock()
+            self._since = looked  # the oldest may have waited since then, for as long as the last batch took
         self._buffer.extend(records)
         self._size += _size(records)
         full = len(self._buffer) >= self.limits.rows or self._size >= self.limits.size_bytes
