@@ -8,11 +8,11 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -38,7 +38,7 @@ app = typer.Typer(
     "Try ./weir demo first; ./weir test runs every test.",
 )
 err = outcome.err
-out = Console(highlight=False)
+out = outcome.console()
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 
@@ -55,6 +55,18 @@ def _report(name: str, what: str) -> None:
 
 def _print_json(document: object) -> None:
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        project = tomllib.loads((_settings().root / "pyproject.toml").read_text())["project"]
+        out.print(f"weir {project['version']}", markup=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _top(*, _told: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    pass
 
 
 @app.command(epilog="Example: ./weir up && ./weir status")
@@ -119,7 +131,7 @@ def status(
 
 
 @app.command(epilog="Example: ./weir logs kafka --lines 200")
-def logs(name: str, *, lines: Annotated[int, typer.Option(help="How many of the last lines.")] = 50) -> None:
+def logs(name: str, *, lines: Annotated[int, typer.Option(min=1, help="How many of the last lines.")] = 50) -> None:
     """Show the last lines of a service's log."""
     from weir.stack import lifecycle, services
 

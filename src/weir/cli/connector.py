@@ -8,10 +8,11 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from weir.cli import outcome
 
 connector_app = typer.Typer(no_args_is_help=True, help="The connector: plan, apply.")
-out = Console(highlight=False)
+out = outcome.console()
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 
 

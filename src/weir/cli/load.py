@@ -9,6 +9,7 @@ import sys
 import time
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +25,7 @@ def _begin(*shared: Any) -> None:
     _shared = shared
 
 
-def _part(bootstrap: str, shape: Any, seed: int, number: int) -> Any:
+def _part(bootstrap: str, shape: Any, seed: int, number: int, folder: Path) -> Any:
     from weir.simulation import load as generator
 
     def report(progress: Any) -> None:
@@ -33,7 +34,7 @@ def _part(bootstrap: str, shape: Any, seed: int, number: int) -> Any:
         if ended.is_set():
             raise KeyboardInterrupt
 
-    return generator.run(bootstrap, shape, seed, report=report)
+    return generator.run(bootstrap, shape, seed, report=report, keep=lambda journal: journal.save(folder / f"journal-{seed}.json"))
 
 
 def line(done: int, total: int, elapsed_s: float) -> str:
@@ -44,13 +45,13 @@ def line(done: int, total: int, elapsed_s: float) -> str:
     return f"  {done:,} of {total:,} events · {now.rate:,.0f}/s · {f'{now.eta_s:.0f} s to go' if done else 'waiting for the first acknowledgement'}"
 
 
-def _produce(bootstrap: str, shares: list[Any], seed: int) -> list[Any]:
+def _produce(bootstrap: str, shares: list[Any], seed: int, folder: Path) -> list[Any]:
     """Produce each share in a process of its own, and tell how far they are together; return their journals."""
     made: Any = multiprocessing.Array("q", len(shares))
     ended = multiprocessing.Event()
     total, began = sum(s.events for s in shares), time.monotonic()
     with ProcessPoolExecutor(len(shares), initializer=_begin, initargs=(made, ended)) as pool:
-        parts = [pool.submit(_part, bootstrap, share, seed + number, number) for number, share in enumerate(shares)]
+        parts = [pool.submit(_part, bootstrap, share, seed + number, number, folder) for number, share in enumerate(shares)]
         waiting = set(parts)
         try:
             while waiting:
@@ -66,20 +67,20 @@ def _produce(bootstrap: str, shares: list[Any], seed: int) -> list[Any]:
 
 def load(
     *,
-    events: Annotated[int, typer.Option(help="Records to produce (repeats come on top).")] = 1_000_000,
-    rate: Annotated[float, typer.Option(help="Events a second; 0: as fast as it can.")] = 0.0,
-    users: Annotated[int, typer.Option(help="Users to draw from.")] = 1_000_000,
-    items: Annotated[int, typer.Option(help="Items to draw from.")] = 100_000,
-    skew: Annotated[float, typer.Option(help="Exponent of the power law of users and items; 0: all alike.")] = 0.8,
-    sessions: Annotated[float, typer.Option(help="Mean number of events of a session.")] = 6.0,
-    bad: Annotated[float, typer.Option(help="Share of records that belong in the quarantine.")] = 0.001,
-    late: Annotated[float, typer.Option(help="Share of events that are 1 minute to 6 hours late.")] = 0.01,
-    dup: Annotated[float, typer.Option(help="Share of events that are sent twice.")] = 0.001,
-    seed: Annotated[int, typer.Option(help="Draws the same events again; another seed, other ones.")] = 1,
+    events: Annotated[int, typer.Option(min=1, help="Records to produce (repeats come on top).")] = 1_000_000,
+    rate: Annotated[float, typer.Option(min=0, help="Events a second; 0: as fast as it can.")] = 0.0,
+    users: Annotated[int, typer.Option(min=1, help="Users to draw from.")] = 1_000_000,
+    items: Annotated[int, typer.Option(min=1, help="Items to draw from.")] = 100_000,
+    skew: Annotated[float, typer.Option(min=0, help="Exponent of the power law of users and items; 0: all alike.")] = 0.8,
+    sessions: Annotated[float, typer.Option(min=1, help="Mean number of events of a session.")] = 6.0,
+    bad: Annotated[float, typer.Option(min=0, max=1, help="Share of records that belong in the quarantine.")] = 0.001,
+    late: Annotated[float, typer.Option(min=0, max=1, help="Share of events that are 1 minute to 6 hours late.")] = 0.01,
+    dup: Annotated[float, typer.Option(min=0, max=1, help="Share of events that are sent twice.")] = 0.001,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the same events again; another seed, other ones.")] = 1,
     processes: Annotated[int, typer.Option(min=1, help="Producers at once, with seeds from --seed on.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")] = False,
 ) -> None:
-    """Produce events of the mission's shape onto topic user-events; the journal of each seed goes to WEIR_HOME/load/."""
+    """Produce events of the mission's shape onto topic user-events; the journal of each seed goes to WEIR_HOME/load/, also that of a load that fails or is stopped (`complete` says which)."""
     from weir.simulation.load import Shape
     from weir.stack import services, settings
 
@@ -88,10 +89,8 @@ def load(
     shape = Shape(events, rate, users, items, skew, sessions, bad, late, dup)
     shares = [replace(shape, events=events // processes + (n < events % processes), rate=rate / processes) for n in range(processes)]
     began = time.monotonic()
-    journals = _produce(found.endpoints.kafka_bootstrap, shares, seed)
+    journals = _produce(found.endpoints.kafka_bootstrap, shares, seed, found.home / "load")
     seconds = time.monotonic() - began
-    for journal in journals:
-        journal.save(found.home / "load" / f"journal-{journal.seed}.json")
     records = sum(j.produced + j.bad + j.repeated for j in journals)
     document = {"records": records, "seconds": round(seconds, 2), "records_per_s": round(records / seconds), "journals": [asdict(j) for j in journals]}
     sys.stdout.write(json.dumps(document, indent=2) + "\n" if as_json else f"{records} records in {seconds:.1f} s, {records / seconds:.0f} a second\n")

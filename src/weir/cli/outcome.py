@@ -12,7 +12,8 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -23,7 +24,9 @@ from weir.errors import WeirError
 
 err = Console(stderr=True, highlight=False)
 USED_WRONGLY: type[Exception] = typer.BadParameter.__mro__[2]  # click's ClickException, which typer brings along and does not name
+UNKNOWN = 2
 STOPPED = 130
+PIPED_COLUMNS = 250  # tables are cut to the width, which a pipe has none of
 FULL = {errno.ENOSPC, errno.EDQUOT}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -31,6 +34,21 @@ FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 def tell(error: WeirError) -> None:
     """Print the error's one line, however narrow the terminal and however many lines a server's message had."""
     err.print(f"weir: {' '.join(str(error).split())}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def verdict() -> Iterator[None]:
+    """Have a command whose exit code is a verdict (0 yes, 1 no, 2 unknown) end with 2 when it could not be told: an outage is no fault that was found."""
+    try:
+        yield
+    except WeirError as error:
+        tell(error)
+        raise typer.Exit(UNKNOWN) from error
+
+
+def console() -> Console:
+    """Return where results go: as wide as the terminal, and wide enough for every table where there is none."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else PIPED_COLUMNS)
 
 
 def usage(error: Exception) -> str:

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from weir.cli import outcome
 
 if TYPE_CHECKING:
     from weir.ingest.quarantine import Place, Quarantine
 
 quarantine_app = typer.Typer(no_args_is_help=True, help="Records that ingest refused: list, show, fix, replay, discard. A record is named topic/partition/offset.")
-err = Console(stderr=True, highlight=False)
-out = Console(highlight=False)
+err = outcome.err
+out = outcome.console()
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 Why = Annotated[str, typer.Option("--why", help="The reason, for the audit row.")]

@@ -8,14 +8,15 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from weir.cli import outcome
 
 if TYPE_CHECKING:
     from weir.reconcile.outcome import Outcome
 
 STATUS = {"yes": 0, "no": 1, "unknown": 2}
-out = Console(highlight=False)
+out = outcome.console()
 
 
 def reconcile(
@@ -34,8 +35,10 @@ def reconcile(
     endpoints = settings.load().endpoints
     reconciler = Reconciler(endpoints)
     while True:
-        tables = chosen(table, operate.added(endpoints))  # anew each cycle: a resync gives a table another copy
-        began, outcomes = time.monotonic(), reconciler.run(tables, repair=repair)
+        began = time.monotonic()
+        with outcome.verdict():
+            tables = chosen(table, operate.added(endpoints))  # anew each cycle: a resync gives a table another copy
+            outcomes = reconciler.run(tables, repair=repair)
         answer = str(overall(outcomes))
         if as_json:
             sys.stdout.write(json.dumps(document(outcomes, answer, time.monotonic() - began)) + "\n")

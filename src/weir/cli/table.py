@@ -8,14 +8,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+
+from weir.cli import outcome
 
 if TYPE_CHECKING:
     from weir.contracts.captured import Captured
     from weir.stack.settings import StackSettings
 
 table_app = typer.Typer(no_args_is_help=True, help="Tables of the source: check, list, add, pause, resume, resync, remove.")
-out, err = Console(highlight=False), Console(highlight=False, stderr=True)
+out, err = outcome.console(), outcome.err
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 Name = Annotated[str, typer.Argument(metavar="TABLE", help="A captured table by its name, such as users.")]
 KAFKA_HOURS = 168  # a topic's retention, as weir.connect.register makes it
@@ -37,7 +38,7 @@ def _told(entry: Captured, *, as_json: bool, more: dict[str, Any] | None = None)
     if as_json:
         sys.stdout.write(json.dumps(operate.document(entry) | (more or {}), indent=2) + "\n")
         return
-    out.print(f"{entry.name} ({entry.source}): {entry.state}{f', {entry.why}' if entry.why else ''}; read {entry.view}", markup=False, soft_wrap=True)
+    out.print(f"{entry.name} ({entry.source}): {entry.state}{f', {entry.why}' if entry.why else ''}{'' if entry.state == 'removed' else f'; read {entry.view}'}", markup=False, soft_wrap=True)
 
 
 @table_app.command(epilog="Examples: ./weir table check · ./weir table check public.orders --json")

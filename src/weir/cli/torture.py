@@ -9,10 +9,11 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from weir.cli import outcome
 
 STATUS = {"yes": 0, "no": 1, "unknown": 2}
-err = Console(stderr=True, highlight=False)
+err = outcome.err
 
 
 def torture(
@@ -37,7 +38,8 @@ def torture(
     os.environ["DBT_SEND_ANONYMOUS_USAGE_STATS"] = "false"
     document: dict[str, object] = {"torture": "ingest", "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine()}
     try:
-        document |= torturing.run(torturing.Wanted(kills, seed, workers, rate, minutes * 60), mine, lambda line: err.print(f"  {line}", markup=False))
+        with outcome.verdict():
+            document |= torturing.run(torturing.Wanted(kills, seed, workers, rate, minutes * 60), mine, lambda line: err.print(f"  {line}", markup=False))
     finally:
         if not keep:
             torturing.clear(mine.home)

@@ -8,8 +8,9 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from weir.cli import outcome
 
 if TYPE_CHECKING:
     from weir.ingest.verify.outcome import Outcome
@@ -18,8 +19,8 @@ STATUS = {"yes": 0, "no": 1, "unknown": 2}
 REPORT_S = 2.0
 FAULTS = ("missing", "doubled", "different", "unknown")
 verify_app = typer.Typer(no_args_is_help=True, help="What landed against what was sent: events.")
-err = Console(stderr=True, highlight=False)
-out = Console(highlight=False)
+err = outcome.err
+out = outcome.console()
 
 
 @verify_app.callback()
@@ -37,12 +38,13 @@ def events(*, as_json: Annotated[bool, typer.Option("--json", help="Print one JS
     from weir.stack import settings
 
     found = settings.load()
-    outcome = verify(found.endpoints.kafka_bootstrap, found.endpoints.clickhouse_url, found.home / "verify", progress())
+    with outcome.verdict():
+        told = verify(found.endpoints.kafka_bootstrap, found.endpoints.clickhouse_url, found.home / "verify", progress())
     if as_json:
-        sys.stdout.write(json.dumps(outcome.document(), indent=2) + "\n")
+        sys.stdout.write(json.dumps(told.document(), indent=2) + "\n")
     else:
-        show(outcome)
-    raise typer.Exit(STATUS[outcome.verdict()])
+        show(told)
+    raise typer.Exit(STATUS[told.verdict()])
 
 
 def progress() -> Any:
@@ -58,9 +60,9 @@ def progress() -> Any:
     return tell
 
 
-def show(outcome: Outcome) -> None:
+def show(told: Outcome) -> None:
     """Print the partitions, the tables behind, and below them the offsets of every fault."""
-    document = outcome.document()
+    document = told.document()
     kinds = ("landed", "quarantined", "deduplicated", "expired", "pending", *FAULTS)
     made = Table("partition", "from", "to", *kinds, box=None)
     for p in document["partitions"]:
@@ -70,6 +72,7 @@ def show(outcome: Outcome) -> None:
     for view in document["views"]:
         behind.add_row(view["table"], view["verdict"], str(view["rows"]), str(view["judged"]), *(_coloured(k, view[k]) for k in FAULTS))
     out.print(behind)
+    out.print("rows: as they are stored, a key's older versions and a producer's repeats among them until they are merged; judged: what a reader is given", markup=False, soft_wrap=True)
     for line in lines(document):
         out.print(line, markup=False, soft_wrap=True)
     out.print(f"{document['verdict']}: {document['judged']:,} records judged in {document['seconds']:.1f} s")

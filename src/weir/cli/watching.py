@@ -18,6 +18,7 @@ from weir.stack import services, watch
 from weir.stack.settings import StackSettings
 
 EVERY_S = 2.0
+MONTH_H, YEAR_H = 720.0, 8760.0
 
 
 def services_table(rows: Sequence[watch.ServiceState]) -> Table:
@@ -29,6 +30,13 @@ def services_table(rows: Sequence[watch.ServiceState]) -> Table:
     return table
 
 
+def _hours(hours: float) -> str:
+    """Return hours for reading: a growth is an estimate, so a month and more is told in days, and past a year nothing finer."""
+    if hours > YEAR_H:
+        return "more than a year"
+    return f"{hours:,.1f} h" if hours < MONTH_H else f"{hours / 24:,.0f} days"
+
+
 def capture_lines(
     connector: pipeline.Connector | None, slot: pipeline.Slot | None, grown: growth.Growth | None = None, tables: Sequence[Captured] | None = ()
 ) -> list[str]:
@@ -38,9 +46,9 @@ def capture_lines(
         left = "" if slot.left_bytes is None else f", {slot.left_bytes / 1e6:,.0f} MB left to the limit"
         lines[-1] += f" ({slot.wal_status}, {slot.retained_bytes / 1e6:,.1f} MB of WAL kept{left})"
     if grown is not None and grown.hours_to_limit is not None:
-        lines[-1] += f", {grown.hours_to_limit:,.1f} h to the limit at present growth"
+        lines[-1] += f", {_hours(grown.hours_to_limit)} to the limit at present growth"
     if grown is not None and grown.hours_if_stopped is not None:
-        lines[-1] += f", {grown.hours_if_stopped:,.1f} h were the connector stopped"
+        lines[-1] += f", {_hours(grown.hours_if_stopped)} were the connector stopped"
     return lines + [f" {check.name}: {check.reason}" for check in pipeline.judge_captured(tables)]
 
 

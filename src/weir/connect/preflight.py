@@ -107,7 +107,7 @@ def judge_columns(f: TableFacts, *, generated: bool | None) -> list[Finding]:
 def judge_table(f: TableFacts, *, published: bool, generated: bool | None = True) -> list[Finding]:
     """Return what is unsafe about one table. Pure. `published`: there is a publication to be in; `generated`: as `judge_columns` says."""
     if not f.exists:
-        return [Finding(f"{f.name} does not exist", f"CREATE TABLE {f.name} (…);")]
+        return [Finding(f"{f.name} does not exist", f"-- create {f.name} first, or is its name spelt otherwise?")]
     if f.kind not in {"r", "p"}:
         return [Finding(f"{f.name} is no table, and only tables have changes to decode", "-- name the tables that it reads")]
     found = []

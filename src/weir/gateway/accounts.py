@@ -197,4 +197,7 @@ def _user(name: str, values: Mapping[str, Any]) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(hashed(sys.stdin.readline().rstrip("\n")) + "\n")
+    given = sys.stdin.readline().rstrip("\n")
+    if not given:
+        sys.exit("a password is read from standard input, and there was none: echo PASSWORD | ./weir run python -m weir.gateway.accounts")
+    sys.stdout.write(hashed(given) + "\n")

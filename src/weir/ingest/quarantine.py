@@ -177,9 +177,12 @@ class Quarantine:
         self._client = client
 
     def entries(self, *, reason: str = "", topic: str = "", state: State | None = None, limit: int = LIMIT) -> list[Entry]:
-        """Return at most `limit` entries, newest first; one state is sought among the newest SCANNED."""
+        """Return at most `limit` entries, newest first. A state other than open is one of the records that an audit row names: at most the newest SCANNED of those."""
         where = "WHERE (reject_reason = {reason:String} OR {reason:String} = '') AND (topic = {topic:String} OR {topic:String} = '')"
-        found = self._rows(where, limit if state is None else SCANNED, reason=reason, topic=topic)
+        if state is not None:
+            among = "NOT IN" if state is State.OPEN else "IN"
+            where += f" AND (topic, partition, offset) {among} (SELECT topic, partition, offset FROM {names.QUARANTINE_ACTIONS})"
+        found = self._rows(where, limit if state in {None, State.OPEN} else SCANNED, reason=reason, topic=topic)
         return [e for e in found if state is None or e.state == state][:limit]
 
     def entry(self, place: Place) -> Entry:

@@ -145,7 +145,7 @@ def _send(client: Any, records: list[dict[str, Any]], telemetry: Telemetry) -> N
     rest = [r for n, r in enumerate(records) if n % SAMPLE_EVERY]
     taken = client.produce_batch(names.TOPIC_USER_EVENTS, rest)
     if taken != len(rest):
-        raise Unavailable(f"{len(rest) - taken} events were not taken by the producer", hint="./weir logs kafka shows why")
+        raise Unavailable(f"Kafka takes no more: {len(client):,} events wait to be acknowledged", hint="./weir logs kafka shows why")
 
 
 def _sizes(shape: Shape) -> Iterator[int]:
@@ -156,17 +156,36 @@ def _sizes(shape: Shape) -> Iterator[int]:
 
 def run(
     bootstrap: str, shape: Shape, seed: int, *, report: Callable[[Progress], None] = lambda _: None, telemetry: Telemetry | None = None,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] = time.time, keep: Callable[[Journal], None] = lambda _: None,
 ) -> Journal:
     """Produce `shape.events` records, and the repeats beside them; return the journal once all are acknowledged.
+
+    `keep` is given the journal before the first record and at the end, however that comes: `complete` says whether all were acknowledged.
 
     Raises:
         Unavailable: the broker refused records or did not acknowledge them in time.
     """
     telemetry = telemetry or setup("weir-simulation")
     rng, journal = np.random.Generator(np.random.PCG64(seed)), Journal(seed, int(clock() * 1000))
+    keep(journal)
     refused: list[Any] = []
     client = _client(bootstrap, lambda error, _message: refused.append(error))
+    try:
+        _produce(client, rng, journal, shape, telemetry, report, clock)
+    finally:
+        journal.failed = client.flush(FLUSH_S) + len(refused)
+        journal.complete = not journal.failed and journal.produced + journal.bad == shape.events
+        keep(journal)
+    telemetry.count("weir.simulation.events_produced", journal.produced)
+    if journal.failed:
+        raise Unavailable(f"Kafka left {journal.failed} events unacknowledged", hint="./weir logs kafka shows why; load again with another seed")
+    return journal
+
+
+def _produce(
+    client: Any, rng: Any, journal: Journal, shape: Shape, telemetry: Telemetry, report: Callable[[Progress], None], clock: Callable[[], float],
+) -> None:
+    """Hand all records over, on time where a rate is asked."""
     began, done = time.monotonic(), 0
     for size in _sizes(shape):
         if shape.rate:
@@ -178,10 +197,3 @@ def run(
         done += size
         client.poll(0)
         report(progress(done, shape.events, time.monotonic() - began))
-    left = client.flush(FLUSH_S)
-    telemetry.count("weir.simulation.events_produced", journal.produced)
-    journal.failed = len(refused) + left
-    if journal.failed:
-        raise Unavailable(f"Kafka left {journal.failed} events unacknowledged", hint="./weir logs kafka shows why; load again with another seed")
-    journal.complete = True
-    return journal

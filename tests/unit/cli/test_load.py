@@ -11,7 +11,7 @@ def test_a_line_has_how_many_how_fast_and_how_long():
     assert "waiting for the first" in command.line(0, 1_000_000, 2.5)
 
 
-def _slow(bootstrap, shape, seed, number):
+def _slow(bootstrap, shape, seed, number, folder):
     made, _ = command._shared
     made[number] = shape.events // 2
     command.time.sleep(0.2)
@@ -22,11 +22,11 @@ def _slow(bootstrap, shape, seed, number):
 def test_the_progress_of_every_process_is_told_together(monkeypatch, capsys):
     monkeypatch.setattr(command, "_part", _slow)
     monkeypatch.setattr(command, "REPORT_S", 0.05)
-    assert command._produce("nowhere:1", [SimpleNamespace(events=1000)] * 2, 7) == [7, 8]
+    assert command._produce("nowhere:1", [SimpleNamespace(events=1000)] * 2, 7, None) == [7, 8]
     assert " of 2,000 events · " in capsys.readouterr().err
 
 
-def _endless(bootstrap, shape, seed, number):
+def _endless(bootstrap, shape, seed, number, folder):
     if number == 0:
         raise ValueError(seed)
     _, ended = command._shared
@@ -38,5 +38,5 @@ def test_when_one_process_fails_the_others_stop(monkeypatch):
     monkeypatch.setattr(command, "_part", _endless)
     began = command.time.monotonic()
     with pytest.raises(ValueError, match="7"):
-        command._produce("nowhere:1", [SimpleNamespace(events=1000)] * 2, 7)
+        command._produce("nowhere:1", [SimpleNamespace(events=1000)] * 2, 7, None)
     assert command.time.monotonic() - began < 60

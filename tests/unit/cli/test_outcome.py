@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from weir.cli import checks, outcome
 from weir.cli.app import app
 from weir.contracts import home
-from weir.errors import Terminal, UnknownName
+from weir.errors import Terminal, Unavailable, UnknownName
 
 
 def _end(capsys, raised):
@@ -125,3 +125,18 @@ def test_a_quoted_log_line_with_brackets_is_printed_as_it_is(capsys):
 
     _report("redis", "ended at its start: [/x] [Errno 2] no such file")
     assert "[/x] [Errno 2] no such file" in capsys.readouterr().err
+
+
+def test_a_verdict_that_cannot_be_told_is_no_fault_that_was_found(capsys):
+    def command(**_given):
+        with outcome.verdict():
+            raise Unavailable("Kafka does not answer")
+
+    assert outcome.run_app(command) == 2
+    assert "Kafka does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [("load", "--events", "0"), ("load", "--bad", "2"), ("load", "--late", "-1"), ("logs", "kafka", "--lines", "-3")])
+def test_a_number_out_of_range_is_used_wrongly(arguments, capsys):
+    assert outcome.run_app(lambda **given: app(list(arguments), **given)) == 2
+    assert "Input should be" in capsys.readouterr().err

@@ -4,9 +4,12 @@ import json
 import uuid
 
 import numpy as np
+import pytest
 
+from weir.errors import Unavailable
 from weir.ingest.decode import user_events
 from weir.ingest.record import Record
+from weir.simulation import journal as journals
 from weir.simulation import load
 from weir.simulation.journal import Journal
 
@@ -68,3 +71,36 @@ def test_a_session_is_one_user_in_one_country_and_sessions_overlap():
 def test_an_event_is_about_200_bytes():
     sizes = [len(r["value"]) for r in drawn(shape=load.Shape(bad=0)).records]
     assert 180 < sum(sizes) / len(sizes) < 300
+
+
+class _Full:
+    """A producer that is never acknowledged."""
+
+    def __init__(self):
+        self.held = 0
+
+    def __len__(self):
+        return self.held
+
+    def poll(self, _seconds):
+        pass
+
+    def produce(self, *_topic, **_record):
+        self.held += 1
+
+    def produce_batch(self, _topic, records):
+        self.held += len(records)
+        return len(records)
+
+    def flush(self, _seconds):
+        return self.held
+
+
+def test_a_load_that_fails_leaves_its_journal_over_an_older_one_and_says_that_it_is_not_complete(tmp_path, monkeypatch):
+    path = tmp_path / "journal-1.json"
+    Journal(1, NOW, produced=7, complete=True).save(path)
+    monkeypatch.setattr(load, "_client", lambda *_: _Full())
+    with pytest.raises(Unavailable):
+        load.run("nowhere", load.Shape(events=3000), 1, keep=lambda journal: journal.save(path))
+    found = journals.load(path)
+    assert (found.complete, found.produced + found.bad, found.failed) == (False, 3000, 3000 + found.repeated)
