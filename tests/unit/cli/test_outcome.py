@@ -128,11 +128,14 @@ def test_a_quoted_log_line_with_brackets_is_printed_as_it_is(capsys):
 
 
 def test_a_verdict_that_cannot_be_told_is_no_fault_that_was_found(capsys):
-    def command(**_given):
+    command = typer.Typer()
+
+    @command.command()
+    def judge():
         with outcome.verdict():
             raise Unavailable("Kafka does not answer")
 
-    assert outcome.run_app(command) == 2
+    assert outcome.run_app(lambda **given: command([], **given)) == 2
     assert "Kafka does not answer" in capsys.readouterr().err
 
 
