@@ -93,11 +93,11 @@ def eventually(claim, limit_s=2.0):
 
 
 def test_an_answer_says_what_it_rests_on(api):
+    eventually(lambda: api.get("/recommendations/1?k=5").json()["degraded"] == [], limit_s=20)  # a machine may be too busy to read features in time
     found = api.get("/recommendations/1?k=5").json()
     assert len(found["items"]) == 5
     assert found["model_version"] == "1"
     assert found["strategy"] == "personal"
-    assert found["degraded"] == []
     assert 0 <= found["newest_event_age_ms"] < 60_000
     assert found["feature_age_ms"]["user_activity"] is None
     assert found["items"][0]["title"].startswith("Item ")
