@@ -43,7 +43,7 @@ def verdict_row(b: board.Board) -> None:
     columns[4].metric("Cost an hour", UNKNOWN if total is None else f"${total:.4f}", border=True, help="Measured use at dated cloud prices.")
     columns[5].metric("Recovery proven", terminal.past(recovery.proven_at_ms(b.pipeline.recovery), b.report.checked_at_ms), border=True,
                       help="The experiment whose last yes is oldest; never, while one has none: ./weir chaos run NAME.")
-    st.caption(board.model_line(b.api))
+    st.caption(f"{board.model_line(b.api)} · {board.checked_line(b.report)}")
     reasons = b.report.reasons
     if reasons:
         with st.expander(f"Why not yes: {len(reasons)} checks", expanded=b.report.verdict is Verdict.NO):

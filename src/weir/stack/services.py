@@ -159,8 +159,8 @@ def build(settings: StackSettings) -> list[ServiceSpec]:
 
 
 def companions(settings: StackSettings) -> dict[str, Command]:
-    """Return what runs beside the services under the same supervisor: the health watcher, the cost sampler, the watcher of the captured tables."""
-    modules = {"watch": "weir.stack.watch", "cost": "weir.cost", "capture": "weir.capture"}
+    """Return what runs beside the services under the same supervisor: the health watcher, the cost sampler, the watcher of the captured tables, the owner of the marks."""
+    modules = {"watch": "weir.stack.watch", "cost": "weir.cost", "capture": "weir.capture", "quality": "weir.quality.advance"}
     return {name: Command((sys.executable, "-m", module), environment(settings, name), settings.root, None) for name, module in modules.items()}
 
 
