@@ -15,7 +15,7 @@ from weir.telemetry import setup
 UNKNOWN = "unknown"
 FACE = {Verdict.YES: ("Correct", "green", ":material/check_circle:"), Verdict.NO: ("Not correct", "red", ":material/error:"),
         Verdict.UNKNOWN: ("Unknown", "orange", ":material/help:")}
-COLOUR = {"ready": "#1a7f4b", "external": "#0f6e84", "starting": "#b7791f", "unhealthy": "#c0392b", "failed": "#c0392b"}  # others are grey
+COLOUR = {"ready": "#1a7f4b", "external": "#0f6e84", "starting": "#b7791f", "degraded": "#b7791f", "unhealthy": "#c0392b", "failed": "#c0392b"}  # others are grey
 
 
 def age(ms: float | None) -> str:
@@ -81,6 +81,9 @@ def services_table(b: board.Board) -> None:
         [{"service": s["name"], "state": f"● {s.get('state', UNKNOWN)}", "pid": str(s.get("pid") or "-"), "endpoint": str(s.get("endpoint") or "-")}
          for s in b.services])
     st.dataframe(frame.style.map(lambda v: f"color: {COLOUR.get(v[2:], '#8a979b')}", subset=["state"]), hide_index=True, height=36 * (len(frame) + 1))
+    for s in b.services:
+        if s.get("why"):
+            st.warning(f"{s['name']}: {s['why']}", icon=":material/warning:")
 
 
 
