@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import httpx
 
@@ -28,6 +28,7 @@ from weir.quality import ask, gaps, landing, marks, pipeline, windows
 from weir.quality.ask import Offsets
 from weir.quality.marks import RECHECK_S, Key, Mark
 from weir.quality.windows import STEP, Window
+from weir.telemetry import setup
 
 EVERY_S: Final = 10.0  # a look counts what came since: 0.8 M rows at the planned peak
 ROUND_S: Final = 20.0  # a backlog is worked off in turns of so long, each with its re-checks
@@ -218,20 +219,28 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     home = Path(os.environ["WEIR_HOME"])
     (home / "run").mkdir(parents=True, exist_ok=True)
-    advance, more = Advance(Endpoints.from_environment()), False
+    advance, more, telemetry = Advance(Endpoints.from_environment()), False, setup("quality")
     with (home / "run" / "quality.lock").open("w") as lock:
         while not ended.wait(0.2 if more else EVERY_S):
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                more = advance.round()
-            except BlockingIOError:
-                log.info("another process of this home has the marks")
-            except WeirError as error:
-                log.info("not this time: %s", error)
-                more = False
-            except Exception:
-                log.exception("unexpected")
-                more = False
+            with telemetry.span("weir.quality.round"):
+                outcome, more = _turn(advance, lock)
+            telemetry.count("weir.quality.rounds", 1, {"outcome": outcome})
+    telemetry.shutdown()
+
+
+def _turn(advance: Advance, lock: IO[str]) -> tuple[str, bool]:
+    """Work one round where no other process of this home does; return its outcome, and whether more is waiting."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return "done", advance.round()
+    except BlockingIOError:
+        log.info("another process of this home has the marks")
+    except WeirError as error:
+        log.info("not this time: %s", error)
+    except Exception:
+        log.exception("unexpected")
+        return "failed", False
+    return "put_off", False
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def main() -> None:
             rows = observe(specs, configured.home)
             write(rows, configured.home)
         for row in rows:
-            telemetry.gauge("weir.watch.ready", int(row.state == "ready"), {"service": row.name})
+            telemetry.gauge("weir.watch.ready", int(row.state in {"ready", "degraded"}), {"service": row.name})
         for name, action in watcher.due(rows, time.monotonic()):
             log.warning("%s: %s", name, "silent, restarting it" if action == "restart" else "failed before, starting it again")
             telemetry.count("weir.watch.restarts", 1, {"service": name})
