@@ -15,7 +15,7 @@ from weir.telemetry import setup
 UNKNOWN = "unknown"
 FACE = {Verdict.YES: ("Correct", "green", ":material/check_circle:"), Verdict.NO: ("Not correct", "red", ":material/error:"),
         Verdict.UNKNOWN: ("Unknown", "orange", ":material/help:")}
-COLOUR = {"ready": "#1a7f4b", "external": "#0f6e84", "starting": "#b7791f", "unhealthy": "#c0392b", "failed": "#c0392b"}  # others are grey
+COLOUR = {"ready": "#1a7f4b", "external": "#0f6e84", "starting": "#b7791f", "degraded": "#b7791f", "unhealthy": "#c0392b", "failed": "#c0392b"}  # others are grey
 
 
 def age(ms: float | None) -> str:
@@ -43,7 +43,7 @@ def verdict_row(b: board.Board) -> None:
     columns[4].metric("Cost an hour", UNKNOWN if total is None else f"${total:.4f}", border=True, help="Measured use at dated cloud prices.")
     columns[5].metric("Recovery proven", terminal.past(recovery.proven_at_ms(b.pipeline.recovery), b.report.checked_at_ms), border=True,
                       help="The experiment whose last yes is oldest; never, while one has none: ./weir chaos run NAME.")
-    st.caption(board.model_line(b.api))
+    st.caption(f"{board.model_line(b.api)} · {board.checked_line(b.report)}")
     reasons = b.report.reasons
     if reasons:
         with st.expander(f"Why not yes: {len(reasons)} checks", expanded=b.report.verdict is Verdict.NO):
@@ -81,6 +81,9 @@ def services_table(b: board.Board) -> None:
         [{"service": s["name"], "state": f"● {s.get('state', UNKNOWN)}", "pid": str(s.get("pid") or "-"), "endpoint": str(s.get("endpoint") or "-")}
          for s in b.services])
     st.dataframe(frame.style.map(lambda v: f"color: {COLOUR.get(v[2:], '#8a979b')}", subset=["state"]), hide_index=True, height=36 * (len(frame) + 1))
+    for s in b.services:
+        if s.get("why"):
+            st.warning(f"{s['name']}: {s['why']}", icon=":material/warning:")
 
 
 

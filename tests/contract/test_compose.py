@@ -33,6 +33,7 @@ BROKERS = {"kafka": ("kafka-1", "kafka-2", "kafka-3")}  # three brokers, replica
 REAL_SERVERS = {"postgres", "redis", "clickhouse"}  # upstream's images instead of wheels; ClickHouse a server instead of the embedded engine
 HOOKS = ("postgres", "kafka", "clickhouse", "connect")  # what `./weir up` does after readiness is a service <name>-setup that ends
 ABSENT = {"watch", "cost", "capture"}  # companions that read the supervisor and local processes; restart policies and the engine's own counters stand in
+BESIDE = ("quality",)  # companions that need no more than Kafka and ClickHouse
 POSTGRES_DIFFERS = {"listen_addresses": "*", "unix_socket_directories": None}  # others call; the image initialises through its socket
 ANYWHERE = "0.0.0.0"  # inside a container; published on loopback alone
 ARGUMENTS_ADDED = {"api": ["--host", ANYWHERE], "redis": ["--protected-mode", "no"]}  # others call, inside the compose network alone
@@ -158,9 +159,11 @@ def test_docker_compose_parses_the_file_where_it_is_installed(binary):
 
 def test_the_services_are_the_local_ones_and_the_listed_differences(specs):
     assert {s.name for s in specs} == set(services.ORDER)
-    expected = {h for n in services.ORDER for h in host(n)} | {f"{n}-setup" for n in HOOKS}
+    expected = {h for n in services.ORDER for h in host(n)} | {f"{n}-setup" for n in HOOKS} | set(BESIDE)
     assert set(SERVICES) == expected
-    assert set(services.companions(local_settings())) == ABSENT
+    beside = services.companions(local_settings())
+    assert set(beside) == ABSENT | set(BESIDE)
+    assert [SERVICES[n]["command"] for n in BESIDE] == [["run", "python", *beside[n].argv[1:]] for n in BESIDE]
     assert set(lifecycle.after_ready(local_settings())) == set(HOOKS)
 
 
@@ -168,7 +171,7 @@ def test_the_start_order_is_that_of_the_local_stack(specs):
     expected = []
     for spec in specs:
         expected += [*host(spec.name), *([f"{spec.name}-setup"] if spec.name in HOOKS else [])]
-    assert list(SERVICES) == expected
+    assert list(SERVICES) == [*expected, *BESIDE]
 
 
 def test_a_service_waits_for_what_the_local_one_needs_and_for_what_is_done_after(specs):

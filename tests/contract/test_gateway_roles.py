@@ -1,10 +1,18 @@
 """The roles of the stack: each service does its own work with gateway/roles.toml, and not another's."""
+from dataclasses import replace
+
 import httpx
 import pytest
 from tests.contract.gateway_server import ROOT, Server
 
+from weir.contracts import names
+from weir.contracts.endpoints import Endpoints
+from weir.contracts.retention import Retention
 from weir.cost import sampler
 from weir.ingest import schema
+from weir.quality import ask, landing, marks
+from weir.quality.advance import Advance
+from weir.quality.ask import Offsets
 from weir.stack import accounts
 from weir.telemetry.store import ClickHouseSink
 
@@ -39,6 +47,24 @@ def test_services_make_and_fill_their_own_tables(server):
     assert _status(server, "dashboard", "SELECT count() FROM otel.otel_traces") == 200
 
 
+def test_the_owner_of_the_marks_checks_and_keeps_and_the_page_reads_what_it_kept(server, monkeypatch):
+    assert _status(server, "admin", f"INSERT INTO {names.LANDING_CATALOGUE} (topic, partition, offset, batch, produced_at) VALUES ('item-catalogue', 0, 0, 'b', now64(3))") == 200
+    monkeypatch.setattr(ask, "kafka", lambda _bootstrap, _more: {("item-catalogue", 0): Offsets(0, 1, 1)})
+    owner = Advance(replace(Endpoints.local(), clickhouse_url=_url(server, "quality")))
+    assert not owner.round()
+    assert marks.read(_url(server, "dashboard"), "2000-01-01")["item-catalogue", 0].next == 1
+    at = {("item-catalogue", 0): Offsets(0, 1, 1)}
+    looked = landing.above(_url(server, "dashboard"), names.LANDING_CATALOGUE, marks.read(_url(server, "dashboard"), "2000-01-01"), at, 0, "2000-01-01")
+    assert sum(looked.totals.values()) == 1
+
+
+def test_a_retention_set_anew_reaches_every_table_that_ingest_makes(server):
+    schema.apply(_url(server, "ingest"), Retention(landing=40))
+    left = httpx.post(server.url, content="SELECT name FROM system.tables WHERE engine_full LIKE '%toIntervalDay(30)%' AND database IN ('landing', 'ops') AND name != 'cost_samples' ORDER BY name", auth=("admin", server.passwords["admin"]))
+    assert left.text.split() == ["quarantine", "quarantine_actions"]
+    schema.apply(_url(server, "ingest"), Retention())
+
+
 def test_views_feed_where_the_worker_may_not_write(server):
     assert _status(server, "dbt", "CREATE TABLE staging.copied (event_id String) ENGINE = MergeTree ORDER BY event_id") == 200
     assert _status(server, "dbt", "CREATE MATERIALIZED VIEW staging.copied_mv TO staging.copied AS SELECT event_id FROM landing.user_events") == 200
@@ -62,6 +88,9 @@ def test_views_feed_where_the_worker_may_not_write(server):
         ("dashboard", "TRUNCATE TABLE landing.user_events"),
         ("dashboard", "ALTER TABLE landing.user_events DELETE WHERE 1"),
         ("otlp", "SELECT * FROM landing.user_events"),
+        ("quality", "INSERT INTO landing.user_events (event_id) VALUES ('x')"),
+        ("quality", "INSERT INTO ops.captured_tables (name) VALUES ('x')"),
+        ("dashboard", "INSERT INTO ops.checked_windows (topic) VALUES ('x')"),
         ("cost", "INSERT INTO otel.otel_traces (TraceId) VALUES ('x')"),
         ("analyst", "SELECT * FROM landing.user_events"),
         ("analyst", "INSERT INTO staging.copied VALUES ('x')"),

@@ -96,7 +96,7 @@ def status(
 ) -> None:
     """Show each service, the connector's task, the slot, the tables, whether there is something to recommend, and when recovery was last proven.
 
-    Exits 1 unless all are ready and none has failed.
+    Exits 1 unless all are ready and none has failed. A service that answers while a part of it has stopped is degraded; its line says what to do.
     """
     from weir.cli import watching
     from weir.contracts.model import POINTER, models_folder
@@ -124,7 +124,7 @@ def status(
                      "recovery": recovery.document(proofs, now_ms), "api": api and asdict(api)})
     else:
         out.print(watching.services_table(rows))
-        for line in [*watching.capture_lines(connector, slot, grown, tables), *(f" {told}" for told in terminal.recovery_lines(proofs, now_ms))]:
+        for line in [*watching.trouble_lines(rows), *watching.capture_lines(connector, slot, grown, tables), *(f" {told}" for told in terminal.recovery_lines(proofs, now_ms))]:
             out.print(line, markup=False, soft_wrap=True)
         out.print(watching.served_line(api, served), markup=False, soft_wrap=True)
     raise typer.Exit(0 if all(r.state == "ready" for r in rows) and "no" not in {c.verdict for c in checks} else 1)

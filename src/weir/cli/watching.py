@@ -25,7 +25,7 @@ def services_table(rows: Sequence[watch.ServiceState]) -> Table:
     """Return the services as a table; endpoints are shown without their passwords. Pure."""
     table = Table("service", "state", "pid", "endpoint", box=None)
     for r in rows:
-        colour = {"ready": "green", "stopped": "dim"}.get(r.state, "red")
+        colour = {"ready": "green", "degraded": "yellow", "stopped": "dim"}.get(r.state, "red")
         table.add_row(r.name, f"[{colour}]{r.state}[/]", str(r.pid or ""), watch.masked(r.endpoint))
     return table
 
@@ -35,6 +35,11 @@ def _hours(hours: float) -> str:
     if hours > YEAR_H:
         return "more than a year"
     return f"{hours:,.1f} h" if hours < MONTH_H else f"{hours / 24:,.0f} days"
+
+
+def trouble_lines(rows: Sequence[watch.ServiceState]) -> list[str]:
+    """Return what has stopped inside of services that answer, and what to do. Pure."""
+    return [f" {r.name} is {r.state}: {r.why}" for r in rows if r.why]
 
 
 def capture_lines(

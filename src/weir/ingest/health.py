@@ -1,7 +1,7 @@
 """What may be asked of the worker over HTTP: whether events land, and whether the process works.
 
 In: the lanes. Out: answers. Keep: two questions. GET /live is the supervisor's: no restart mends a lane that stopped, and one would stop the others too.
-GET /health is the truth: 503 while any lane does not land what comes.
+GET /health is the truth: 503 while any lane does not land what comes; `trouble` names those that do not come back by themselves.
 """
 
 from __future__ import annotations
@@ -39,14 +39,21 @@ def well(stats: Stats, now_s: float) -> bool:
     """Return whether a lane lands what comes: it runs, or it ran a moment ago and comes back by itself. Pure."""
     if stats.state == RUNNING:
         return True
-    return not stats.state.startswith(("stopped", "failing")) and now_s - stats.left_running_s <= UNWELL_S
+    return not stuck(stats) and now_s - stats.left_running_s <= UNWELL_S
+
+
+def stuck(stats: Stats) -> bool:
+    """Return whether a lane waits for somebody to do something: it tries again, and nothing says that it will do better. Pure."""
+    return stats.state.startswith(("stopped", "failing"))
 
 
 def answer(lanes: Sequence[Asked], path: str, now_s: float) -> Answer:
     """Answer one GET."""
     if path == "/health":
         ok = all(well(lane.stats, now_s) for lane in lanes)
-        return HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE, {"ok": ok, "lanes": [lane.document() for lane in lanes]}
+        told = [lane.document() for lane in lanes]
+        trouble = [f"{d['table']} {d['state']}" for d, lane in zip(told, lanes, strict=True) if stuck(lane.stats)]
+        return HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE, {"ok": ok, "lanes": told, "trouble": trouble}
     if path == "/live":
         live = all(lane.is_alive() and now_s - lane.turned_s <= LIVE_S for lane in lanes)
         return HTTPStatus.OK if live else HTTPStatus.SERVICE_UNAVAILABLE, {"live": live}

@@ -44,6 +44,8 @@ def main() -> None:
         sys.stdout.write(json.dumps(document(report, about)) + "\n")
     else:
         sys.stdout.write(f"correct: {report.verdict}\n" + "".join(f"  {r}\n" for r in report.reasons))
+        if report.checked_since_ms is not None:
+            sys.stdout.write(f"below the marks: all checked within {(report.checked_at_ms - report.checked_since_ms) / 3_600_000:.1f} h\n")
         for hop in report.hops:
             sys.stdout.write(f"{hop.name}: {'unknown' if hop.age_ms is None else f'{hop.age_ms / 1000:.1f} s old'}\n")
         for v in about.verified or ():

@@ -1,6 +1,6 @@
-"""Asks PostgreSQL, Kafka and ClickHouse what the verdict needs. What cannot be asked comes back as None, never as zero.
+"""Asks PostgreSQL and Kafka what the verdict needs, and ClickHouse what a room asks it. What cannot be asked comes back as None, never as zero.
 
-In: endpoints. Out: the values of `weir.quality.judge`. Keep: read-only; each question has a time limit of a few seconds.
+In: endpoints. Out: counts, offsets, rows. Keep: read-only; each question has a time limit of a few seconds.
 """
 
 from __future__ import annotations
@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
@@ -18,26 +17,12 @@ import httpx
 from weir.contracts import cdc, names
 from weir.contracts.clickhouse import parse
 from weir.contracts.features import FEATURE_VIEWS
-from weir.contracts.retention import KAFKA_MAX_DAYS
 
 log = logging.getLogger("weir.quality")
 TIMEOUT_S: Final = 4.0
 
 # Shop table: (view of its rows as they stand, Debezium topic)
 CDC_TABLES: Final[Mapping[str, tuple[str, str]]] = {t.name: (t.standing, t.topic) for t in cdc.CDC_TABLES.values()}
-# Landing tables and ledger lose old rows at moments of their own: only what both must still have is compared. A batch lies within a day.
-HELD: Final = f">= toStartOfDay(now('UTC') - INTERVAL {KAFKA_MAX_DAYS} DAY)"
-
-
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """Rows of one topic partition in its landing table; all but `max` and `newest_at_ms` below the committed offset."""
-
-    rows: int
-    distinct: int
-    owed: int  # distinct offsets from the topic's begin to the commit
-    max: int
-    newest_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +34,14 @@ class Offsets:
     committed: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ClickHouseFacts:
-    """What ClickHouse told; None: that question failed."""
-
-    landed: Mapping[tuple[str, int], Landed] | None = None
-    ledger: Mapping[tuple[str, int], int] | None = None
-    staging: Mapping[str, int | None] = field(default_factory=dict)
-    quarantine: Mapping[str, int] | None = None
-    newest: Mapping[str, int | None] = field(default_factory=dict)
-    fed: int | None = None  # rows of the keyed copy of the events, which the views fill
-
-
-def query(url: str, sql: str) -> list[dict[str, Any]] | None:
-    """Return the rows of a SELECT, or None when it could not be asked."""
+def query(url: str, sql: str, timeout_s: float = TIMEOUT_S) -> list[dict[str, Any]] | None:
+    """Return the rows of a SELECT, or None when it could not be asked, or not within `timeout_s`."""
     server = parse(url)
     try:
         answer = httpx.post(
             f"{server.base_url}/",
             params={"default_format": "JSONEachRow", "output_format_json_quote_64bit_integers": "0"},
-            content=sql.encode(), auth=server.auth, timeout=TIMEOUT_S,
+            content=sql.encode(), auth=server.auth, timeout=timeout_s,
         )
     except httpx.HTTPError:
         return None
@@ -76,26 +49,6 @@ def query(url: str, sql: str) -> list[dict[str, Any]] | None:
         log.debug("not answered: %s", answer.text[:200])
         return None
     return [json.loads(line) for line in answer.text.splitlines() if line]
-
-
-def _one(url: str, sql: str) -> int | None:
-    rows = query(url, sql)
-    value = next(iter(rows[0].values())) if rows else None
-    return None if value is None else int(value)
-
-
-def bound(offsets: Mapping[tuple[str, int], Offsets] | None, *, begin: bool = False) -> str:
-    """Return an SQL expression: the committed (or begin) offset of the row's topic partition. Pure.
-
-    Rows past the commit belong to a batch in flight, whose row in the ledger may be a moment behind. Kafka away: no bound.
-    """
-    if offsets is None:
-        return "toUInt64(0)" if begin else "toUInt64(9223372036854775807)"
-    if not offsets:
-        return "toUInt64(0)"
-    keys = ", ".join(f"'{t}/{p}'" for t, p in offsets)
-    values = ", ".join(f"toUInt64({o.begin if begin else o.committed or 0})" for o in offsets.values())
-    return f"transform(concat(toString(topic), '/', toString(partition)), [{keys}], [{values}], toUInt64(0))"
 
 
 def document(url: str) -> dict[str, Any]:
@@ -113,50 +66,6 @@ def newest_feature(told: Mapping[str, Any]) -> int | None:
     return max((int(newest[v.name]) for v in FEATURE_VIEWS if "events" in v.triggers and newest.get(v.name)), default=None)
 
 
-def _landed(url: str, offsets: Mapping[tuple[str, int], Offsets] | None) -> dict[tuple[str, int], Landed] | None:
-    found: dict[tuple[str, int], Landed] = {}
-    below = f"offset < {bound(offsets)} AND produced_at {HELD}"
-    for table in names.LANDINGS:
-        rows = query(
-            url,
-            f"SELECT topic, partition, countIf({below}) AS n, uniqExactIf(offset, {below}) AS uniques,"
-            f" uniqExactIf(offset, {below} AND offset >= {bound(offsets, begin=True)}) AS owed, max(offset) AS highest,"
-            f" toUnixTimestamp64Milli(max(produced_at)) AS newest FROM {table} GROUP BY topic, partition",
-        )
-        if rows is None:
-            return None
-        found |= {(r["topic"], r["partition"]): Landed(r["n"], r["uniques"], r["owed"], r["highest"], r["newest"]) for r in rows}
-    return found
-
-
-def clickhouse(url: str, offsets: Mapping[tuple[str, int], Offsets] | None) -> ClickHouseFacts:
-    """Ask ClickHouse everything, at once."""
-    newest = {
-        "event landed": f"SELECT toUnixTimestamp64Milli(maxOrNull(produced_at)) AS v FROM {names.LANDING_EVENTS}",
-        "change committed": f"SELECT maxOrNull(toUnixTimestamp64Milli(assumeNotNull(source_at))) AS v FROM {names.LANDING_CDC} WHERE source_at IS NOT NULL",
-        "change landed": f"SELECT toUnixTimestamp64Milli(maxOrNull(produced_at)) AS v FROM {names.LANDING_CDC}",
-        "catalogue landed": f"SELECT toUnixTimestamp64Milli(maxOrNull(produced_at)) AS v FROM {names.LANDING_CATALOGUE}",
-        "event time landed": f"SELECT maxOrNull(toUnixTimestamp64Milli(occurred_at)) AS v FROM {names.LANDING_EVENTS} WHERE reject_reason = ''",
-        "mart user_activity": f"SELECT toUnixTimestamp64Milli(maxOrNull(occurred_at)) AS v FROM {names.DB_STAGING}.int_user_events",
-    }
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        landed = pool.submit(_landed, url, offsets)
-        ledger = pool.submit(query, url, f"SELECT topic, partition, sumIf(rows, last_offset < {bound(offsets)} AND max_produced_at {HELD}) AS n FROM {names.LEDGER} GROUP BY topic, partition")
-        quarantine = pool.submit(query, url, f"SELECT reject_reason, count() AS n FROM {names.QUARANTINE} GROUP BY reject_reason ORDER BY n DESC")
-        staging = {t: pool.submit(_one, url, f"SELECT count() AS n FROM {s}") for t, (s, _) in CDC_TABLES.items()}
-        fed = pool.submit(_one, url, f"SELECT count() AS n FROM {names.DB_STAGING}.int_user_events")
-        times = {name: pool.submit(_one, url, sql) for name, sql in newest.items()}
-        booked, rejected = ledger.result(), quarantine.result()
-        return ClickHouseFacts(
-            landed.result(),
-            None if booked is None else {(r["topic"], r["partition"]): int(r["n"]) for r in booked},
-            {t: f.result() for t, f in staging.items()},
-            None if rejected is None else {r["reject_reason"]: int(r["n"]) for r in rejected},
-            {name: f.result() for name, f in times.items()},
-            fed.result(),
-        )
-
-
 def postgres(dsn: str) -> dict[str, int | None]:
     """Return the row counts of the shop's tables."""
     import psycopg
@@ -170,8 +79,8 @@ def postgres(dsn: str) -> dict[str, int | None]:
     return found
 
 
-def kafka(bootstrap: str) -> dict[tuple[str, int], Offsets] | None:
-    """Return the offsets of every partition of the path's topics; None when the broker does not answer."""
+def kafka(bootstrap: str, more: Collection[str] = ()) -> dict[tuple[str, int], Offsets] | None:
+    """Return the offsets of every partition of the path's topics, and of `more` topics; None when the broker does not answer."""
     from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
     from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # (own) documented, but not in __all__
 
@@ -180,7 +89,7 @@ def kafka(bootstrap: str) -> dict[tuple[str, int], Offsets] | None:
     try:
         admin = AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 3000, "log_level": 0}, logger=quiet)
         topics = admin.list_topics(timeout=2.0).topics
-        partitions = [TopicPartition(t, p) for t in names.PARTITIONS if t in topics for p in topics[t].partitions]
+        partitions = [TopicPartition(t, p) for t in dict.fromkeys([*names.PARTITIONS, *more]) if t in topics for p in topics[t].partitions]
         if not partitions:
             return {}
         ends = admin.list_offsets({p: OffsetSpec.latest() for p in partitions}, request_timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]  # (confluent) no annotations

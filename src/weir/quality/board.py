@@ -16,10 +16,10 @@ from weir.contracts.endpoints import Endpoints
 from weir.contracts.model import POPULARITY
 from weir.contracts.path import PATH, Stage
 from weir.errors import SettingsError
-from weir.quality import ask, ask_pipeline, flow, verdict
+from weir.quality import ask, ask_pipeline, flow, terminal, verdict
 from weir.quality.flow import STAGE_TOPICS
 from weir.quality.judge import Hop, Report
-from weir.quality.pipeline import Api, Pipeline, Verified, ask_api
+from weir.quality.pipeline import Api, Pipeline, Verified
 from weir.telemetry import Telemetry
 
 COST_RECENT_S: Final = 60
@@ -47,7 +47,11 @@ class Board:
     api_p99_ms: float | None
     before: Report | None = None  # the report of the asking before, for rates
     pipeline: Pipeline = field(default_factory=Pipeline)
-    api: Api | None = None
+
+    @property
+    def api(self) -> Api | None:
+        """Return what the API said of itself."""
+        return self.pipeline.api
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ def gather(environment: Mapping[str, str] | None = None) -> Board:
     url = endpoints.clickhouse_url
     home = Path(env.get("WEIR_HOME", ".weir"))
     about = ask_pipeline(endpoints, home)
-    return Board(verdict(endpoints, home, about=about), services(home), cost(url), api_p99_ms(url), pipeline=about, api=ask_api(endpoints.api_url))
+    return Board(verdict(endpoints, home, about=about), services(home), cost(url), api_p99_ms(url), pipeline=about)
 
 
 def model_line(api: Api | None) -> str:
@@ -127,6 +131,13 @@ def model_line(api: Api | None) -> str:
         return "Recommendations: unknown, the API is not ready"
     by = f"model {api.model_version} (champion)" if api.model_version != POPULARITY else "popularity, since no model has beaten it"
     return f"Recommendations: by {by}, over {api.items:,} items"
+
+
+def checked_line(report: Report) -> str:
+    """Return within which time every landed row below the marks was checked, for reading. Pure."""
+    if report.checked_since_ms is None:
+        return "Landed rows: none is below a mark"
+    return f"Landed rows: each below the marks was checked within {terminal.age(report.checked_at_ms - report.checked_since_ms, decimals=0)}"
 
 
 def verified_through_ms(verified: Sequence[Verified] | None) -> int | None:

@@ -59,6 +59,12 @@ class Gaps:
                 asked.close()
         return found
 
+    def forget(self, below: Mapping[Key, int]) -> None:
+        """Drop the gaps that end at or below an offset of their partition: they are asked for no more."""
+        with self._lock:
+            for key, offset in below.items():
+                if key in self._empty:
+                    self._empty[key] = {g for g in self._empty[key] if g[1] > offset}
 
     def _of(self, asked: Any, key: Key, mine: list[Gap], deadline: float, *, whole: bool) -> int | None:
         """Look at the gaps of one partition; the records in them, or None when not all could be looked at."""
@@ -115,8 +121,9 @@ _KNOWN: Final = Gaps()
 def look(bootstrap: str, url: str, offsets: Mapping[Key, Offsets], owed: Mapping[Key, int], known: Gaps = _KNOWN) -> tuple[dict[Key, int | None], set[Key]]:
     """Return the lost records of each partition that lacks offsets, and the partitions whose lag is markers alone.
 
-    `owed`: distinct landed offsets from begin to commit, by partition.
+    `offsets`: each from where it is looked at, the begin or the mark; `owed`: distinct landed offsets from there to the commit.
     """
+    known.forget({key: at.begin for key, at in offsets.items()})
     wanted: dict[Key, list[Gap]] = {}
     lost: dict[Key, int | None] = {}
     for key, at in offsets.items():

@@ -52,6 +52,10 @@ class PartitionCount:
     landed_owed: int | None = None
     landed_max: int | None = None
     lost: int | None = None  # records that Kafka holds in the gaps; None: not looked at
+    mark: int = 0  # offsets below were checked before: their rows are in the counts as they were then (docs/decisions/0017-marks.md)
+    faults: tuple[str, ...] = ()  # what those checks found wrong
+    waiting: int | None = None  # offsets above the mark, where they are too many for one look
+    whole: bool = True  # no check below the mark is missing
     trailing: bool = False  # what lies past the commit is markers alone
 
     @property
@@ -95,6 +99,7 @@ class Report:
     hops: tuple[Hop, ...]
     quarantine: Mapping[str, int] | None
     counters: Mapping[str, int | None] = field(default_factory=dict)  # records that passed each stage of the path up to now; None: could not be asked
+    checked_since_ms: int | None = None  # every row below the marks was checked at least once since then; None: nothing is below one
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -117,29 +122,49 @@ def judge_table(count: TableCount, *, cdc_lag: int | None) -> Check:
     return Check(name, Verdict.NO, difference)
 
 
+def _untold(p: PartitionCount, name: str) -> Check | None:
+    """Return what is known of a partition before its counts are compared: wrong already, or not to be told."""
+    if p.begin is None or p.end is None:
+        return Check(name, Verdict.UNKNOWN, "Kafka could not be asked")
+    if p.faults:
+        return Check(name, Verdict.NO, f"{p.faults[0]}{f' (and {len(p.faults) - 1} more)' if p.faults[1:] else ''}")
+    if p.waiting is not None:
+        return Check(name, Verdict.UNKNOWN, f"{p.waiting} offsets from {p.mark} on wait for their check: ./weir logs quality shows how it goes")
+    if p.landed_rows is None or p.landed_distinct is None or p.ledger_rows is None:
+        return Check(name, Verdict.UNKNOWN, "ClickHouse could not be asked")
+    if not p.whole:
+        return Check(name, Verdict.UNKNOWN, f"a check below offset {p.mark} is gone: TRUNCATE TABLE {names.CHECKED_WINDOWS} has all made anew")
+    return None
+
+
 def judge_partition(p: PartitionCount) -> Check:
     """Check that every offset below the committed one is landed once, and that the ledger says the same."""
     name = f"{p.topic}/{p.partition}"
-    if p.begin is None or p.end is None:
-        return Check(name, Verdict.UNKNOWN, "Kafka could not be asked")
-    if p.landed_rows is None or p.landed_distinct is None or p.ledger_rows is None:
-        return Check(name, Verdict.UNKNOWN, "ClickHouse could not be asked")
+    untold = _untold(p, name)
+    if untold is not None or p.begin is None or p.end is None or p.landed_rows is None or p.landed_distinct is None or p.ledger_rows is None:
+        return untold or Check(name, Verdict.UNKNOWN, "it could not be asked")
     if p.landed_rows != p.landed_distinct:
         return Check(name, Verdict.NO, f"{p.landed_rows - p.landed_distinct} rows are doubled")
     if p.ledger_rows != p.landed_rows:
         return Check(name, Verdict.NO, f"the ledger says {p.ledger_rows} rows, the landing table holds {p.landed_rows}")
     if p.landed_max is not None and p.landed_max >= p.end:
         return Check(name, Verdict.NO, f"offset {p.landed_max} is landed, but the topic ends at {p.end}: it was created anew")
-    if p.committed is not None and p.committed > p.begin:
-        owed = p.committed - p.begin
-        if (p.landed_owed or 0) < owed and p.lost != 0:
-            missing = f"{owed - (p.landed_owed or 0)} of {owed} offsets below the committed one are not landed"
-            if p.lost is None:
-                return Check(name, Verdict.UNKNOWN, f"{missing}, and Kafka could not tell which of them are records")
-            return Check(name, Verdict.NO, f"{p.lost} records are lost: {missing}")
-        if not p.landed_rows and owed > 1:
-            return Check(name, Verdict.NO, f"offsets up to {p.committed} are committed and nothing is landed")
-    return Check(name, Verdict.YES)
+    missing = _missing(p, p.begin, p.landed_rows)
+    return Check(name, Verdict.YES) if missing is None else Check(name, *missing)
+
+
+def _missing(p: PartitionCount, begin: int, landed_rows: int) -> tuple[Verdict, str] | None:
+    if p.committed is None or p.committed <= begin:
+        return None
+    owed = p.committed - begin
+    if (p.landed_owed or 0) < owed and p.lost != 0:
+        missing = f"{owed - (p.landed_owed or 0)} of {owed} offsets below the committed one are not landed"
+        if p.lost is None:
+            return Verdict.UNKNOWN, f"{missing}, and Kafka could not tell which of them are records"
+        return Verdict.NO, f"{p.lost} records are lost: {missing}"
+    if not landed_rows and owed > 1 and not p.mark:
+        return Verdict.NO, f"offsets up to {p.committed} are committed and nothing is landed"
+    return None
 
 
 def judge(

@@ -64,6 +64,20 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True)
+class Api:
+    """What the API says of itself: whether it has items to recommend, how many, and by which model (`POPULARITY`: by none).
+
+    `newest_event_at_ms`: of the events in what it serves; `answered`: requests since its start; None: it did not say.
+    """
+
+    ready: bool
+    items: int
+    model_version: str
+    newest_event_at_ms: int | None = None
+    answered: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     """All of it; None: could not be asked (`verified` is empty before the first cycle)."""
 
@@ -72,6 +86,7 @@ class Pipeline:
     verified: tuple[Verified, ...] | None = None
     recovery: tuple[recovery.Proof, ...] | None = None
     captured: tuple[Captured, ...] | None = ()
+    api: Api | None = None
 
 
 _SLOT = """
@@ -111,20 +126,11 @@ def ask_connector(url: str) -> Connector | None:
     return Connector(str(connector.get("state", "")), str(worst.get("state", "NONE")), trace)
 
 
-@dataclass(frozen=True, slots=True)
-class Api:
-    """What the API says of itself: whether it has items to recommend, how many, and by which model (`POPULARITY`: by none)."""
-
-    ready: bool
-    items: int
-    model_version: str
-
-
 def ask_api(url: str) -> Api | None:
     """Return what the API says at /ready, or None when it could not be asked."""
     try:
         document = httpx.get(f"{url}/ready", timeout=TIMEOUT_S).json()  # 503 has the same document
-        return Api(bool(document["ready"]), int(document["items"]), str(document["model_version"]))
+        return Api(bool(document["ready"]), int(document["items"]), str(document["model_version"]), document.get("newest_event_at_ms"), document.get("answered"))
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return None
 

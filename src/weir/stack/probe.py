@@ -6,6 +6,7 @@ stopped; a probe leaves nothing behind and is cheap (each service is asked every
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import time
@@ -18,6 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 import psutil
 
 _ANSWER_BYTES: Final = 1024
+_DOCUMENT_BYTES: Final = 1 << 20
 # StartupMessage 3.0; the answer is Authentication ('R'), or ErrorResponse ('E') whose field C is the SQLSTATE. As with pg_isready (libpq's PQping), any
 # answer but cannot_connect_now will do. https://www.postgresql.org/docs/current/protocol-message-formats.html, appendix A for the code.
 _STARTUP: Final = 196608
@@ -88,6 +90,23 @@ def ready(url: str, timeout_s: float = 2.0) -> bool:
         return ask(parts, timeout_s)
     except (OSError, urllib.error.URLError, ValueError):
         return False
+
+
+def trouble(url: str, timeout_s: float = 2.0) -> tuple[str, ...]:
+    """Return what the health document at `url` names under `trouble`; nothing when it cannot be had, since readiness is another question."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310 - our own loopback endpoints
+            text = answer.read(_DOCUMENT_BYTES)
+    except urllib.error.HTTPError as error:  # 503 has the same document
+        text = error.read(_DOCUMENT_BYTES)
+    except (OSError, urllib.error.URLError, ValueError):
+        return ()
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return ()
+    named = found.get("trouble") if isinstance(found, dict) else None
+    return tuple(str(t) for t in named) if isinstance(named, list) else ()
 
 
 def port_taken(url: str) -> bool:

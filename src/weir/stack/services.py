@@ -23,7 +23,8 @@ from weir.stack.settings import StackSettings
 class ServiceSpec:
     """One service: `command` to run, `needs` (names that must be ready first), `probe` URL (see weir.stack.probe).
 
-    `stop_signal`: what asks it to end; `stop_wait_s`: how long it may take; `slow_s`: how long it may take to become ready.
+    `stop_signal`: what asks it to end; `stop_wait_s`: how long it may take; `slow_s`: how long it may take to become ready;
+    `health`: a URL whose document names under `trouble` what no restart mends, for a service that can be alive and not do its work.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ServiceSpec:
     stop_wait_s: int = 15
     slow_s: int = 60
     prepare: Callable[[], None] | None = None
+    health: str = ""
 
 
 # Start order, as the issue names them. `watch` and `cost` are the platform's own and come last.
@@ -140,7 +142,7 @@ def build(settings: StackSettings) -> list[ServiceSpec]:
     b.add(ServiceSpec("redis", redis.command(home, e), (), e.redis_url, e.redis_url, prepare=prepared(redis)))
     b.add(ServiceSpec("otlp", b.python("otlp", "-m", "weir.telemetry.receiver"), ("clickhouse",), f"{e.otlp_url}/health", e.otlp_url))
     b.add(ServiceSpec("connect", worker.command(home, e), ("kafka", "postgres"), f"{e.connect_url}/connectors", e.connect_url, slow_s=JVM_SLOW_S, prepare=prepared(worker)))
-    b.add(ServiceSpec("ingest", b.python("ingest", "-m", "weir.ingest"), ("kafka", "clickhouse"), f"{e.ingest_url}/live", e.ingest_url))
+    b.add(ServiceSpec("ingest", b.python("ingest", "-m", "weir.ingest"), ("kafka", "clickhouse"), f"{e.ingest_url}/live", e.ingest_url, health=f"{e.ingest_url}/health"))
     b.add(ServiceSpec("features", b.python("features", "-m", "weir.features"), ("clickhouse", "redis", "ingest"), f"{e.features_url}/live", e.features_url))
     b.add(ServiceSpec("catalogue", b.python("catalogue", "-m", "weir.catalogue"), (), f"{e.catalogue_url}/health", e.catalogue_url))
     b.add(ServiceSpec("api", b.python("api", "-m", "weir.serving"), ("redis",), f"{e.api_url}/health", e.api_url))
@@ -159,8 +161,8 @@ def build(settings: StackSettings) -> list[ServiceSpec]:
 
 
 def companions(settings: StackSettings) -> dict[str, Command]:
-    """Return what runs beside the services under the same supervisor: the health watcher, the cost sampler, the watcher of the captured tables."""
-    modules = {"watch": "weir.stack.watch", "cost": "weir.cost", "capture": "weir.capture"}
+    """Return what runs beside the services under the same supervisor: the health watcher, the cost sampler, the watcher of the captured tables, the owner of the marks."""
+    modules = {"watch": "weir.stack.watch", "cost": "weir.cost", "capture": "weir.capture", "quality": "weir.quality.advance"}
     return {name: Command((sys.executable, "-m", module), environment(settings, name), settings.root, None) for name, module in modules.items()}
 
 

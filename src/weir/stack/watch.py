@@ -29,12 +29,16 @@ log = logging.getLogger("weir.watch")
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """One row of services.json. `state`: ready, starting, unhealthy, failed, stopped or external."""
+    """One row of services.json. `state`: ready, degraded, starting, unhealthy, failed, stopped or external; `why`: of one that is degraded.
+
+    A degraded service answers and is not restarted; a part of it has stopped for a reason that somebody must mend.
+    """
 
     name: str
     state: str
     pid: int
     endpoint: str
+    why: str = ""
 
 
 def judge(process: supervision.ProcessState | None, *, answers: bool) -> str:
@@ -56,11 +60,20 @@ def observe(specs: Sequence[services.ServiceSpec], home: Path) -> list[ServiceSt
         states = {}
     with ThreadPoolExecutor(max_workers=12) as pool:
         answers = list(pool.map(lambda s: s.name in states and probe.ready(s.probe), specs))
+        troubles = list(pool.map(lambda s: probe.trouble(s.health) if s.health and s.name in states else (), specs))
     rows = []
-    for spec, answer in zip(specs, answers, strict=True):
+    for spec, answer, trouble in zip(specs, answers, troubles, strict=True):
         process = states.get(spec.name)
-        rows.append(ServiceState(spec.name, judge(process, answers=answer), process.pid if process else 0, spec.endpoint))
+        state, why = degraded(spec.name, judge(process, answers=answer), trouble)
+        rows.append(ServiceState(spec.name, state, process.pid if process else 0, spec.endpoint, why))
     return rows
+
+
+def degraded(name: str, state: str, trouble: Sequence[str]) -> tuple[str, str]:
+    """Return a service's state and why, given what its health document says has stopped. Pure."""
+    if state != "ready" or not trouble:
+        return state, ""
+    return "degraded", f"{'; '.join(trouble)}: mend that (./weir logs {name} tells more), it is tried again by itself; then ./weir status"
 
 
 def write(rows: Sequence[ServiceState], home: Path) -> None:
@@ -90,7 +103,7 @@ class Watcher:
         """Return (name, 'restart' or 'start') for the services to act on at `now_s`."""
         actions = []
         for row in rows:
-            if row.state == "ready":
+            if row.state in {"ready", "degraded"}:
                 self._misses[row.name] = 0
                 self._ready_pid[row.name] = row.pid
             elif row.state == "unhealthy" and self._ready_pid.get(row.name) == row.pid:
@@ -118,7 +131,7 @@ def main() -> None:
             rows = observe(specs, configured.home)
             write(rows, configured.home)
         for row in rows:
-            telemetry.gauge("weir.watch.ready", int(row.state == "ready"), {"service": row.name})
+            telemetry.gauge("weir.watch.ready", int(row.state in {"ready", "degraded"}), {"service": row.name})
         for name, action in watcher.due(rows, time.monotonic()):
             log.warning("%s: %s", name, "silent, restarting it" if action == "restart" else "failed before, starting it again")
             telemetry.count("weir.watch.restarts", 1, {"service": name})

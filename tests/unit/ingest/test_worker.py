@@ -15,7 +15,7 @@ from weir.ingest.lane import Limits, Stats
 from weir.ingest.record import Record
 from weir.ingest.simulation.run import thin
 from weir.ingest.worker import PROVEN_S, RETRY_S, Edges, LaneThread
-from weir.stack import services
+from weir.stack import probe, services
 from weir.stack.settings import StackSettings
 
 TOPIC = names.TOPIC_USER_EVENTS
@@ -166,13 +166,14 @@ def test_time_away_counts_from_when_it_last_ran_through_all_states_after():
 
 
 def thread(state, turned_s=1000.0, alive=True):
-    return SimpleNamespace(stats=Stats(state=state, left_running_s=999.0), turned_s=turned_s, is_alive=lambda: alive, document=lambda: {"state": state})
+    return SimpleNamespace(stats=Stats(state=state, left_running_s=999.0), turned_s=turned_s, is_alive=lambda: alive, document=lambda: {"table": "landing.x", "state": state})
 
 
 def test_one_lane_that_stopped_is_no_reason_to_restart_the_others():
     lanes = [thread("running"), thread("stopped: gone")]
     assert health.answer(lanes, "/live", 1000.0) == (200, {"live": True})
-    assert health.answer(lanes, "/health", 1000.0) == (503, {"ok": False, "lanes": [{"state": "running"}, {"state": "stopped: gone"}]})
+    status, told = health.answer(lanes, "/health", 1000.0)
+    assert (status, told["ok"], [lane["state"] for lane in told["lanes"]], told["trouble"]) == (503, False, ["running", "stopped: gone"], ["landing.x stopped: gone"])
     assert health.answer(lanes[:1], "/health", 1000.0)[0] == 200
     assert health.answer(lanes, "/", 1000.0)[0] == 404
 
@@ -195,6 +196,8 @@ def test_the_answers_are_served():
             assert json.load(live) == {"live": True}
         with pytest.raises(urllib.error.HTTPError, match="503"):
             urllib.request.urlopen(f"{url}/health")
+        assert probe.trouble(f"{url}/health") == ("landing.x stopped: gone",)
+        assert probe.trouble(f"{url}/nowhere") == probe.trouble("http://127.0.0.1:1/health") == ()
     finally:
         server.shutdown()
         server.server_close()

@@ -1,5 +1,6 @@
 """What the page shows when parts are missing."""
 import json
+from dataclasses import replace
 
 from weir.contracts.path import PATH
 from weir.quality import board
@@ -35,3 +36,9 @@ def test_the_page_says_which_model_serves_or_that_popularity_does():
     told = [board.model_line(api) for api in (None, Api(ready=True, items=3, model_version="7"), Api(ready=True, items=3, model_version="popularity"))]
     assert told == ["Recommendations: unknown, the API is not ready", "Recommendations: by model 7 (champion), over 3 items",
                     "Recommendations: by popularity, since no model has beaten it, over 3 items"]
+
+
+def test_the_page_says_within_which_time_every_landed_row_was_checked():
+    report = replace(_report(), checked_at_ms=7_200_000, checked_since_ms=0)
+    assert board.checked_line(report).endswith("checked within 2 h")
+    assert board.checked_line(_report()) == "Landed rows: none is below a mark"

@@ -6,7 +6,8 @@ from rich.console import Console
 
 from weir.contracts import names
 from weir.quality import counters, flow, terminal
-from weir.quality.ask import ClickHouseFacts, newest_feature
+from weir.quality.ask import newest_feature
+from weir.quality.facts import ClickHouseFacts
 from weir.quality.judge import Hop, PartitionCount, TableCount, judge
 
 
@@ -53,7 +54,7 @@ def test_the_newest_feature_is_that_of_an_event_and_not_of_a_profile():
 
 def test_a_stage_that_was_not_asked_is_not_counted_as_zero():
     p = PartitionCount("user-events", 0, 0, None, None, None, 4, 4)
-    found = counters([p], ClickHouseFacts(), {}, {})
+    found = counters([p], ClickHouseFacts(), {}, None)
     assert found == {"source": None, "connect": None, "ingest": 4, "transform": None, "features": None, "serving": None}
 
 

@@ -4,9 +4,11 @@ from dataclasses import replace
 import pytest
 
 from weir.contracts import names
-from weir.quality.ask import Offsets, bound
+from weir.quality.ask import Offsets
 from weir.quality.gaps import LIMIT, SINGLY, Gaps
 from weir.quality.judge import PartitionCount, TableCount, Verdict, judge
+from weir.quality.landing import above_sql
+from weir.quality.marks import Mark
 
 GOOD = PartitionCount("user-events", 0, begin=0, end=10, committed=10, ledger_rows=10, landed_rows=10, landed_distinct=10, landed_owed=10, landed_max=9)
 CDC = replace(GOOD, topic=names.TOPIC_CDC_USERS)
@@ -90,6 +92,15 @@ def test_an_empty_gap_is_asked_once_and_a_lost_record_again_and_again():
     assert len(kafka.asked) == 4 + 2
 
 
+def test_gaps_below_the_mark_are_forgotten():
+    kafka = _Told({})
+    gaps, wanted = Gaps(kafka), {("user-events", 0): [(1, 2), (7, 9)]}
+    gaps.lost("b", wanted)
+    gaps.forget({("user-events", 0): 2})
+    gaps.lost("b", wanted)
+    assert [g for _, g in kafka.asked] == [[(1, 2)], [(7, 9)], [(1, 2)]]
+
+
 def test_many_gaps_of_a_partition_are_read_in_one_go():
     kafka = _Told({(10, 11): 3})
     wanted = {("shop.public.users", 0): [(n, n + 1) for n in range(0, 2 * SINGLY + 4, 2)]}
@@ -112,7 +123,20 @@ def test_gaps_are_legal_where_kafka_holds_no_record_in_them_and_a_loss_where_it_
     assert [verdict(partitions=(replace(gap, lost=lost),)).verdict for lost in (0, 4, None)] == [Verdict.YES, Verdict.NO, Verdict.UNKNOWN]
 
 
-def test_rows_are_counted_only_below_the_commit():
-    assert "[toUInt64(7)]" in bound({("t", 0): Offsets(2, 9, 7)})
-    assert "[toUInt64(2)]" in bound({("t", 0): Offsets(2, 9, 7)}, begin=True)
-    assert bound({}) == "toUInt64(0)"
+def test_rows_are_counted_below_the_commit_and_read_above_the_mark():
+    sql = above_sql(names.LANDING_EVENTS, {("user-events", 3): Mark(0, 5)}, {("user-events", 3): Offsets(2, 9, 7)}, 1000, "2026-11-09")
+    assert "WHERE 1 AND NOT ((topic = 'user-events' AND partition = 3 AND offset < 5))" in sql
+    assert "countIf(offset < transform(concat(toString(topic), '/', toString(partition)), ['user-events/3'], [toUInt64(7)], toUInt64(0)))" in sql
+    assert "['user-events/3'], [toUInt64(2)]" in sql
+    assert "countIf(offset < toUInt64(0))" in above_sql(names.LANDING_EVENTS, {}, {}, 1000, "2026-11-09")
+    assert "countIf(1)" in above_sql(names.LANDING_EVENTS, {}, None, 1000, "2026-11-09")
+
+
+def test_a_fault_below_the_mark_is_a_no_whatever_else_is_not_known():
+    wrong = replace(GOOD, faults=("offsets 3 to 4: 1 rows are doubled",), landed_rows=None, waiting=5)
+    assert (verdict(partitions=(wrong, CDC)).verdict, "doubled" in verdict(partitions=(wrong, CDC)).reasons[0]) == (Verdict.NO, True)
+
+
+@pytest.mark.parametrize("change", [{"waiting": 5_000_000, "landed_rows": None}, {"whole": False}])
+def test_more_than_one_look_counts_and_a_check_that_is_gone_are_unknown(change):
+    assert verdict(partitions=(replace(GOOD, **change), CDC)).verdict is Verdict.UNKNOWN
