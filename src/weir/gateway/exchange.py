@@ -206,33 +206,48 @@ class Exchange:
         return code() if len(data) <= coding.SLICE_BYTES else await asyncio.get_running_loop().run_in_executor(None, code)
 
     async def _stream(self, begun: Begun, ticket: Ticket) -> None:
-        """Send an answer piece by piece, one piece behind the engine: the connection is given back before the last one goes."""
-        running, piece, tag = begun.running, begun.data, secrets.token_hex(8)
+        """Send an answer piece by piece, one behind the engine: the connection is given back before the last one goes.
+
+        While a piece goes the engine makes the next.
+        """
+        running, pieces = begun.running, [begun.data]
         coder, coded = self._encoder()
+        tag = secrets.token_hex(8)
+        making: asyncio.Task[bytes | None] | None = None
         try:
-            headers = answer.of_result(self._plan, running.counts, running.progress, len(piece))
+            headers = answer.of_result(self._plan, running.counts, running.progress, len(begun.data))
             await self._start([*headers, *coded, ("X-ClickHouse-Exception-Tag", tag)])
-            more, broken = self._request.method != "HEAD", False
-            while more:
-                try:
-                    following = await self._next(running, ticket)
-                except Failure as error:
-                    piece, following, broken = piece + answer.after_data(error, tag), None, True
-                more = following is not None
-                data = await self._coded(coder, piece, last=not more) if coder else piece
-                ticket.pause()
-                await self._send({"type": "http.response.body", "body": data, "more_body": more or broken})
-                piece = following or b""
-            if broken:  # as the server does: the chunked body is left without its end, so that no client takes it for whole
-                return
             if self._request.method == "HEAD":
                 await self._send({"type": "http.response.body", "body": b""})
+                return
+            ended = broken = False
+            while pieces:
+                if not ended:
+                    making = asyncio.ensure_future(self._next(running, ticket))
+                if len(pieces) > 1 or ended:
+                    last = ended and len(pieces) == 1
+                    piece = pieces.pop(0)
+                    data = await self._coded(coder, piece, last=last) if coder else piece
+                    await self._send({"type": "http.response.body", "body": data, "more_body": not last or broken})
+                if making is not None:
+                    try:
+                        made = await making
+                    except Failure as error:  # as the server does: the chunked body is left without its end, so that no client takes it for whole
+                        made, broken = None, True
+                        pieces[-1] += answer.after_data(error, tag)
+                    making, ended = None, made is None
+                    pieces += [made] if made is not None else []
         finally:
+            if making is not None:
+                making.cancel()
+                await asyncio.wait({making})
             await self._in_thread(running.abandon)
 
     async def _next(self, running: Running, ticket: Ticket) -> bytes | None:
+        """Return the next piece, or None at the end; holds a slot while the engine makes it, and none while the client takes it."""
         if self._gone.done():
             raise ClientGoneError
         await ticket.resume(self._gone)
         piece: bytes | None = await self._attended(self._in_thread(running.read), ticket, restartable=False)
+        ticket.pause()
         return piece

@@ -52,6 +52,7 @@ class Running:
     user: str = ""
     counts: Counts = field(default_factory=Counts)
     progress: list[Mapping[str, int]] = field(default_factory=list)
+    ended_well: bool = False  # a stream was read to its end
     _pieces: Any = None
     _whole: bytes | None = None
     _undo: list[str] = field(default_factory=list)
@@ -86,23 +87,31 @@ class Running:
         self._note(sql)
 
     def _prepare(self, sql: bytes, database: str, settings: Mapping[str, str], external: Mapping[str, tuple[str, ...]], role: str) -> None:
-        becoming = f"SET ROLE {name(role)}; {OURS}" if role else ""  # in one call with the settings, which it thereby costs 0.1 ms
-        if self.session and role:
-            self._ours(f"SET ROLE {name(role)}")
         if self.session:
-            own = statements.set_names(sql)
-            kept = self._values(self.session.own & set(settings))
-            back = [f"{k}={quote(kept[k]) if k in kept else quote(PINNED[k]) if k in PINNED else 'DEFAULT'}" for k in settings if k not in own]
-            self._undo = [f"SET {', '.join(back)}"] if back else []
-        self._ours(becoming + "SET " + ", ".join(f"{k}={quote(v)}" for k, v in settings.items()))
-        if database:
-            if self.session:
-                self._undo.append("")  # its place: the session's database is known only once the statement has run
-            self._ours(f"USE {name(database)}")
+            self._prepare_session(sql, database, settings, role)
+        else:  # in one call: each costs 0.1 ms more
+            once = [f"SET ROLE {name(role)}"] if role else []
+            once += ["SET " + ", ".join(f"{k}={quote(v)}" for k, v in settings.items())] if settings else []
+            once += [f"USE {name(database)}"] if database else []
+            if once:
+                self._ours(f"; {OURS}".join(once))
         for table, making in external.items():
             self._undo.insert(0, f"DROP TEMPORARY TABLE IF EXISTS {name(table)}")
             for statement in making:
                 self._ours(statement)
+
+    def _prepare_session(self, sql: bytes, database: str, settings: Mapping[str, str], role: str) -> None:
+        if self.session is None:
+            return
+        own = statements.set_names(sql)
+        kept = self._values(self.session.own & set(settings))
+        back = [f"{k}={quote(kept[k]) if k in kept else quote(PINNED[k]) if k in PINNED else 'DEFAULT'}" for k in settings if k not in own]
+        self._undo = [f"SET {', '.join(back)}"] if back else []
+        becoming = f"SET ROLE {name(role)}; {OURS}" if role else ""
+        self._ours(becoming + "SET " + ", ".join(f"{k}={quote(v)}" for k, v in settings.items()))
+        if database:
+            self._undo.append("")  # its place: the session's database is known only once the statement has run
+            self._ours(f"USE {name(database)}")
 
     def _values(self, names: set[str]) -> dict[str, str]:
         if not names:
@@ -157,7 +166,7 @@ class Running:
             self.abandon()
             raise from_engine(str(error), self.user) from error
         if piece is None:
-            self._pieces = None
+            self._pieces, self.ended_well = None, True
             self.abandon()
             return None
         self._count(piece)
