@@ -78,6 +78,7 @@ class Gateway:
     async def _http(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         asked = request.from_scope(scope)
         begun, started, status, kind = False, time.monotonic(), 200, "none"
+        account: Account | None = None
         query_id = asked.url.get("query_id") or asked.headers.get("x-clickhouse-query-id") or ""
 
         async def sending(message: dict[str, Any]) -> None:
@@ -99,8 +100,10 @@ class Gateway:
         except Failure as error:
             status = error.status
             if not begun:
-                query_id = query_id or str(uuid.uuid4())
-                await self._send(send, asked, status, answer.of_failure(error), error.text.encode() + b"\n", query_id=query_id)
+                text = error.text.encode() + b"\n"
+                if account is not None and asked.on("compress"):  # as the server: once it knows who asks, all it says is in the framing
+                    text = coding.native_encoder().feed(text)
+                await self._send(send, asked, status, answer.of_failure(error), text, query_id=query_id or str(uuid.uuid4()))
         finally:
             self._engine.ready.forget(query_id)
         elapsed_ms = (time.monotonic() - started) * 1000

@@ -41,7 +41,8 @@ CLIENT_ID = f"if(Settings['{TAG}'] = '', query_id, Settings['{TAG}'])"
 class Work:
     """A statement to run. `settings` and `database` hold for it alone; `external`: statements that make its external tables, run before it.
 
-    `user` and `role`: who asks, and the engine's role whose rights it has; empty: everything is allowed. `suspect`: texts that `Engine.guard`
+    `revision`: the client's protocol version where the answer is Native and its blocks depend on it; `output` is Buffers then, and `describe` the
+    statement that tells the columns, and its format. `user` and `role`: who asks, and the engine's role whose rights it has; empty: everything is allowed. `suspect`: texts that `Engine.guard`
     must allow before it runs.
     """
 
@@ -62,6 +63,8 @@ class Work:
     user: str = ""
     role: str = ""
     suspect: tuple[bytes, ...] = ()
+    revision: int = 0
+    describe: tuple[bytes, str] | None = None
 
     @property
     def leaves_nothing(self) -> bool:
@@ -171,7 +174,7 @@ class Engine:
                 self.ready.more(work.role)
             self._ended()
 
-        running = Running(connection, session, release, work.user)
+        running = Running(connection, session, release, work.user, revision=work.revision, describe=work.describe)
         settings = {**work.settings} if ahead else {**work.settings, TAG: work.query_id}
         if work.readonly and not session:  # in a session it could not be undone; there the statement's kind decides
             settings["readonly"] = "2"

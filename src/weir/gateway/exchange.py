@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weir.gateway import answer, coding
+from weir.gateway import answer, blocks, coding
 from weir.gateway.engine import Engine
 from weir.gateway.failures import QUERY_WAS_CANCELLED, Failure, busy
 from weir.gateway.lanes import ClientGoneError, Lanes, Ticket
@@ -65,6 +65,8 @@ def begin(engine: Engine, plan: Plan) -> Begun:
     except BaseException:
         running.abandon()
         raise
+    if running.revised and plan.answer_path is not None and plan.answer_path.exists():
+        blocks.rewrite(plan.answer_path, running.revised)
     if plan.statement.kind == "INSERT":
         engine.sync_tokens(since - 1)  # before it is acknowledged; file systems keep times more coarsely than we do
     elif not plan.statement.reads:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from weir.gateway import statements
+from weir.gateway import blocks, statements
 from weir.gateway.config import PINNED
 from weir.gateway.failures import Failure, from_engine
 from weir.gateway.sessions import Session
@@ -53,6 +53,9 @@ class Running:
     counts: Counts = field(default_factory=Counts)
     progress: list[Mapping[str, int]] = field(default_factory=list)
     ended_well: bool = False  # a stream was read to its end
+    revision: int = 0
+    describe: tuple[bytes, str] | None = None
+    revised: blocks.Revised | None = None
     _pieces: Any = None
     _whole: bytes | None = None
     _undo: list[str] = field(default_factory=list)
@@ -74,17 +77,40 @@ class Running:
             # the engine takes those given with a statement in place of those that were set, and then forgets both
             own = self.session.parameters if self.session else {}
             text, given = sql.decode("utf-8", "surrogateescape"), {**own, **parameters} or None
+            unknown = self._learn_columns(given)
             if streamed:
                 self._pieces = self.connection.send_query(text, output, params=given)
+                self._known(unknown)
                 return
             result = self.connection.query(text, output, params=given)
-            self._whole = bytes(result.bytes() or b"")
+            self._known(unknown)
+            self._whole = self._native(bytes(result.bytes() or b""))
             self._count(result)
         except Failure:
             raise
         except Exception as error:
             raise from_engine(str(error), self.user) from error
         self._note(sql)
+
+    def _learn_columns(self, given: Mapping[str, str] | None) -> Exception | None:
+        """Ask for the columns where blocks of the client's protocol version need them; return what the engine had against it."""
+        if self.describe is None:
+            return None
+        sql, form = self.describe
+        try:
+            answer = self.connection.query(OURS + sql.decode("utf-8", "surrogateescape"), form, params=given)
+        except Exception as error:  # noqa: BLE001 - told only if the statement itself runs: else its own error is the right one
+            return error
+        self.revised = blocks.Revised(blocks.header(bytes(answer.bytes() or b""), form), self.revision)
+        return None
+
+    @staticmethod
+    def _known(unknown: Exception | None) -> None:
+        if unknown is not None:
+            raise unknown
+
+    def _native(self, piece: bytes) -> bytes:
+        return self.revised.feed(piece) if self.revised else piece
 
     def _prepare(self, sql: bytes, database: str, settings: Mapping[str, str], external: Mapping[str, tuple[str, ...]], role: str) -> None:
         if self.session:
@@ -170,7 +196,7 @@ class Running:
             self.abandon()
             return None
         self._count(piece)
-        return bytes(piece.bytes() or b"")
+        return self._native(bytes(piece.bytes() or b""))
 
     def abandon(self) -> None:
         """Stop reading, undo what was set, and give the connection back; may be called twice."""
