@@ -159,9 +159,9 @@ def test_a_long_answer_is_whole_and_an_exception_in_it_is_told(server):
     with httpx.stream("POST", server.url, params=url, content=sql, timeout=60) as answer:
         assert answer.status_code == 200
         pieces = answer.iter_raw()
-        with pytest.raises(httpx.RemoteProtocolError):
-            while True:
-                tail = (tail + next(pieces))[-1000:]
+        with pytest.raises(httpx.RemoteProtocolError):  # noqa: PT012 - the pieces before it are wanted
+            for piece in pieces:
+                tail = (tail + piece)[-1000:]
     assert b"__exception__" in tail
     assert b"Code: 395" in tail
 
