@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--cheap", type=int, default=1000, help="cheap queries beside a heavy one (default 1,000)")
     parser.add_argument("--json", action="store_true", help="kept for likeness: the document is always JSON, on standard output")
     given = parser.parse_args()
-    document: dict[str, Any] = {"benchmark": "clickhouse", "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine()}
+    document: dict[str, Any] = {"benchmark": "clickhouse", "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine(), "nice": os.getpriority(os.PRIO_PROCESS, 0)}
     with tempfile.TemporaryDirectory(dir=os.environ.get("WEIR_HOME") or None, prefix="bench-clickhouse-") as name:
         folder = Path(name)
         inside = InProcess(folder / "inside")
