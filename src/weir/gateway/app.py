@@ -32,6 +32,7 @@ from weir.telemetry import Telemetry
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 _BATCH_BYTES = 256 << 10  # of a body, taken by a thread at a time
+_INLINE_PLAIN_BYTES = 16 << 20  # of a body that needs no decoding: to write a piece of it takes less than a thread's turn; a long one may meet a busy disk
 _INLINE_BYTES = 64 << 10  # less is decoded at once: a thread would take longer
 _SWEEP_S = 5.0
 _KILL_EVERY_S = 0.2
@@ -77,6 +78,7 @@ class Gateway:
     async def _http(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         asked = request.from_scope(scope)
         begun, started, status, kind = False, time.monotonic(), 200, "none"
+        account: Account | None = None
         query_id = asked.url.get("query_id") or asked.headers.get("x-clickhouse-query-id") or ""
 
         async def sending(message: dict[str, Any]) -> None:
@@ -89,15 +91,21 @@ class Gateway:
             if plain is not None:
                 await self._send(send, asked, *plain, query_id="")
                 return
-            query_id = query_id or str(uuid.uuid4())
-            kind = await self._query(asked, query_id, receive, sending)
+            account = await self._authenticate(asked)
+            query_id = query_id or self._engine.ready.reserve(account.role.name if account.role else "")
+            kind = await self._query(asked, account, query_id, receive, sending)
         except ClientGoneError:
             status = 499
             self._telemetry.count("weir.gateway.clients_gone")
         except Failure as error:
             status = error.status
             if not begun:
-                await self._send(send, asked, status, answer.of_failure(error), error.text.encode() + b"\n", query_id=query_id)
+                text = error.text.encode() + b"\n"
+                if account is not None and asked.on("compress"):  # as the server: once it knows who asks, all it says is in the framing
+                    text = coding.native_encoder().feed(text)
+                await self._send(send, asked, status, answer.of_failure(error), text, query_id=query_id or str(uuid.uuid4()))
+        finally:
+            self._engine.ready.forget(query_id)
         elapsed_ms = (time.monotonic() - started) * 1000
         self._telemetry.record("weir.gateway.request_ms", elapsed_ms, {"kind": kind if kind in _KINDS else "other", "status": status})
 
@@ -132,17 +140,16 @@ class Gateway:
             self._telemetry.count("weir.gateway.refused")
             raise
 
-    async def _query(self, asked: Request, query_id: str, receive: Receive, send: Send) -> str:
+    async def _query(self, asked: Request, account: Account, query_id: str, receive: Receive, send: Send) -> str:
         """Run a query and answer it; return its kind."""
-        account = await self._authenticate(asked)
         if self._draining:
             raise busy("The server is shutting down")
         if query_id in self._ids:
             raise failure(216, "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING", f"Query with id = {query_id} is already running")
-        self._ids.add(query_id)
-        self._none_runs.clear()
         decoder = coding.decoder(asked.headers.get("content-encoding", ""), native_framing=asked.on("decompress"))
         body = Body(asked.url.get("query", "").encode("utf-8", "surrogateescape"), self._spool, decoder, is_form=asked.is_form)
+        self._ids.add(query_id)
+        self._none_runs.clear()
         try:
             await _receive(receive, body)
             inline = body.size <= _INLINE_BYTES and not asked.is_form
@@ -211,6 +218,10 @@ async def _receive(receive: Receive, body: Body) -> None:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGoneError
+        if body.plain and body.size < _INLINE_PLAIN_BYTES and not held:
+            body.feed(message.get("body", b""))
+            more = message.get("more_body", False)
+            continue
         held.append(message.get("body", b""))
         size += len(held[-1])
         more = message.get("more_body", False)

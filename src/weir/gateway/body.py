@@ -29,7 +29,7 @@ class Body:
         self._memory = bytearray()
         self._file: IO[bytes] | None = None
         self._head = b""  # the statement before the file's data
-        self.size = 0
+        self.size, self.plain = 0, decoder.plain
         self.paths: list[Path] = []
 
     def feed(self, raw: bytes) -> None:

@@ -138,6 +138,7 @@ class Decoder:
         if unknown:
             raise failure(36, "BAD_ARGUMENTS", f"Unknown compression method '{unknown[0]}'", 400)
         self._steps = [(name, _DECODERS[name]()) for name in codings]
+        self.plain = not codings
 
     def feed(self, data: bytes) -> bytes:
         """Return what `data` gives."""

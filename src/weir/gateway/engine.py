@@ -1,7 +1,7 @@
 """The engine in this process: one data folder, a connection per request or session, worker threads.
 
 In: `Work`. Out: a `Running` statement that is read piece by piece. Keep: temporary tables, USE and SET belong to a connection, so each request
-without a session has its own; what a request sets in a session is undone; the folder is locked for as long as the process lives; the engine
+without a session has its own, opened ahead where it can be (ready.py); what a request sets in a session is undone; the folder is locked for as long as the process lives; the engine
 is never closed under a statement.
 """
 
@@ -23,7 +23,8 @@ from weir.gateway.accounts import Accounts
 from weir.gateway.body import SQL_MAX_BYTES
 from weir.gateway.config import PINNED
 from weir.gateway.failures import from_engine
-from weir.gateway.running import OURS, Counts, Running, quote
+from weir.gateway.ready import Ready
+from weir.gateway.running import OURS, Counts, Running, name, quote
 from weir.gateway.sessions import TIMEOUT_S, Sessions
 
 __all__ = ["PINNED", "Counts", "Engine", "Running", "Work"]
@@ -40,7 +41,8 @@ CLIENT_ID = f"if(Settings['{TAG}'] = '', query_id, Settings['{TAG}'])"
 class Work:
     """A statement to run. `settings` and `database` hold for it alone; `external`: statements that make its external tables, run before it.
 
-    `user` and `role`: who asks, and the engine's role whose rights it has; empty: everything is allowed. `suspect`: texts that `Engine.guard`
+    `revision`: the client's protocol version where the answer is Native and its blocks depend on it; `output` is Buffers then, and `describe` the
+    statement that tells the columns, and its format. `user` and `role`: who asks, and the engine's role whose rights it has; empty: everything is allowed. `suspect`: texts that `Engine.guard`
     must allow before it runs.
     """
 
@@ -61,6 +63,14 @@ class Work:
     user: str = ""
     role: str = ""
     suspect: tuple[bytes, ...] = ()
+    revision: int = 0
+    describe: tuple[bytes, str] | None = None
+
+    @property
+    def leaves_nothing(self) -> bool:
+        """Whether a connection is as it was once this has run well: a SELECT, which brought nothing that is set on the connection."""
+        brought = self.settings or self.database or self.parameters or self.external or self.session or self.readonly or self.progress
+        return self.streamed and not brought and b"settings" not in self.sql.lower()
 
 
 class Engine:
@@ -91,6 +101,7 @@ class Engine:
         self._ask(f"SET max_query_size = {SQL_MAX_BYTES * 2}")
         self.version = self._ask("SELECT version()").strip()
         self._prepare_query_log()
+        self.ready = Ready(self._connect_as, self._tell)
 
     @staticmethod
     def _lock(path: Path) -> IO[str]:
@@ -107,6 +118,16 @@ class Engine:
 
     def _connect(self) -> Any:
         return self._chdb.connect(self._address)
+
+    def _connect_as(self, role: str) -> Any:
+        connection = self._connect()
+        if role:
+            connection.query(f"{OURS}SET ROLE {name(role)}", "TabSeparated")
+        return connection
+
+    @staticmethod
+    def _tell(connection: Any, query_id: str) -> None:
+        connection.query(f"{OURS}SET {TAG}={quote(query_id)}", "TabSeparated")
 
     def _ask(self, sql: str) -> str:
         """Run a statement of our own."""
@@ -138,24 +159,28 @@ class Engine:
         for text in work.suspect:
             self.guard.check(text)
         session = self.sessions.take(work.session, work.session_timeout_s, check=work.session_check, user=work.user) if work.session else None
-        connection = session.connection if session else self._connect()
+        ahead = None if session else self.ready.take(work.query_id)
+        connection = session.connection if session else ahead or self._connect()
         with self._idle:
             self._active += 1
 
         def release() -> None:
             if session:
                 self.sessions.give(session, end=work.session_end)
+            elif running.ended_well and work.leaves_nothing:
+                self.ready.more(work.role, connection)
             else:
                 connection.close()
+                self.ready.more(work.role)
             self._ended()
 
-        running = Running(connection, session, release, work.user)
-        settings = {**work.settings, TAG: work.query_id}
+        running = Running(connection, session, release, work.user, revision=work.revision, describe=work.describe)
+        settings = {**work.settings} if ahead else {**work.settings, TAG: work.query_id}
         if work.readonly and not session:  # in a session it could not be undone; there the statement's kind decides
             settings["readonly"] = "2"
         try:
             running.begin(work.sql, work.output, work.database, settings, work.parameters, work.external,
-                          streamed=work.streamed, progress=work.progress, role=work.role)  # fmt: skip
+                          streamed=work.streamed, progress=work.progress, role="" if ahead else work.role)  # fmt: skip
         except BaseException:
             running.abandon()  # which releases
             raise
@@ -199,6 +224,7 @@ class Engine:
         """
         if self._active:
             raise RuntimeError(f"{self._active} statements still run")
+        self.ready.close()
         self.sessions.close()
         self._root.close()
         self._lock_file.close()

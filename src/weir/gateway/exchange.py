@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weir.gateway import answer, coding
+from weir.gateway import answer, blocks, coding
 from weir.gateway.engine import Engine
 from weir.gateway.failures import QUERY_WAS_CANCELLED, Failure, busy
 from weir.gateway.lanes import ClientGoneError, Lanes, Ticket
@@ -27,6 +27,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 BUFFER_BYTES = 1 << 20  # held before the first byte goes, so that most exceptions still get their status (the server's own buffer_size)
 _FILE_PIECE_BYTES = 1 << 20
 _KILL_EVERY_S = 0.2
+_SLICE_BYTES = 256 << 10  # of a piece, given to the server at a time
 
 
 class RestartError(Exception):
@@ -65,6 +66,8 @@ def begin(engine: Engine, plan: Plan) -> Begun:
     except BaseException:
         running.abandon()
         raise
+    if running.revised and plan.answer_path is not None and plan.answer_path.exists():
+        blocks.rewrite(plan.answer_path, running.revised)
     if plan.statement.kind == "INSERT":
         engine.sync_tokens(since - 1)  # before it is acknowledged; file systems keep times more coarsely than we do
     elif not plan.statement.reads:
@@ -206,33 +209,55 @@ class Exchange:
         return code() if len(data) <= coding.SLICE_BYTES else await asyncio.get_running_loop().run_in_executor(None, code)
 
     async def _stream(self, begun: Begun, ticket: Ticket) -> None:
-        """Send an answer piece by piece, one piece behind the engine: the connection is given back before the last one goes."""
-        running, piece, tag = begun.running, begun.data, secrets.token_hex(8)
+        """Send an answer piece by piece, one behind the engine: the connection is given back before the last one goes.
+
+        While a piece goes the engine makes the next.
+        """
+        running, pieces = begun.running, [begun.data]
         coder, coded = self._encoder()
+        tag = secrets.token_hex(8)
+        making: asyncio.Task[bytes | None] | None = None
         try:
-            headers = answer.of_result(self._plan, running.counts, running.progress, len(piece))
+            headers = answer.of_result(self._plan, running.counts, running.progress, len(begun.data))
             await self._start([*headers, *coded, ("X-ClickHouse-Exception-Tag", tag)])
-            more, broken = self._request.method != "HEAD", False
-            while more:
-                try:
-                    following = await self._next(running, ticket)
-                except Failure as error:
-                    piece, following, broken = piece + answer.after_data(error, tag), None, True
-                more = following is not None
-                data = await self._coded(coder, piece, last=not more) if coder else piece
-                ticket.pause()
-                await self._send({"type": "http.response.body", "body": data, "more_body": more or broken})
-                piece = following or b""
-            if broken:  # as the server does: the chunked body is left without its end, so that no client takes it for whole
-                return
             if self._request.method == "HEAD":
                 await self._send({"type": "http.response.body", "body": b""})
+                return
+            ended = broken = False
+            while pieces:
+                if not ended:
+                    making = asyncio.ensure_future(self._next(running, ticket))
+                if len(pieces) > 1 or ended:
+                    last = ended and len(pieces) == 1
+                    piece = pieces.pop(0)
+                    data = await self._coded(coder, piece, last=last) if coder else piece
+                    await self._send_sliced(data, more=not last or broken)
+                if making is not None:
+                    try:
+                        made = await making
+                    except Failure as error:  # as the server does: the chunked body is left without its end, so that no client takes it for whole
+                        made, broken = None, True
+                        pieces[-1] += answer.after_data(error, tag)
+                    making, ended = None, made is None
+                    pieces += [made] if made is not None else []
         finally:
+            if making is not None:
+                making.cancel()
+                await asyncio.wait({making})
             await self._in_thread(running.abandon)
 
+    async def _send_sliced(self, data: bytes, *, more: bool) -> None:
+        """Send a piece of a body; a large one slice by slice, each of which the server copies once more, so that the copy stays in the processor's cache."""
+        view = memoryview(data)
+        for at in range(0, max(1, len(data)), _SLICE_BYTES):
+            left = at + _SLICE_BYTES < len(data)
+            await self._send({"type": "http.response.body", "body": view[at : at + _SLICE_BYTES], "more_body": left or more})
+
     async def _next(self, running: Running, ticket: Ticket) -> bytes | None:
+        """Return the next piece, or None at the end; holds a slot while the engine makes it, and none while the client takes it."""
         if self._gone.done():
             raise ClientGoneError
         await ticket.resume(self._gone)
         piece: bytes | None = await self._attended(self._in_thread(running.read), ticket, restartable=False)
+        ticket.pause()
         return piece

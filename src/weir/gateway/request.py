@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from weir.gateway import access, external, statements
+from weir.gateway import access, blocks, external, statements
 from weir.gateway.accounts import Account
 from weir.gateway.body import Body
 from weir.gateway.engine import CLIENT_ID, TAG, Work
@@ -128,15 +128,32 @@ def plan(request: Request, body: Body, spool: Path, query_id: str, account: Acco
     if statement.kind == "INSERT" and statement.clause_at >= 0 and not _inline(sql, statement, body):
         sql, statement = _with_data(sql, statement, body)
     output = statement.format if statement.kind != "INSERT" and statement.format else request.output
+    revision = _revision(request) if statement.reads and output == "Native" else 0
+    describe = blocks.describing(sql, statement) if revision else None
+    if revision and (revised := blocks.as_buffers(sql, statement)):
+        sql = revised
+    else:
+        revision = 0
+    made = "Buffers" if revision else output
     joined = output in JOINED and not statement.has_totals and not _UNJOINED_SETTINGS & (set(request.url) | _names(sql))
     path = None
     if statement.selects and (not joined or request.on("wait_end_of_query")):
         if not output.isidentifier():
             raise failure(73, "UNKNOWN_FORMAT", f"Unknown format {output}", 400)
         path = body.new_path()
-        sql = statements.to_file(sql, statement, str(path), output)
-    work = _work(request, sql, statement, query_id, output, tables, streamed=statement.selects and path is None)
+        sql = statements.to_file(sql, statement, str(path), made)
+    work = _work(request, sql, statement, query_id, made, tables, streamed=statement.selects and path is None)
+    if revision:
+        work = replace(work, revision=revision, describe=describe)
     return Plan(work if account.role is None else _held(work, account, suspect), statement, output, path)
+
+
+def _revision(request: Request) -> int:
+    """Return the version of the protocol that the client speaks; 0, the oldest, unless it says otherwise."""
+    given = request.url.get("client_protocol_version", "0")
+    if not given.isascii() or not given.isdigit():
+        raise failure(72, "CANNOT_PARSE_NUMBER", f"Cannot parse client_protocol_version: '{given}'", 400)
+    return int(given)
 
 
 def _inline(sql: bytes, statement: statements.Statement, body: Body) -> bool:

@@ -1,0 +1,231 @@
+"""What HTTP adds to the embedded ClickHouse: the gateway beside the same engine in process, in turn. Run it by `./weir bench clickhouse --json`.
+
+In: a gateway of its own on a free port, and the same engine with the same configuration in this process, each over a temporary folder. Out: one JSON
+document. Every pair is one call of each, one after the other and the first in turn, so that both meet the same machine; ratios and differences
+are of pairs. The insert in process reads a file that is there already, so writing the body to a file is all the gateway's cost. The client is a plain socket, kept, and shares the machine's cores with the gateway, as any local client does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gateway_fsync import start
+from startup import pss_mib
+from under_test.gateway import InProcess, OverHttp
+
+from weir.stack.examine import machine
+
+ROWS = 100_000
+WARM_UP = 30
+TABLE = ("CREATE TABLE b.events (user_id UInt64, item_id UInt64, kind LowCardinality(String), at DateTime64(3, 'UTC'), value String) "
+         "ENGINE = MergeTree ORDER BY (user_id, at) SETTINGS non_replicated_deduplication_window = 1000")
+BLOCK = (f"SELECT rand64(1) % 1000000 AS user_id, rand64(2) % 100000 AS item_id, toLowCardinality(toString(number % 7)) AS kind, "
+         f"toDateTime64(1700000000 + number, 3, 'UTC') AS at, hex(rand64(3)) AS value FROM numbers({ROWS}) FORMAT Native")
+STORED = ("INSERT INTO b.stored SELECT cityHash64(number) % 1000000, cityHash64(number, 1) % 100000, toString(number % 7), "
+          "toDateTime64(1700000000 + number, 3, 'UTC'), hex(cityHash64(number, 2)) FROM numbers({rows})")
+STREAMS = {  # of a table as ingest's, and of rows that the engine makes up and keeps nowhere, faster than a socket takes them
+    **{f"table_{form}": f"SELECT * FROM b.stored FORMAT {form}" for form in ("Native", "TabSeparated", "JSONEachRow")},
+    "made_up_Native": "SELECT number, number * 3 AS thrice, toString(number) AS text FROM numbers({rows}) FORMAT Native",
+}
+QUERIES = {"literal": "SELECT {n}", "by_key": "SELECT count(), max(value) FROM b.events WHERE user_id = {n}"}
+HEAVY = "SELECT sum(cityHash64(number, number + {n})) FROM numbers_mt(200000000)"
+AIMS = {"insert_ratio": 0.8, "query_cost_ms_p50": 0.5, "query_ms_p99": 5.0, "stream_ratio": 0.8, "idle_mib": 100.0, "cheap_beside_heavy_ms_p99": 50.0}
+
+Call = Callable[[], object]
+
+
+def paired(first: Call, second: Call, turn: int) -> tuple[float, float]:
+    """Return the seconds that each call took; they swap places by `turn`."""
+    taken: dict[int, float] = {}
+    for at in (0, 1) if turn % 2 == 0 else (1, 0):
+        began = time.perf_counter()
+        (first, second)[at]()
+        taken[at] = time.perf_counter() - began
+    return taken[0], taken[1]
+
+
+def quantile(values: list[float], share: float) -> float:
+    """Return the value below which `share` of them lie (nearest rank)."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def told(pairs: list[tuple[float, float]]) -> dict[str, float]:
+    """Return medians and 99th percentiles of both sides in ms, and the median of the pairs' differences and ratios."""
+    over, inside = [a * 1000 for a, _ in pairs], [b * 1000 for _, b in pairs]
+    return {
+        "http_ms_p50": round(statistics.median(over), 3), "in_process_ms_p50": round(statistics.median(inside), 3),
+        "http_ms_p10": round(quantile(over, 0.1), 3), "in_process_ms_p10": round(quantile(inside, 0.1), 3),
+        "http_ms_p99": round(quantile(over, 0.99), 3), "in_process_ms_p99": round(quantile(inside, 0.99), 3),
+        "cost_ms_p50": round(statistics.median(a - b for a, b in zip(over, inside, strict=True)), 3),
+        "speed_ratio_p50": round(statistics.median(b / a for a, b in zip(over, inside, strict=True)), 3),
+    }  # fmt: skip
+
+
+class Bench:
+    """Both sides. `pid`: the gateway's process."""
+
+    def __init__(self, url: str, pid: int, inside: InProcess, folder: Path) -> None:
+        self.url, self.pid, self.http, self.inside, self.folder = url, pid, OverHttp(url), inside, folder
+        for ask in (self.http.ask, inside.ask):
+            ask("CREATE DATABASE b ENGINE = Atomic")
+            ask(TABLE)
+
+    def inserts(self, rounds: int) -> dict[str, Any]:
+        """Insert blocks of 100k rows, each pair the same one."""
+        pairs, path = [], self.folder / "block.native"
+        for turn in range(-3, rounds):
+            block = self.http.ask(BLOCK, wait_end_of_query="1")
+            path.write_bytes(block)
+            token = f"turn-{turn}"
+            pair = paired(
+                lambda block=block, token=token: self.http.ask("INSERT INTO b.events FORMAT Native", block, insert_deduplication_token=token),
+                lambda token=token: self.inside.ask(f"INSERT INTO b.events FROM INFILE '{path}' COMPRESSION 'none' SETTINGS insert_deduplication_token = '{token}' FORMAT Native"),
+                turn,
+            )  # fmt: skip
+            if turn >= 0:
+                pairs.append(pair)
+        counted = [int(ask("SELECT count() FROM b.events")) for ask in (self.http.ask, self.inside.ask)]
+        if counted != [(rounds + 3) * ROWS] * 2:
+            raise SystemExit(f"not exact: {counted} rows of {(rounds + 3) * ROWS}")
+        found = told(pairs)
+        return {"rows": ROWS, "bytes": path.stat().st_size, "rounds": rounds, **found, "rows_per_s_http": round(ROWS / found["http_ms_p50"] * 1000)}
+
+    def queries(self, rounds: int) -> dict[str, Any]:
+        """Ask simple queries, each pair the same new text."""
+        found = {}
+        for name, text in QUERIES.items():
+            pairs = []
+            for turn in range(-WARM_UP, rounds):
+                sql = text.format(n=turn + WARM_UP)
+                pair = paired(lambda sql=sql: self.http.ask(sql), lambda sql=sql: self.inside.ask(sql), turn)
+                if turn >= 0:
+                    pairs.append(pair)
+            found[name] = {"rounds": rounds, **told(pairs)}
+        return found
+
+    def streams(self, rounds: int, rows: int) -> dict[str, Any]:
+        """Read long answers to their end."""
+        for ask in (self.http.ask, self.inside.ask):
+            ask(TABLE.replace("b.events", "b.stored"))
+            ask(STORED.format(rows=rows))
+            ask("OPTIMIZE TABLE b.stored FINAL")
+        found = {}
+        for name, text in STREAMS.items():
+            sql, pairs = text.format(rows=rows), []  # type: str, list[tuple[float, float]]
+            size = self.inside.stream(sql)
+            if self.http.stream(sql) != size and not name.endswith("Native"):  # blocks, and so their headers, may be cut otherwise
+                raise SystemExit(f"{name}: the two answers differ in length")
+            pairs += [paired(lambda sql=sql: self.http.stream(sql), lambda sql=sql: self.inside.stream(sql), turn) for turn in range(rounds)]
+            found[name] = {"rows": rows, "bytes": size, "rounds": rounds, **told(pairs)}
+        return found
+
+    def idle(self, count: int) -> dict[str, Any]:
+        """Open connections that each asked once and stay."""
+        before = pss_mib(self.pid)
+        open_ones = []
+        for turn in range(count):
+            client = OverHttp(self.url)
+            client.ask(f"SELECT {turn}")
+            open_ones.append(client)
+        after = pss_mib(self.pid)
+        for client in open_ones:
+            client.close()
+        return {"connections": count, "mib_before": round(before, 1), "mib_after": round(after, 1), "mib": round(after - before, 1)}
+
+    def beside_heavy(self, rounds: int) -> dict[str, Any]:
+        """Ask a simple query while a heavy one runs; then the same in process."""
+        found = {}
+        for name, heavy, ask in (("http", OverHttp(self.url).ask, self.http.ask), ("in_process", self._heavy_inside(), self.inside.ask)):
+            stop, ran = threading.Event(), []
+
+            def load(heavy: Callable[[str], object] = heavy, stop: threading.Event = stop, ran: list[float] = ran) -> None:
+                while not stop.is_set():
+                    began = time.perf_counter()
+                    heavy(HEAVY.format(n=len(ran)))
+                    ran.append(time.perf_counter() - began)
+
+            thread = threading.Thread(target=load)
+            thread.start()
+            time.sleep(1)
+            taken = []
+            for turn in range(rounds):
+                began = time.perf_counter()
+                ask(f"SELECT {turn}")
+                taken.append((time.perf_counter() - began) * 1000)
+                time.sleep(0.002)
+            stop.set()
+            thread.join()
+            found[name] = {"rounds": rounds, "ms_p50": round(statistics.median(taken), 3), "ms_p99": round(quantile(taken, 0.99), 3), "ms_max": round(max(taken), 3),
+                           "heavy_ones": len(ran), "heavy_s_p50": round(statistics.median(ran), 2)}  # fmt: skip
+        return found
+
+    def _heavy_inside(self) -> Callable[[str], object]:
+        connection = self.inside.another()
+        return lambda sql: connection.query(sql, "TabSeparated").bytes()
+
+
+def verdict(found: dict[str, Any]) -> dict[str, Any]:
+    """Return each aim, what was measured, and whether it was met. Pure."""
+    measured = {
+        "insert_ratio": found["inserts"]["speed_ratio_p50"],
+        "query_cost_ms_p50": max(q["cost_ms_p50"] for q in found["queries"].values()),
+        "query_ms_p99": max(q["http_ms_p99"] for q in found["queries"].values()),
+        "stream_ratio": min(s["speed_ratio_p50"] for name, s in found["streams"].items() if name.startswith("table_")),
+        "idle_mib": found["idle"]["mib"],
+        "cheap_beside_heavy_ms_p99": found["beside_heavy"]["http"]["ms_p99"],
+    }
+    return {name: {"aim": aim, "measured": measured[name], "met": measured[name] >= aim if name.endswith("ratio") else measured[name] <= aim} for name, aim in AIMS.items()}
+
+
+def measure(bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
+    """Run every part; a line each on standard error."""
+    found: dict[str, Any] = {}
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "inserts": lambda: bench.inserts(given.inserts), "queries": lambda: bench.queries(given.queries), "streams": lambda: bench.streams(given.streams, given.rows),
+        "idle": lambda: bench.idle(given.connections), "beside_heavy": lambda: bench.beside_heavy(given.cheap),
+    }  # fmt: skip
+    for name, part in parts.items():
+        load = round(os.getloadavg()[0], 2)
+        found[name] = {**part()}
+        print(f"{name} (load {load}): {json.dumps(found[name])}", file=sys.stderr)
+        found.setdefault("load_average_before", {})[name] = load
+    return {**found, "aims": verdict(found)}
+
+
+def main() -> None:
+    """Parse the arguments, measure, print, and leave nothing behind."""
+    parser = argparse.ArgumentParser(prog="./weir bench clickhouse", description=__doc__)
+    parser.add_argument("--inserts", type=int, default=40, help="pairs of inserts of 100,000 rows (default 40)")
+    parser.add_argument("--queries", type=int, default=2000, help="pairs of each simple query (default 2000)")
+    parser.add_argument("--streams", type=int, default=7, help="pairs of each long answer (default 7)")
+    parser.add_argument("--rows", type=int, default=3_000_000, help="rows of a long answer (default 3,000,000)")
+    parser.add_argument("--connections", type=int, default=1000, help="idle connections (default 1,000)")
+    parser.add_argument("--cheap", type=int, default=1000, help="cheap queries beside a heavy one (default 1,000)")
+    parser.add_argument("--json", action="store_true", help="kept for likeness: the document is always JSON, on standard output")
+    given = parser.parse_args()
+    document: dict[str, Any] = {"benchmark": "clickhouse", "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine(), "nice": os.getpriority(os.PRIO_PROCESS, 0)}
+    with tempfile.TemporaryDirectory(dir=os.environ.get("WEIR_HOME") or None, prefix="bench-clickhouse-") as name:
+        folder = Path(name)
+        inside = InProcess(folder / "inside")
+        process, url = start(folder / "gateway")
+        try:
+            document |= measure(Bench(url, process.pid, inside, folder), given)
+        finally:
+            process.terminate()
+            process.wait(60)
+            inside.close()
+    print(json.dumps(document, indent=2))
+
+
+if __name__ == "__main__":
+    main()

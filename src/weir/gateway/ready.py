@@ -1,0 +1,92 @@
+"""Connections that are ready before the request comes that will have them, each under a role and a query id already.
+
+In: roles that were asked for, and connections that a request left as it found them. Out: a query id, and by it a connection. Keep: nothing that one
+request set is there for the next: a connection comes back only from a SELECT that brought no settings, database, parameters or tables, and
+ended well; every other one is closed. What is set on it ahead is what every request would set. To open a connection and tell it role and id takes 0.4 ms,
+half of what a simple query takes in all; a query id alone takes 0.15 ms.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+SIZE = 16  # of each role, as many as the short lane has slots: 0.13 MiB each; requests beyond open their own
+_Work = tuple[str, Any | None]
+
+
+class Ready:
+    """The connections ahead. `connect`: opens one under a role ("": none); `tell`: gives one a query id; any thread may call them."""
+
+    def __init__(self, connect: Callable[[str], Any], tell: Callable[[Any, str], None], size: int = SIZE) -> None:
+        self._connect, self._tell, self._size = connect, tell, size
+        self._waiting: dict[str, deque[tuple[str, Any]]] = {}
+        self._reserved: dict[str, Any] = {}
+        self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._prepare, name="ready", daemon=True)
+        self._thread.start()
+
+    def reserve(self, role: str) -> str:
+        """Return a new query id; where one is ready, a connection is kept under it until `take` or `forget`. Never waits."""
+        with self._lock:
+            ahead = self._waiting.setdefault(role, deque())
+            if ahead:
+                query_id, connection = ahead.popleft()
+                self._reserved[query_id] = connection
+                return query_id
+        return str(uuid.uuid4())
+
+    def take(self, query_id: str) -> Any | None:
+        """Return the connection that was reserved under this id, once, or None."""
+        return self._reserved.pop(query_id, None)
+
+    def forget(self, query_id: str) -> None:
+        """Close the connection of this id if nobody took it."""
+        _close(self._reserved.pop(query_id, None))
+
+    def more(self, role: str, left: Any | None = None) -> None:
+        """Note that a request of `role` ended, so that there is time to make the next one's connection: of `left`, or a new one."""
+        self._work.put((role, left))
+
+    def _prepare(self) -> None:
+        while (work := self._work.get()) is not None:
+            role, connection = work
+            with self._lock:
+                enough = len(self._waiting.setdefault(role, deque())) >= self._size
+            if enough:
+                _close(connection)
+                continue
+            query_id = str(uuid.uuid4())
+            try:
+                connection = connection or self._connect(role)
+                self._tell(connection, query_id)
+            except Exception:  # noqa: BLE001 - the request that would have had it opens its own, and tells why that fails
+                _close(connection)
+                continue
+            with self._lock:
+                self._waiting[role].append((query_id, connection))
+
+    def close(self) -> None:
+        """Close them all; no more are made."""
+        self._work.put(None)
+        self._thread.join()
+        with self._lock:
+            left = [connection for ahead in self._waiting.values() for _, connection in ahead] + list(self._reserved.values())
+            self._waiting.clear()
+            self._reserved.clear()
+        while not self._work.empty():
+            left += [work[1] for work in (self._work.get(),) if work]
+        for connection in left:
+            _close(connection)
+
+
+def _close(connection: Any | None) -> None:
+    if connection is not None:
+        with contextlib.suppress(Exception):
+            connection.close()

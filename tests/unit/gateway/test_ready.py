@@ -1,0 +1,77 @@
+"""Connections ahead: each serves once, under the id and role it was made for, and none is left open."""
+import pytest
+
+from weir.gateway.ready import Ready
+
+
+class Connection:
+    def __init__(self, role):
+        self.role, self.ids, self.closed = role, [], False
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def made():
+    return []
+
+
+@pytest.fixture
+def ready(made):
+    def connect(role):
+        if role == "broken":
+            raise RuntimeError("refused")
+        made.append(Connection(role))
+        return made[-1]
+
+    ready = Ready(connect, lambda connection, query_id: connection.ids.append(query_id), size=2)
+    yield ready
+    ready.close()
+
+
+def test_an_id_without_a_connection_ahead_is_new_and_holds_nothing(ready, made):
+    first, second = ready.reserve("a"), ready.reserve("a")
+    assert first != second
+    assert ready.take(first) is None
+    assert not made
+
+
+def test_a_connection_is_had_once_under_its_role_and_its_last_id(made):
+    ready = Ready(lambda role: made.append(Connection(role)) or made[-1], lambda c, i: c.ids.append(i), size=2)
+    left = Connection("a")
+    ready.more("a", left)
+    while (query_id := ready.reserve("a")) not in left.ids:
+        assert ready.take(query_id) is None
+    assert ready.reserve("b") not in left.ids
+    assert ready.take(query_id) is left
+    assert ready.take(query_id) is None
+    ready.close()
+    assert not left.closed  # whoever took it closes it
+
+
+def test_what_nobody_took_what_is_too_much_and_what_failed_is_closed(ready, made):
+    kept = [Connection("a") for _ in range(4)]
+    for connection in kept:
+        ready.more("a", connection)
+    ready.more("broken")
+    ready.more("c")
+    while (query_id := ready.reserve("a")) not in kept[0].ids:
+        pass
+    ready.forget(query_id)
+    assert kept[0].closed
+    ready.close()
+    assert all(connection.closed for connection in kept + made)
+    assert ready.reserve("a") not in kept[1].ids
+
+
+def test_one_that_cannot_be_told_its_id_is_closed_and_not_given(made):
+    def refuse(connection, query_id):
+        raise RuntimeError("gone")
+
+    ready = Ready(Connection, refuse)
+    left = Connection("a")
+    ready.more("a", left)
+    ready.close()
+    assert left.closed
+    assert ready.take(ready.reserve("a")) is None
