@@ -35,6 +35,7 @@ LANDING_PROFILE_EXPORTS: Final = "landing.user_profile_exports"
 QUARANTINE: Final = "landing.quarantine"
 QUARANTINE_ACTIONS: Final = "landing.quarantine_actions"
 LEDGER: Final = "landing.ingest_ledger"
+RESTORES: Final = "landing.restores"
 
 # Keyed copies of the source's tables, made by dbt: a deleted row stays, with is_deleted = 1 at its newest version.
 STAGED_USERS: Final = "staging.stg_users"
