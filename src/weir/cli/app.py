@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from weir.cli import outcome
+from weir.cli.backup import backup_app, restore
 from weir.cli.connector import connector_app
 from weir.cli.load import load
 from weir.cli.quarantine import quarantine_app
@@ -324,6 +325,8 @@ app.add_typer(table_app, name="table")
 app.add_typer(verify_app, name="verify")
 app.command(epilog="Examples: ./weir torture --kills 40 · ./weir torture --kills 1000 --seed 7 --json > record.json")(torture)
 app.add_typer(connector_app, name="connector")
+app.add_typer(backup_app, name="backup")
+app.command(epilog="Examples: ./weir restore latest --replace · WEIR_HOME=/srv/other ./weir restore /mnt/backups/weir-20261124T201500Z")(restore)
 app.command(epilog="Examples: ./weir reconcile --once --json · ./weir reconcile --table users")(reconcile)
 
 chaos_app = typer.Typer(no_args_is_help=True, help="Chaos experiments against the running stack.")

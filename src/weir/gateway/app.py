@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -18,12 +19,13 @@ from typing import Any
 
 from opentelemetry.trace import SpanKind
 
-from weir.gateway import answer, coding, request
+from weir.gateway import access, answer, coding, request
 from weir.gateway.accounts import Account, Accounts
 from weir.gateway.body import Body
 from weir.gateway.engine import Engine
 from weir.gateway.exchange import Exchange, Send
 from weir.gateway.failures import Failure, busy, failure
+from weir.gateway.hold import WAIT_S, Writes
 from weir.gateway.lanes import OPEN, ClientGoneError, Lanes
 from weir.gateway.quotas import Quotas
 from weir.gateway.request import Request
@@ -36,7 +38,7 @@ _INLINE_PLAIN_BYTES = 16 << 20  # of a body that needs no decoding: to write a p
 _INLINE_BYTES = 64 << 10  # less is decoded at once: a thread would take longer
 _SWEEP_S = 5.0
 _KILL_EVERY_S = 0.2
-_KINDS = frozenset({"SELECT", "INSERT", "WITH", "CREATE", "ALTER", "DROP", "SHOW", "DESCRIBE", "EXISTS", "SET", "USE", "KILL", "OPTIMIZE", "TRUNCATE", "SYSTEM", "EXPLAIN"})
+_KINDS = frozenset({"SELECT", "INSERT", "WITH", "CREATE", "ALTER", "DROP", "SHOW", "DESCRIBE", "EXISTS", "SET", "USE", "KILL", "OPTIMIZE", "TRUNCATE", "SYSTEM", "EXPLAIN", "SNAPSHOT"})
 
 
 class Gateway:
@@ -44,7 +46,7 @@ class Gateway:
 
     def __init__(self, engine: Engine, spool: Path, *, telemetry: Telemetry, accounts: Accounts | None = None, lanes: Lanes | None = None) -> None:
         self._engine, self._spool, self._telemetry, self._accounts = engine, spool, telemetry, accounts
-        self._lanes, self._quotas = lanes or Lanes(), Quotas()
+        self._lanes, self._quotas, self._writes = lanes or Lanes(), Quotas(), Writes()
         self._pool = ThreadPoolExecutor(max_workers=OPEN + 4, thread_name_prefix="query")
         self._ids: set[str] = set()
         self._none_runs = asyncio.Event()
@@ -53,6 +55,7 @@ class Gateway:
         spool.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left in spool.glob("*.data"):  # an earlier process's files: never acknowledged, or never sent
             left.unlink()
+        shutil.rmtree(engine.snapshots, ignore_errors=True)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -87,6 +90,10 @@ class Gateway:
             await send(message)
 
         try:
+            if asked.path == "/snapshot":
+                kind = "SNAPSHOT"
+                await self._snapshot(asked, sending)
+                return
             plain = self._plain(asked)
             if plain is not None:
                 await self._send(send, asked, *plain, query_id="")
@@ -159,7 +166,9 @@ class Gateway:
             gone = asyncio.ensure_future(_gone(receive))
             exchange = Exchange(self._engine, self._pool, self._lanes, send, asked, plan, gone, lambda: self._draining)
             try:
-                await self._exchange(exchange, asked, plan.statement.kind)
+                # a KILL goes on: what is waited for may be what it ends
+                async with contextlib.nullcontext() if plan.statement.reads or plan.statement.kind == "KILL" else self._writes.one():
+                    await self._exchange(exchange, asked, plan.statement.kind)
             finally:
                 self._quotas.end(account, exchange.read_rows)
                 gone.cancel()
@@ -169,6 +178,21 @@ class Gateway:
                 self._none_runs.set()
             body.discard()
         return plan.statement.kind
+
+    async def _snapshot(self, asked: Request, send: Send) -> None:
+        """Make a cut of all tables at one moment: POST /snapshot[?wait_s=30]; the answer names its folder, which the caller reads and removes."""
+        account = await self._authenticate(asked)
+        if asked.method != "POST":
+            raise failure(501, "INVALID_HTTP_METHOD", "A snapshot is made by POST", 405)
+        if not account.free:
+            raise access.denied("/snapshot")
+        try:
+            wait_s = float(asked.url.get("wait_s", WAIT_S))
+        except ValueError:
+            raise failure(36, "BAD_ARGUMENTS", f"wait_s is no number of seconds: '{asked.url['wait_s']}'") from None
+        async with self._writes.hold(wait_s):
+            made = await asyncio.shield(asyncio.to_thread(self._engine.snapshot))
+        await self._send(send, asked, 200, [("Content-Type", "application/json")], json.dumps(made).encode() + b"\n", query_id="")
 
     async def _exchange(self, exchange: Exchange, asked: Request, kind: str) -> None:
         parent = asked.headers.get("traceparent", "")

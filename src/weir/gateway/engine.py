@@ -12,17 +12,19 @@ import fcntl
 import logging
 import os
 import threading
+import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from weir.gateway import config, tokens
+from weir.gateway import config, layout, snapshot, tokens
 from weir.gateway.access import Guard
 from weir.gateway.accounts import Accounts
 from weir.gateway.body import SQL_MAX_BYTES
 from weir.gateway.config import PINNED
-from weir.gateway.failures import from_engine
+from weir.gateway.failures import busy, from_engine
 from weir.gateway.ready import Ready
 from weir.gateway.running import OURS, Counts, Running, name, quote
 from weir.gateway.sessions import TIMEOUT_S, Sessions
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 # The engine takes no query id from a caller. This setting is free for a caller's text (it names a client towards remote servers, of which
 # there are none) and stands in system.processes and in the query log, so the client's id goes there; log_comment stays the client's own.
 TAG = "chdb_client_name"
+_REFRESH_S = 30.0  # for a refresh that runs to notice that it is stopped
 CLIENT_ID = f"if(Settings['{TAG}'] = '', query_id, Settings['{TAG}'])"
 
 
@@ -77,18 +80,21 @@ class Engine:
     """The engine on one data folder.
 
     Raises:
-        Failure: from `start`, when the engine refuses a statement. RuntimeError: the folder belongs to another process.
+        Failure: from `start`, when the engine refuses a statement. RuntimeError: the folder belongs to another process, or to a newer engine.
     """
 
     def __init__(self, path: Path, *, memory_bytes: int = 4 << 30, accounts: Accounts | None = None) -> None:
         os.environ["TZ"] = "UTC"
         path.mkdir(parents=True, exist_ok=True)
         self._lock_file = self._lock(path)
-        self._data = path / "data"
-        for orphan in tokens.repair(self._data):
-            log.warning("dropped the deduplication token of part %s, which is not in %s: a process was killed while it was inserted", orphan.part, orphan.table.name)
+        self._data, self.snapshots = path / "data", path / "snapshots"
         import chdb
 
+        before = layout.claim(path, chdb.engine_version)
+        if before not in {"", chdb.engine_version}:
+            log.warning("%s was made by ClickHouse %s and is opened by %s: from now on no older one opens it", path, before, chdb.engine_version)
+        for orphan in tokens.repair(self._data):
+            log.warning("dropped the deduplication token of part %s, which is not in %s: a process was killed while it was inserted", orphan.part, orphan.table.name)
         self._chdb = chdb
         self._address = f"{self._data}?config-file={config.write(path, memory_bytes, accounts)}"
         self._root = chdb.connect(self._address)
@@ -201,6 +207,30 @@ class Engine:
         if self._logs is None:
             self._logs = tokens.folders(self._data)
         tokens.sync(self._logs, since_s)
+
+    def snapshot(self) -> dict[str, str | int | float]:
+        """Make a cut of all tables and return its folder with what it holds. No statement may write meanwhile; refreshable views stand still.
+
+        Raises:
+            Failure: a view's refresh does not end.
+        """
+        target, began = self.snapshots / uuid.uuid4().hex, time.monotonic()
+        stopped = self._ask("SELECT database, view FROM system.view_refreshes WHERE status = 'Disabled' FORMAT TabSeparatedRaw").splitlines()
+        self._ask("SYSTEM STOP VIEWS")
+        try:
+            deadline = time.monotonic() + _REFRESH_S
+            while self._ask("SELECT count() FROM system.view_refreshes WHERE status = 'Running'").strip() != "0":
+                if time.monotonic() > deadline:
+                    raise busy(f"A refreshable view has not ended its refresh in {_REFRESH_S:g} s")
+                time.sleep(0.02)
+            made = snapshot.cut(self._data, target)
+        finally:
+            self._ask("SYSTEM START VIEWS")
+            for line in stopped:
+                database, _, view = line.partition("\t")
+                self._ask(f"SYSTEM STOP VIEW {name(database)}.{name(view)}")
+        return {"path": str(target.resolve()), "files": made.files, "size_bytes": made.size_bytes, "held_ms": round((time.monotonic() - began) * 1000, 1),
+                "engine": self.version, "layout": layout.LAYOUT}  # fmt: skip
 
     def tables_changed(self) -> None:
         """Note that tables may have come or gone: their deduplication logs are looked for again."""

@@ -244,6 +244,17 @@ class KafkaLog:
             raise Fenced(f"the group's offsets could not be read: {error}") from error
         return found
 
+    def bounds(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
+        """Return the first offset that Kafka holds of each, and the one after its last.
+
+        Raises:
+            Fenced: Kafka does not say.
+        """
+        try:
+            return {(t, p): self._consumer.get_watermark_offsets(TopicPartition(t, p), timeout=COMMIT_TIMEOUT_S) for t, p in partitions}
+        except KafkaException as error:
+            raise Fenced(f"the ends of the topics could not be read: {error}") from error
+
     def read(self, ranges: Sequence[Range]) -> list[Record]:
         """Read exactly these ranges; see `Log.read`."""
         consumer = Consumer({"bootstrap.servers": self._bootstrap, "group.id": f"{self._group}-replay", "enable.auto.commit": False,

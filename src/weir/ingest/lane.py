@@ -117,6 +117,7 @@ class Lane:
     clock: Callable[[], float] = time.monotonic
     between_tries: Callable[[], None] = lambda: None  # keeps the group membership alive; raises Fenced when it is over
     told: Callable[[Intent, int, float], None] = lambda _intent, _rejected, _seconds: None
+    rejoined: Callable[[Mapping[Partition, Entry]], Mapping[Partition, Entry]] = dict  # after a restore: see weir.ingest.rejoin
     _position: dict[Partition, int] = field(default_factory=dict)
     _applied: Intent | None = None
     _buffer: list[Record] = field(default_factory=list)
@@ -130,7 +131,7 @@ class Lane:
     def assigned(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Take over partitions: replay what their commits declare, and return where to read on."""
         self._epoch += 1
-        found = self.log.committed(partitions)
+        found = self.rejoined(self.log.committed(partitions))
         self._forget()
         by_token: dict[str, tuple[Intent, list[Partition]]] = {}
         for partition, (offset, metadata) in found.items():

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from weir.contracts import names
-from weir.contracts.clickhouse import statements
+from weir.contracts.clickhouse import literal, statements
 from weir.contracts.retention import Retention, bounded
 from weir.ingest.clickhouse import ClickHouse
+from weir.ingest.rejoin import NEW
 
 DDL = Path(__file__).resolve().parents[3] / "ingest" / "ddl"
 
@@ -24,11 +25,29 @@ def apply(clickhouse_url: str, retention: Retention | None = None) -> None:
     try:
         for database in names.DATABASES:
             client.execute(f"CREATE DATABASE IF NOT EXISTS {database} ENGINE = Atomic")
+        new = client.execute(f"EXISTS TABLE {names.LANDING_EVENTS}").strip() == "0"
         for statement in map(days.written_into, statements(DDL)):
             client.execute(statement)
             _bound(client, statement)
+            if new and names.RESTORES in statement:
+                _mark(client, NEW)
     finally:
         client.close()
+
+
+def mark(clickhouse_url: str, name: str) -> None:
+    """Note that the tables were restored, once for each `name`: each lane then compares them with Kafka's commits (weir.ingest.rejoin)."""
+    client = ClickHouse(clickhouse_url)
+    try:
+        _mark(client, name)
+    finally:
+        client.close()
+
+
+def _mark(client: ClickHouse, name: str) -> None:
+    there = client.execute(f"SELECT count() FROM {names.RESTORES} WHERE id = {literal(name)} AND kind = 'restored'").strip()
+    if there == "0":
+        client.execute(f"INSERT INTO {names.RESTORES} (id, at, kind) VALUES ({literal(name)}, now64(6, 'UTC'), 'restored')")
 
 
 def _bound(client: ClickHouse, statement: str) -> None:

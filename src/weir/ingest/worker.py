@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
@@ -31,8 +31,9 @@ from weir.ingest.decode import Decoder
 from weir.ingest.gate import Gate
 from weir.ingest.intent import Intent
 from weir.ingest.kafka_log import SESSION_MS, SESSION_VARIABLE, KafkaLog
-from weir.ingest.lane import RUNNING, Lane, Limits, Log, Partition, Sink, Stats
+from weir.ingest.lane import RUNNING, Entry, Lane, Limits, Partition, Sink, Stats
 from weir.ingest.record import Record
+from weir.ingest.rejoin import Bounded, Rejoin
 from weir.telemetry import Telemetry
 
 ROUTES = Path(__file__).resolve().parents[3] / "ingest" / "routes.yaml"
@@ -69,7 +70,7 @@ def place(error: Exception) -> str:
     return f"{type(error).__name__}{f' at {Path(ours[-1].filename).name}:{ours[-1].lineno}' if ours else ''}"
 
 
-class Member(Log, Protocol):
+class Member(Bounded, Protocol):
     """A lane's log, and its life in the group; `KafkaLog` says what each does. `trouble`: why nothing comes, empty while all is well."""
 
     trouble: str
@@ -121,6 +122,7 @@ class Edges:
     store: Callable[[], Store]
     check: Callable[[Store, str], None]  # landing table; raises when the server does not hold what the claim rests on
     register: Callable[[], dict[str, Captured]] | None = None  # the captured tables by topic; None: no gate
+    rejoined: Callable[[str, Member, Store], Callable[[Mapping[Partition, Entry]], Mapping[Partition, Entry]]] = lambda _table, _log, _store: dict
     held: Callable[[Record, str], None] = lambda _record, _why: None  # a table's record was left in Kafka
     ended: Ended = field(default_factory=threading.Event)
     reach: Callable[[str], None] = lambda _point: None
@@ -157,7 +159,7 @@ def real(bootstrap: str, clickhouse_url: str) -> Edges:
         finally:
             client.close()
 
-    return Edges(lambda name, topics: KafkaLog(bootstrap, name, topics, int(os.environ.get(SESSION_VARIABLE) or SESSION_MS)), store, check, register, held,
+    return Edges(lambda name, topics: KafkaLog(bootstrap, name, topics, int(os.environ.get(SESSION_VARIABLE) or SESSION_MS)), store, check, register, rejoined=Rejoin, held=held,
                  reach=points.reaching(os.environ))
 
 
@@ -226,7 +228,7 @@ class LaneThread(threading.Thread):
         kafka = edges.log(names.ingest_group(self.table), topics)
         gate = self._gate = Gate(kafka, register, self._holds, edges.clock) if register else None
         lane = Lane(self.table, self._decode, kafka, sink, limits=edges.limits, stats=self.stats, reach=edges.reach, wait=edges.wait,
-                    clock=edges.clock, between_tries=kafka.stay, told=self._told)
+                    clock=edges.clock, between_tries=kafka.stay, told=self._told, rejoined=edges.rejoined(self.table, kafka, sink))
         try:
             edges.check(sink, self.table)
             def assigned(partitions: Iterable[Partition]) -> dict[Partition, int]:

@@ -40,15 +40,23 @@ Report = Callable[[str, str], None]  # (service, what happened)
 def after_ready(settings: StackSettings) -> dict[str, Callable[[], None]]:
     """Return what must be done once a service is ready and before those that need it: topics, schema, connector."""
     from weir.connect import register
-    from weir.ingest import schema
 
     e = settings.endpoints
     return {
         "postgres": lambda: register.ensure_database(e, settings.home),
         "kafka": lambda: register.ensure_topics(e),
-        "clickhouse": lambda: schema.apply(e.clickhouse_url),
+        "clickhouse": lambda: _tables(settings),
         "connect": lambda: register.ensure_connector(e, settings.home),
     }
+
+
+def _tables(settings: StackSettings) -> None:
+    from weir.ingest import schema
+    from weir.stack import restore
+
+    schema.apply(settings.endpoints.clickhouse_url)
+    if "clickhouse" not in settings.external:
+        restore.tell_ingest(settings.home, settings.endpoints.clickhouse_url)
 
 
 def patiently(act: Callable[[], None]) -> None:
@@ -110,7 +118,7 @@ def _check_same(settings: StackSettings) -> None:
 
 
 @contextmanager
-def _turn(home: Path, report: Report) -> Iterator[None]:
+def turn(home: Path, report: Report) -> Iterator[None]:
     """Let one `up` or `down` of a home work at a time."""
     run = home / "run"
     run.mkdir(parents=True, exist_ok=True)
@@ -232,7 +240,7 @@ def up(settings: StackSettings, report: Report) -> float:
         PortTaken: a port is in use. DiskFull, SettingsError: nothing was started. ServiceFailed: a service died or was too slow; the rest is
         left running for a look. KeyboardInterrupt: what this call started is ended again.
     """
-    with _turn(settings.home, report):
+    with turn(settings.home, report):
         control = supervision.Control(settings.home)
         ran, downloading_s = control.alive(), 0.0
         try:
@@ -256,6 +264,9 @@ def up(settings: StackSettings, report: Report) -> float:
 def _begin(settings: StackSettings, report: Report) -> float:
     """Check that the stack can run, prepare every service, start the supervisor; return the seconds that went into downloads."""
     home = settings.home
+    from weir.stack import restore
+
+    restore.check_finished(home)
     swept = supervision.sweep(home)
     if swept:
         report("stack", f"ended {swept} processes that an earlier stack left behind")
@@ -285,7 +296,7 @@ def down(settings: StackSettings, report: Report) -> None:
     Raises:
         Terminal: something of this stack still runs.
     """
-    with _turn(settings.home, report):
+    with turn(settings.home, report):
         report("stack", "down" if _end(settings, report) else "was not running")
 
 

@@ -196,6 +196,10 @@ class Member:
             raise Fenced("the group's offsets could not be read")
         return {p: self._group.offsets.get(p, (0, "")) for p in partitions}
 
+    def bounds(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
+        """Return the ends of partitions: all records are kept."""
+        return {p: (0, max((x.offset for x in self._broker.stored[p]), default=-1) + 1) for p in partitions}
+
     def read(self, ranges: Sequence[Range]) -> list[Record]:
         """Read exactly these ranges, in any order of partitions."""
         self._process.step("read")

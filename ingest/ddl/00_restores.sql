@@ -1,0 +1,16 @@
+-- Marks of a restore, one at each restore and one when a data folder is new, and which partitions have been compared with Kafka's commits since
+-- (src/weir/ingest/rejoin.py). Not bounded: a row a restore and partition.
+CREATE TABLE IF NOT EXISTS landing.restores
+(
+    id String,
+    at DateTime64(6, 'UTC'),
+    kind Enum8('restored' = 1, 'rejoined' = 2),
+    landing LowCardinality(String) COMMENT 'empty for restored',
+    topic LowCardinality(String),
+    partition UInt16,
+    committed Int64 COMMENT 'what the group said',
+    offset Int64 COMMENT 'where reading went on'
+)
+ENGINE = MergeTree
+ORDER BY (id, landing, topic, partition)
+SETTINGS non_replicated_deduplication_window = 10000;
