@@ -102,6 +102,7 @@ class InClickHouse(Seen):
         self._client = client
 
     def run(self) -> None:
+        """Ask until all were seen."""
         low = self.wanted.start
         while not self.ended.is_set() and not self.whole():
             text = self._client.execute(f"SELECT id FROM captured.{CHANGED} WHERE id >= {low} AND id < {self.wanted.stop} FORMAT TabSeparated")
@@ -124,6 +125,7 @@ class InKafka(Seen):
         self._consumer.poll(2.0)  # the ends are asked for by now
 
     def run(self) -> None:
+        """Consume until all were seen."""
         while not self.ended.is_set() and not self.whole():
             messages = self._consumer.consume(500, timeout=0.02)
             self.note([int(json.loads(m.key())["id"]) for m in messages if m.error() is None and m.key()])

