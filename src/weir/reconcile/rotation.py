@@ -52,7 +52,6 @@ class Parts:
         self.sink = Sink(self.endpoints.clickhouse_url, self.meter, threads=1)
         try:
             self.source, self.progress = Source(self.endpoints.postgres_dsn, self.meter), Progress(self.endpoints.kafka_bootstrap)
-            self.sink.prepare()
         except BaseException:
             self.sink.close()
             raise
@@ -71,6 +70,7 @@ class Rotation:
     ) -> None:
         self._endpoints, self._tables, self._rebuild, self._clock = endpoints, tables, rebuild, clock
         self._began_s = clock()
+        self._prepared = False
         self._told: set[str] = set()
         self._rebuilt_s: dict[str, float] = {}
 
@@ -83,6 +83,9 @@ class Rotation:
         parts = Parts(self._endpoints)
         try:
             before = 0.0
+            if not self._prepared:
+                parts.sink.prepare()
+                self._prepared = True
             for table in self._tables(parts.sink):
                 for _ in self._table(parts, table):
                     yield parts.meter.total_s - before
