@@ -1,14 +1,20 @@
 """What reconciliation costs: this process' CPU, and how long PostgreSQL and ClickHouse worked for it.
 
-In: time. Out: seconds of one core. Keep: an upper bound: a server's statement is counted by how long it took, on a single thread, waits and all, so that
-a busy machine slows reconciliation down and never the other way round.
+In: time, the machine's load. Out: seconds of one core. Keep: at rest an upper bound: a server's statement is counted by how long it took, on a single thread, what
+it waited for the disk included; where more runs than there are cores, what it waited for a core is taken out, by the load average.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+def crowd() -> float:
+    """Return how many wait for each core, at least 1 (getloadavg(3), the last minute)."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 class Meter:
@@ -25,7 +31,7 @@ class Meter:
         try:
             yield
         finally:
-            self.postgres_s += time.monotonic() - began
+            self.postgres_s += (time.monotonic() - began) / crowd()
 
     @contextmanager
     def clickhouse(self) -> Iterator[None]:
@@ -34,7 +40,7 @@ class Meter:
         try:
             yield
         finally:
-            self.clickhouse_s += time.monotonic() - began
+            self.clickhouse_s += (time.monotonic() - began) / crowd()
 
     @property
     def total_s(self) -> float:

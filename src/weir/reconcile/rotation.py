@@ -85,7 +85,7 @@ class Rotation:
             before = 0.0
             if not self._prepared:
                 parts.sink.prepare()
-                self._prepared = True
+                self._prepared, before = True, parts.meter.total_s  # what a start costs, above all imports, is paid once and not rested for
             for table in self._tables(parts.sink):
                 for _ in self._table(parts, table):
                     yield parts.meter.total_s - before
