@@ -1,4 +1,4 @@
--- One row a cycle and table (kind `table`) or feature view (kind `view`): what was compared, up to which LSN it was verified, what was found.
+-- One row a cycle and table (kind `table`), mart (`mart`) or feature view (`view`): what was compared, up to which LSN it was verified, what was found.
 CREATE TABLE IF NOT EXISTS ops.reconcile_cycles
 (
     cycle String,
@@ -23,12 +23,14 @@ ENGINE = MergeTree
 ORDER BY (kind, name, at)
 TTL toDateTime(at) + INTERVAL 90 DAY;
 
+ALTER TABLE ops.reconcile_cycles ADD COLUMN IF NOT EXISTS cost_s Float64 COMMENT 'of one core: own CPU and how long PostgreSQL and ClickHouse worked; 0 for a cycle by command';
+
 -- One row a finding: the key, what was wrong, both hashes, and then what became of it. No other values of the row.
 CREATE TABLE IF NOT EXISTS ops.reconcile_findings
 (
     cycle String,
     at DateTime64(3, 'UTC'),
-    name LowCardinality(String) COMMENT 'table or feature view',
+    name LowCardinality(String) COMMENT 'table, mart or feature view',
     key String,
     kind Enum8('missing' = 1, 'extra' = 2, 'doubled' = 3, 'different' = 4, 'stale' = 5),
     source_hash Nullable(UInt64),

@@ -76,6 +76,17 @@ def running(stack):
 
 
 @pytest.fixture
+def no_companion(running):
+    """Continuous reconciliation is stopped: what a test plants is found by what it runs, and by nothing else."""
+    from weir.stack.supervision import Control
+
+    control = Control(running.home)
+    control.stop("reconcile")
+    yield
+    control.start("reconcile")
+
+
+@pytest.fixture
 def endpoints(running):
     """Where the running stack's parts are."""
     return replace(Endpoints.local(PORT_BASE), **running.status()["endpoints"])

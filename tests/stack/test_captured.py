@@ -56,7 +56,9 @@ def test_a_table_is_added_lives_changes_its_columns_and_goes(orders):  # one tes
     _lives(orders)
     _takes_a_new_column_by_itself(orders)
     _stops_for_a_rename_and_is_resynced(orders)
+    _is_truncated_and_fills_again(orders)
     _is_paused_and_resumed(orders)
+    _connector_is_put_right(orders)
     _goes(orders)
 
 
@@ -100,6 +102,15 @@ def _stops_for_a_rename_and_is_resynced(running):
     _sql(running, f"DELETE FROM users WHERE user_id = {user}")
 
 
+def _is_truncated_and_fills_again(running):
+    _sql(running, f"TRUNCATE {TABLE}", f"INSERT INTO {TABLE} (id, user_id, amount, remark) SELECT i, i, 1, 'again' FROM generate_series(1, 40) i", f"DELETE FROM {TABLE} WHERE id = 7")
+    _until(lambda: _same(running, "SELECT id, remark", f"SELECT id, remark FROM {TABLE} ORDER BY id"))
+    assert running.clickhouse(f"SELECT count() FROM captured.{TABLE}") == [(39,)]
+    assert _tables(running)[TABLE]["state"] == "capturing"
+    document = json.loads(running.weir("reconcile", "--once", "--table", TABLE, "--json").stdout)
+    assert (document["outcome"], document["checks"][0]["rows_checked"]) == ("yes", 39)
+
+
 def _is_paused_and_resumed(running):
     budget = json.loads(running.weir("table", "pause", TABLE, "--why", "a test", "--json").stdout)["budget"]
     assert budget["kafka_hours"] == 168
@@ -112,6 +123,23 @@ def _is_paused_and_resumed(running):
     _until(lambda: _same(running, "SELECT id, remark", f"SELECT id, remark FROM {TABLE} ORDER BY id"))
     twice = running.clickhouse(f"SELECT count() - uniqExact(partition, offset) FROM landing.cdc_changes WHERE topic = 'shop.public.{TABLE}'")
     assert twice == [(0,)], "what was held is landed once"
+
+
+def _connector_is_put_right(running):
+    """What somebody changed in Connect by hand is planned and put back, and changes flow as before."""
+    import httpx
+
+    url = running.status()["endpoints"]["connect_url"]
+    live = {k: v for k, v in httpx.get(f"{url}/connectors/shop/config").json().items() if k != "name"}
+    httpx.put(f"{url}/connectors/shop/config", json=live | {"max.batch.size": "1024"}, timeout=20).raise_for_status()
+    planned = running.weir("connector", "plan", "--json", check=False)
+    (setting,) = json.loads(planned.stdout)["settings"]
+    assert (setting["key"], setting["live"], setting["wanted"]) == ("max.batch.size", "1024", "8192")
+    running.weir("connector", "apply")
+    assert json.loads(running.weir("connector", "plan", "--json").stdout)["changes"] is False
+    assert httpx.get(f"{url}/connectors/shop/config").json() == live | {"name": "shop"}
+    _sql(running, f"UPDATE {TABLE} SET remark = 'applied' WHERE id = 3")
+    _until(lambda: running.clickhouse(f"SELECT count() FROM captured.{TABLE} WHERE remark = 'applied'") == [(1,)])
 
 
 def _goes(running):

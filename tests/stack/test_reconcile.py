@@ -10,7 +10,7 @@ import redis
 from weir.contracts.features import FEATURE_VIEWS, ValueType
 from weir.contracts.online import encode_value, entity_key, feature_field, timestamp_field
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("no_companion")]
 VIEW = next(v for v in FEATURE_VIEWS if v.name == "user_profile")
 
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from weir.contracts import names, source_types
-from weir.contracts.captured import Captured
+from weir.contracts.captured import TRUNCATES, Captured, newest
 from weir.contracts.clickhouse import literal
 from weir.contracts.schema import SourceColumn
 from weir.errors import ContractViolation
 
-OURS: Final = ("version", "is_deleted")  # columns that the keyed table adds
+OURS: Final = ("version", "is_deleted", "weir_lsn", "weir_produced_at")  # columns that the keyed table adds
 
 
 def quoted(name: str) -> str:
@@ -44,21 +44,29 @@ def create(entry: Captured, key: Sequence[str]) -> list[str]:
     )
     order = ", ".join(quoted(k) for k in key)
     table = (
-        f"CREATE TABLE {entry.keyed} ({kinds}, version UInt64, is_deleted UInt8) ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY ({order})"
+        f"CREATE TABLE {entry.keyed} ({kinds}, version UInt64, is_deleted UInt8, weir_lsn Nullable(UInt64), weir_produced_at DateTime64(3, 'UTC')) ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY ({order})"
         f" SETTINGS non_replicated_deduplication_window = 10000 COMMENT {literal(f'keyed copy of {entry.source}; read {entry.view}')}"
     )
     feed = (
-        f"CREATE MATERIALIZED VIEW {entry.keyed}_feed TO {entry.keyed} AS SELECT {reads}, weir_version AS version, weir_deleted AS is_deleted FROM"
-        f" (SELECT if(is_deleted = 1, before, after) AS weir_doc, key AS weir_key, version AS weir_version, is_deleted AS weir_deleted FROM {names.LANDING_CDC}"
+        f"CREATE MATERIALIZED VIEW {entry.keyed}_feed TO {entry.keyed} AS SELECT {reads}, weir_version AS version, weir_deleted AS is_deleted, weir_lsn, weir_produced_at FROM"
+        f" (SELECT if(is_deleted = 1, before, after) AS weir_doc, key AS weir_key, version AS weir_version, is_deleted AS weir_deleted, source_lsn AS weir_lsn, produced_at AS weir_produced_at FROM {names.LANDING_CDC}"
         f" WHERE topic = {literal(entry.topic)} AND op IN ('c', 'u', 'd', 'r') AND reject_reason = '')"
     )
-    return [table, feed]
+    return [*_TRUNCATES, table, feed]
+
+
+_TRUNCATES: Final = (
+    (f"CREATE TABLE IF NOT EXISTS {TRUNCATES} (topic LowCardinality(String), version UInt64, source_lsn UInt64, produced_at DateTime64(3, 'UTC'))"
+     " ENGINE = ReplacingMergeTree ORDER BY (topic, version) SETTINGS non_replicated_deduplication_window = 10000"),
+    (f"CREATE MATERIALIZED VIEW IF NOT EXISTS {TRUNCATES}_feed TO {TRUNCATES} AS SELECT topic, version, ifNull(source_lsn, 0) AS source_lsn, produced_at"
+     f" FROM {names.LANDING_CDC} WHERE op = 't' AND reject_reason = ''"),
+)
 
 
 def show(entry: Captured) -> str:
     """Return the statement that has readers read the entry's generation, in one step."""
     columns = ", ".join(quoted(c.name) for c in entry.read)
-    return f"CREATE OR REPLACE VIEW {entry.view} AS SELECT {columns}, version FROM {entry.keyed} FINAL"
+    return f"CREATE OR REPLACE VIEW {entry.view} AS SELECT {columns}, version FROM {newest(entry.keyed, entry.topic if entry.barrier else '')}"
 
 
 def drop(table: str) -> list[str]:

@@ -74,7 +74,7 @@ def run(parts: Parts, entry: Captured, now: Sequence[SourceColumn], key: Sequenc
     sweep(parts.sink, entry)
     used = frozenset(c.name for c in now if c.lands) if entry.owned else entry.used & {c.name for c in now}
     safe = all(c.safe for c in changes(entry.columns, now, entry.used)) and entry.state is not State.PAUSED
-    beside = replace(entry, columns=tuple(now), used=used, generation=entry.generation + 1, since_lsn=lsn_now(parts.endpoints))
+    beside = replace(entry, columns=tuple(now), used=used, generation=entry.generation + 1, since_lsn=lsn_now(parts.endpoints), barrier=entry.owned)
     target = beside.keyed if entry.owned else f"{entry.keyed}__next"
     if entry.owned and not safe:
         parts.sink.command(f"DROP TABLE IF EXISTS {entry.keyed}_feed SYNC")  # its rows come otherwise from now on
@@ -84,9 +84,9 @@ def run(parts: Parts, entry: Captured, now: Sequence[SourceColumn], key: Sequenc
         else:
             _create_beside(parts.sink, entry, target)
         report(f"{entry.name}: building {target} beside")
-        parts.register.write(replace(beside, generation=entry.generation, state=State.RESYNCING, why="a copy is being built beside", by="operator"))
+        parts.register.write(replace(beside, generation=entry.generation, barrier=entry.barrier, state=State.RESYNCING, why="a copy is being built beside", by="operator"))
         _signal(parts.source, entry.source)
-        rows = _await(parts, replace(entry.table(), staging=target, standing=newest(target)), report)
+        rows = _await(parts, replace(entry.table(), staging=target, standing=newest(target, entry.topic if entry.owned else "")), report)
         made = parts.register.write(replace(beside, state=State.CAPTURING, why="", by="")) if entry.owned else _swap(parts, beside, target)
     except BaseException:
         _all(parts.sink, keyed.drop(target) if entry.owned else [])

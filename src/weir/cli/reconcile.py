@@ -22,18 +22,22 @@ out = outcome.console()
 def reconcile(
     *,
     table: Annotated[str, typer.Option(help="Only this captured table and the feature views on it, such as users.")] = "",
-    once: Annotated[bool, typer.Option("--once", help="One cycle; without it a cycle every half minute until Ctrl-C.")] = False,
-    repair: Annotated[bool, typer.Option("--repair", help="Have Debezium read again what differs, and look whether that cured it.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="One whole cycle; without it a cycle every half minute until Ctrl-C.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Have Debezium read again what differs, dbt build a mart anew that does, and look whether that cured it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document a cycle, on one line, and nothing else on standard output.")] = False,
 ) -> None:
-    """Compare PostgreSQL, ClickHouse and the online store key by key. Exits 0 yes, 1 no (something differs and was not repaired), 2 unknown."""
-    from weir.capture import operate
+    """Compare PostgreSQL, ClickHouse and the online store key by key: the running stack does so all the time, slice by slice, and repairs; this does it now, whole.
+
+    Exits 0 yes, 1 no (something differs and was not repaired), 2 unknown.
+    """
+    from weir.capture import operate, rotate
     from weir.reconcile.cycle import EVERY_S, Reconciler, chosen
     from weir.reconcile.outcome import overall
-    from weir.stack import settings
+    from weir.stack import services, settings
 
-    endpoints = settings.load().endpoints
-    reconciler = Reconciler(endpoints)
+    loaded = settings.load()
+    endpoints, environment = loaded.endpoints, services.environment(loaded)
+    reconciler = Reconciler(endpoints, lambda mart: rotate.rebuild(environment, mart))
     while True:
         began = time.monotonic()
         with outcome.verdict():

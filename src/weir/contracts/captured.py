@@ -13,11 +13,13 @@ from enum import StrEnum
 from typing import Any, Final
 
 from weir.contracts import cdc, names, source_types
+from weir.contracts.clickhouse import literal
 from weir.contracts.schema import SourceColumn
 from weir.errors import ContractViolation
 
 TABLE: Final = f"{names.DB_OPS}.captured_tables"
 HOLDS: Final = f"{names.DB_OPS}.captured_holds"
+TRUNCATES: Final = f"{names.DB_CAPTURED}.weir_truncates"  # of the tables added by command; those of the shop's are dbt's
 KEYED: Final = names.DB_CAPTURED  # database of the keyed tables that were added by command; those of dbt are in `staging`
 SELECT: Final = f"SELECT document FROM {TABLE} FINAL ORDER BY name FORMAT TabSeparatedRaw"
 
@@ -36,7 +38,7 @@ class Captured:
     """One table. `columns`: as accepted; `used`: those that the keyed table has; `since_lsn`: rows of earlier transactions may have earlier columns.
 
     `owned`: its keyed table was made by `./weir table add`, of `generation` for the time being; else dbt made it. `by`: operator or schema (a change that
-    is not safe). `at_us`: when this was written, microseconds since the epoch.
+    is not safe). `barrier`: its copy has what a TRUNCATE needs to be a barrier among its rows; one of an earlier version has not. `at_us`: when this was written, microseconds since the epoch.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Captured:
     since_lsn: int = 0
     generation: int = 0
     at_us: int = 0
+    barrier: bool = False
 
     @property
     def topic(self) -> str:
@@ -74,7 +77,7 @@ class Captured:
     def table(self) -> cdc.CdcTable:
         """Return it as the contract's table."""
         known = cdc.CDC_TABLES.get(self.name)
-        return known if known is not None and not self.owned else cdc.CdcTable(self.name, self.source, self.topic, self.keyed, newest(self.keyed))
+        return known if known is not None and not self.owned else cdc.CdcTable(self.name, self.source, self.topic, self.keyed, newest(self.keyed, self.topic if self.barrier else ""))
 
     def to(self, state: State, *, why: str = "", by: str = "") -> Captured:
         """Return it in another state."""
@@ -86,9 +89,18 @@ def told(entries: Iterable[Captured]) -> list[dict[str, str]]:
     return [{"name": e.name, "state": str(e.state), "by": e.by, "why": e.why} for e in entries]
 
 
-def newest(table: str) -> str:
-    """Return what to read of a keyed table that no TRUNCATE has passed: each key's newest row, without the deleted."""
-    return f"(SELECT * FROM {table} FINAL)"
+def newest(table: str, topic: str = "") -> str:
+    """Return what to read of a keyed table: each key's newest row, without the deleted and, where `topic` is named, what came before its last TRUNCATE."""
+    return f"(SELECT * FROM {table} FINAL{f' WHERE {after_truncate(topic)}' if topic else ''})"
+
+
+def after_truncate(topic: str) -> str:
+    """Return the condition that a row came after its topic's last TRUNCATE: by (topic epoch, LSN), or a row of a snapshot by when Connect sent it (docs/decisions/0003)."""
+    last = f"FROM {TRUNCATES} WHERE topic = {literal(topic)}"
+    return (
+        f"if(weir_lsn IS NOT NULL, (bitShiftRight(version, {names.CDC_VERSION_EPOCH_SHIFT}), ifNull(weir_lsn, 0)) >"
+        f" (SELECT max((bitShiftRight(version, {names.CDC_VERSION_EPOCH_SHIFT}), source_lsn)) {last}), weir_produced_at > (SELECT max(produced_at) {last}))"
+    )
 
 
 def document(entry: Captured) -> str:

@@ -57,8 +57,8 @@ def judge(entry: Captured, record: Record) -> str:
         return ""
     if row.source is not None and row.source.lsn is not None and row.source.lsn < entry.since_lsn:
         return ""
-    if row.op == "t" and entry.owned:
-        return "it was truncated: ./weir table resync makes its copy anew"  # a truncate has no order against rows (docs/decisions/0003)
+    if row.op == "t" and entry.owned and not entry.barrier:
+        return "it was truncated: ./weir table resync makes its copy anew"  # an earlier version's copy has no LSN, by which alone a truncate has an order
     if row.op not in {"c", "u", "r"} or row.after is None:
         return ""
     return misfit(entry.read, row.after)

@@ -7,8 +7,9 @@ failed is a failure though its connector says RUNNING; a slot that is gone or lo
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 
@@ -19,6 +20,8 @@ from weir.quality.ask import TIMEOUT_S, query
 from weir.quality.judge import Check, Verdict
 
 RESYNC = "resync needed"
+OLD_MS = 3_600_000  # continuous reconciliation comes round in minutes
+LOAD_MINUTES = 10
 TRACE = 240  # characters of a trace that are shown
 
 
@@ -158,8 +161,35 @@ def ask_verified(url: str) -> tuple[Verified, ...] | None:
         " max(verified_lsn) AS lsn, toUnixTimestamp64Milli(max(verified_at)) AS through_ms"
         f" FROM {cdc.RECONCILE_CYCLES} GROUP BY kind, name ORDER BY kind, name",
     )
-    return None if rows is None else tuple(
-        Verified(r["kind"], r["name"], r["outcome"], r["reason"], int(r["at_ms"]), int(r["lsn"]) or None, int(r["through_ms"]) if int(r["lsn"]) else None) for r in rows)
+    return None if rows is None else tuple(aged(
+        Verified(r["kind"], r["name"], r["outcome"], r["reason"], int(r["at_ms"]), int(r["lsn"]) or None, int(r["through_ms"]) if int(r["lsn"]) else None),
+        int(time.time() * 1000)) for r in rows)
+
+
+def aged(verified: Verified, now_ms: int) -> Verified:
+    """Return it as it counts now: an answer that nobody has looked after for OLD_MS says nothing any more. Pure."""
+    if now_ms - verified.at_ms <= OLD_MS:
+        return verified
+    return replace(verified, outcome="unknown", reason=f"not looked at for {(now_ms - verified.at_ms) / 3_600_000:,.1f} h: ./weir logs reconcile shows why")
+
+
+def ask_load(url: str) -> float | None:
+    """Return the part of one core that continuous reconciliation took over the last LOAD_MINUTES; None: could not be asked, or it has not been round."""
+    known = query(url, f"SELECT count() AS n FROM system.columns WHERE concat(database, '.', table) = '{cdc.RECONCILE_CYCLES}' AND name = 'cost_s'")
+    if not known or not known[0]["n"]:
+        return None
+    rows = query(url, f"SELECT sum(cost_s) / (60 * {LOAD_MINUTES}) AS share, count() AS n FROM {cdc.RECONCILE_CYCLES} WHERE cost_s > 0 AND at > now64(3) - INTERVAL {LOAD_MINUTES} MINUTE")
+    return float(rows[0]["share"]) if rows and rows[0]["n"] else None
+
+
+def verified_lines(verified: Sequence[Verified] | None, load: float | None, now_ms: int) -> list[str]:
+    """Return for each table, mart and view through which LSN it was verified, and what verifying costs. Pure."""
+    if verified is None:
+        return ["verified: unknown, ClickHouse could not be asked"]
+    found = [f"verified {v.name}: {v.outcome}, through {v.lsn}" + ("" if v.through_ms is None else f", {max(0, now_ms - v.through_ms) / 1000:,.0f} s ago")
+             + (f": {v.reason}" if v.outcome != "yes" and v.reason else "") for v in verified]
+    cost = "not known" if load is None else f"{load:.1%} of one core over {LOAD_MINUTES} minutes"
+    return [*(found or ["verified: never yet"]), f"verifying takes {cost}"]
 
 
 def ask_captured(url: str) -> tuple[Captured, ...] | None:

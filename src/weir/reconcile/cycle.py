@@ -9,21 +9,22 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
-from weir.contracts import cdc
+from weir.contracts import cdc, names
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.features import FeatureViewContract
 from weir.errors import SettingsError, WeirError
-from weir.reconcile import online, sink
+from weir.reconcile import marts, online, sink
 from weir.reconcile.outcome import Answer, Outcome
-from weir.reconcile.plan import Key
+from weir.reconcile.plan import Difference
 from weir.reconcile.progress import Progress
 from weir.reconcile.repair import Repairer
 from weir.reconcile.source import Source
-from weir.reconcile.table import REPAIR_S, Comparer, TableCycle
+from weir.reconcile.table import Comparer, TableCycle
 
 EVERY_S: Final = 30.0  # between cycles; a cycle waits for one heartbeat (2 s) and reads each table once
 FINDINGS_KEPT: Final = 1_000  # a cycle and table
@@ -44,10 +45,10 @@ def chosen(table: str, added: Iterable[cdc.CdcTable] = ()) -> list[cdc.CdcTable]
 
 
 class Reconciler:
-    """Runs cycles. Not shared between threads."""
+    """Runs cycles. Not shared between threads. `rebuild`: has dbt make a mart anew, by its name."""
 
-    def __init__(self, endpoints: Endpoints) -> None:
-        self._endpoints, self._turn, self._prepared = endpoints, 0, False
+    def __init__(self, endpoints: Endpoints, rebuild: Callable[[str], None]) -> None:
+        self._endpoints, self._rebuild, self._prepared = endpoints, rebuild, False
         self._source = Source(endpoints.postgres_dsn)
 
     def run(self, tables: Sequence[cdc.CdcTable], *, repair: bool = False) -> list[Outcome]:
@@ -55,7 +56,6 @@ class Reconciler:
         outcomes: list[Outcome] = []
         for table in tables:
             outcomes += self._one(table, repair=repair)
-        self._turn += 1
         return outcomes
 
     def _one(self, table: cdc.CdcTable, *, repair: bool) -> list[Outcome]:
@@ -70,57 +70,143 @@ class Reconciler:
                 self._prepared = True
             progress = Progress(self._endpoints.kafka_bootstrap)
             run = TableCycle(Comparer(table, self._source, to, progress), to, Repairer(self._endpoints.kafka_bootstrap, self._source))
-            made = run.check()
-            _keep_findings(to, cycle, table.name, run, "found")
-            if repair and run.found:
-                run.mend(made)
-                _keep_findings(to, cycle, table.name, run, "repaired")
+            made = checked(run, to, cycle, repair=repair)
             made.seconds = round(time.monotonic() - began, 3)
-            found = [self._view(run, to, v, made, cycle, repair=repair) for v in views]
+            on = On(self._endpoints, to, run, made, cycle, self._rebuild if repair else None)
+            found = [*(self._whole(MartWork(on, v)) for v in views), *(self._whole(ViewWork(on, v)) for v in views)]
         except WeirError as error:
             made.outcome, made.reason, made.verified_lsn, made.seconds = Answer.UNKNOWN, str(error), 0, round(time.monotonic() - began, 3)
-            found = [Outcome("view", v.name, reason=f"table {table.name} could not be checked") for v in views]
+            found = unlooked(table, views)
         if progress is not None:
             progress.close()
         if to is not None:
-            _keep_cycle(to, cycle, [made, *found])
+            keep_cycle(to, cycle, [made, *found])
             to.close()
         return [made, *found]
 
-    def _view(self, run: TableCycle, to: sink.Sink, view: FeatureViewContract, table: Outcome, cycle: str, *, repair: bool) -> Outcome:
-        began, work = time.monotonic(), online.OnlineCycle(view, to, self._endpoints.redis_url)
+    @staticmethod
+    def _whole(work: Work) -> Outcome:
+        """Check every slice of a mart or view."""
+        began, made = time.monotonic(), work.made
         try:
-            checked, stale = work.compare(self._turn)
-            rows = [(str(k), "stale", None, None) for k in stale]
-            _keep(to, cycle, view.name, run.lsn, rows, lambda _: "found")
-            left = stale
-            if repair and stale:
-                left = self._refresh(run, work, stale)
-                standing = {str(k) for k in left}
-                _keep(to, cycle, view.name, run.lsn, rows, lambda key: "not repaired" if key in standing else "repaired")
-            made = work.outcome(table, checked, len(stale), len(stale) - len(left), repair=repair)
+            for _ in work.slices():
+                pass
         except WeirError as error:
-            made = Outcome("view", view.name, reason=str(error))
+            made.outcome, made.reason, made.verified_lsn = Answer.UNKNOWN, str(error), 0
         finally:
             work.close()
         made.seconds = round(time.monotonic() - began, 3)
         return made
 
-    def _refresh(self, run: TableCycle, work: online.OnlineCycle, stale: Sequence[int | str]) -> list[int | str]:
-        """Have the stale keys' rows read again, so that they pass by the materializer; those without a row are deleted first. Returns what stays stale."""
-        keys: list[Key] = [(str(k),) for k in stale]
-        repairer = Repairer(self._endpoints.kafka_bootstrap, self._source)
-        at_source = run.comparer.present(keys)
-        repairer.delete(run.plan, [k for k in keys if k not in at_source])
-        repairer.read_again(run.plan, keys)
-        deadline, left = time.monotonic() + REPAIR_S, list(stale)
-        while left and time.monotonic() < deadline:
-            left = work.still(left)
-        repairer.forget()
-        return left
+
+def unlooked(table: cdc.CdcTable, views: Sequence[FeatureViewContract]) -> list[Outcome]:
+    """Return what is said of the marts and views of a table that could not be checked."""
+    reason = f"table {table.name} could not be checked"
+    return [*(Outcome("mart", f"{names.DB_MARTS}.{v.mart}", reason=reason) for v in views), *(Outcome("view", v.name, reason=reason) for v in views)]
 
 
-def _keep_findings(to: sink.Sink, cycle: str, name: str, run: TableCycle, state: str) -> None:
+def checked(run: TableCycle, to: sink.Sink, cycle: str, *, repair: bool, landing: bool = True) -> Outcome:
+    """Compare a table or its slice, keep what was found, and repair it when asked to; raises as the check does."""
+    made = run.check(landing=landing)
+    _keep_findings(to, cycle, run, "found")
+    if repair and run.found:
+        run.mend(made)
+        _keep_findings(to, cycle, run, "repaired")
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class On:
+    """What the marts and views of a table are checked on. `table`: what was said of it; `rebuild`: makes a mart anew by its name; None: nothing is repaired."""
+
+    endpoints: Endpoints
+    sink: sink.Sink
+    run: TableCycle
+    table: Outcome
+    cycle: str
+    rebuild: Callable[[str], None] | None
+
+
+class Work(Protocol):
+    """The check of one mart or view, slice by slice; `made` gathers what was found."""
+
+    made: Outcome
+
+    def slices(self) -> Iterator[None]:
+        """Check a slice at each step."""
+
+    def close(self) -> None:
+        """Let go what was opened."""
+
+
+class MartWork:
+    """Checks one mart against its keyed table; a mart that differs is built anew by dbt, once for all its slices."""
+
+    def __init__(self, on: On, view: FeatureViewContract) -> None:
+        self._on, self._view, self._rebuilt = on, view, False
+        self._cycle = marts.MartCycle(on.run.plan.table, view, on.sink)
+        self.made = Outcome("mart", self._cycle.name)
+
+    def slices(self) -> Iterator[None]:
+        """Check a slice at each step."""
+        parts = online.parts(self._on.sink, self._on.run.plan.table.staging, self._on.run.plan.table.key)
+        for between in parts:
+            count, found = self._cycle.compare(between)
+            self._keep(found, "found")
+            left = found
+            if found and self._on.rebuild and not self._rebuilt:
+                self._rebuilt = True
+                self._on.rebuild(self._view.mart)
+                _, left = self._cycle.compare(between)
+                standing = {d.key for d in left}
+                self._keep([d for d in found if d.key not in standing], "repaired")
+                self._keep(left, "not repaired")
+            self.made.add(self._cycle.outcome(self._on.table, count, found, left, repair=self._on.rebuild is not None))
+            yield
+
+    def _keep(self, found: Sequence[Difference], state: str) -> None:
+        rows = [(" ".join(d.key), d.kind, None, None) for d in found]
+        _keep(self._on.sink, self._on.cycle, self._cycle.name, self._on.run.lsn, rows, lambda _: state)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class ViewWork:
+    """Checks the online store against a mart; what is stale is read again from the source, so that it passes by the materializer."""
+
+    def __init__(self, on: On, view: FeatureViewContract) -> None:
+        self._on, self._view = on, view
+        self._cycle = online.OnlineCycle(view, on.sink, on.endpoints.redis_url)
+        self.made = Outcome("view", view.name)
+
+    def slices(self) -> Iterator[None]:
+        """Check a slice at each step, and what the store has besides at the last."""
+        for between in self._cycle.parts():
+            count, stale = self._cycle.compare(between)
+            if between[1] is None:
+                stale += self._cycle.orphans()
+            self._judge(count, stale)
+            yield
+
+    def _judge(self, count: int, stale: list[int | str]) -> None:
+        on, repair = self._on, self._on.rebuild is not None
+        rows = [(str(k), "stale", None, None) for k in stale]
+        _keep(on.sink, on.cycle, self._view.name, on.run.lsn, rows, lambda _: "found")
+        left = stale
+        if repair and stale:
+            left = on.run.refresh(stale, self._cycle.still)
+            standing = {str(k) for k in left}
+            _keep(on.sink, on.cycle, self._view.name, on.run.lsn, rows, lambda key: "not repaired" if key in standing else "repaired")
+        self.made.add(self._cycle.outcome(on.table, count, len(stale), len(stale) - len(left), repair=repair))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._cycle.close()
+
+
+def _keep_findings(to: sink.Sink, cycle: str, run: TableCycle, state: str) -> None:
+    name = run.plan.table.name
     rows = [(" ".join(d.key), d.kind, d.source_hash, d.sink_hash) for d in run.found.values()]
     repaired = {" ".join(k) for k in run.repaired}
     _keep(to, cycle, name, run.lsn, rows, lambda key: state if state == "found" or key in repaired else "not repaired")
@@ -131,12 +217,13 @@ def _keep(to: sink.Sink, cycle: str, name: str, lsn: int, rows: Sequence[tuple[s
     to.keep(cdc.RECONCILE_FINDINGS, sink.FINDINGS, [(cycle, now, name, key, kind, left, right, lsn, state(key)) for key, kind, left, right in rows[:FINDINGS_KEPT]])
 
 
-def _keep_cycle(to: sink.Sink, cycle: str, outcomes: Sequence[Outcome]) -> None:
+def keep_cycle(to: sink.Sink, cycle: str, outcomes: Sequence[Outcome]) -> None:
+    """Append what was said; a log line tells when that could not be."""
     now = datetime.now(UTC)
     try:
         to.keep(cdc.RECONCILE_CYCLES, sink.CYCLES, [
             (cycle, now, o.kind, o.name, str(o.outcome), o.reason, o.verified_lsn, datetime.fromtimestamp(o.verified_at_ms / 1000, UTC), o.rows_checked,
-             o.missing, o.extra, o.doubled, o.different, o.stale, o.repaired, o.left, o.seconds) for o in outcomes
+             o.missing, o.extra, o.doubled, o.different, o.stale, o.repaired, o.left, o.seconds, o.cost_s) for o in outcomes
         ])
     except WeirError as error:
         log.warning("%s", error)

@@ -1,13 +1,13 @@
 """ClickHouse against the online store, for the feature views that a captured table feeds: each key's stored bytes against its mart's row.
 
-In: a view, marts, Redis. Out: an `Outcome` and the stale keys. Keep: read-only; up to KEYS_A_CYCLE keys a cycle, all of them where there are no
-more, else slices in turn; a key counts as stale when it differs twice, SETTLE_S apart, from a mart's row that did not move between.
+In: a view, marts, Redis. Out: an `Outcome` and the stale keys. Keep: read-only; KEYS_A_SLICE keys at a time, slice by slice to the last key, so that a whole
+cycle leaves none out; a key counts as stale when it differs twice, SETTLE_S apart, from a mart's row that did not move between.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 import redis
@@ -26,9 +26,10 @@ from weir.contracts.online import (
 )
 from weir.errors import ContractViolation, Unavailable
 from weir.reconcile.outcome import Answer, Outcome
+from weir.reconcile.plan import Between
 from weir.reconcile.sink import Sink
 
-KEYS_A_CYCLE: Final = 20_000
+KEYS_A_SLICE: Final = 20_000
 BATCH: Final = 500
 SETTLE_S: Final = 3.0  # the materializer looks every 0.15 s and reads each key a second time a tick later
 
@@ -45,6 +46,24 @@ def _value(kind: ValueType, raw: Any) -> Value:
         return None
     simple: dict[ValueType, type] = {ValueType.BOOL: bool, ValueType.INT64: int, ValueType.DOUBLE: float, ValueType.STRING: str}
     return simple[kind](raw) if kind in simple else list(raw)
+
+
+def inside(column: str, between: Between) -> str:
+    """Return ClickHouse's condition for a slice. Pure."""
+    bounds = [f"{column} {sign} {bound}" for sign, bound in zip((">", "<="), between, strict=True) if bound is not None]
+    return " AND ".join(bounds) or "1"
+
+
+def parts(sink: Sink, table: str, column: str) -> Iterator[Between]:
+    """Return slices of a table's keys, KEYS_A_SLICE of them each, the last one open; where one ends is asked when it is due."""
+    low: int | None = None
+    while True:
+        rows = sink.query(f"SELECT {column} FROM {table} WHERE {inside(column, (low, None))} ORDER BY {column} LIMIT 1 OFFSET {KEYS_A_SLICE - 1}")
+        high = int(rows[0][0]) if rows else None
+        yield low, high
+        if high is None:
+            return
+        low = high
 
 
 class OnlineCycle:
@@ -83,8 +102,13 @@ class OnlineCycle:
         except (ContractViolation, IndexError):
             return None
 
+    def orphans(self) -> list[int | str]:
+        """Return keys that the store has and the mart has not, seen twice."""
+        present = {r[0] for r in self._sink.query(f"SELECT {self._view.entity} FROM {names.DB_MARTS}.{self._view.mart}")}
+        found = self._orphans(present)
+        return self.still(found, {}) if found else []
+
     def _orphans(self, present: Collection[int | str]) -> list[int | str]:
-        """Return keys that the store has and the mart has not."""
         prefix = entity_prefix(self._view.entity)
         pattern = b"".join(b"\\" + bytes([b]) if b in b"*?[]^\\-" else bytes([b]) for b in prefix) + b"*"
         try:
@@ -94,15 +118,15 @@ class OnlineCycle:
         others = [k for k in keys if k is not None and k not in present]
         return [k for k, stored in self._online(others).items() if stored is not None]
 
-    def compare(self, turn: int) -> tuple[int, list[int | str]]:
-        """Return (keys looked at, keys that differ twice). `turn`: the cycle's number, which chooses the slice of a large view."""
-        total = int(self._sink.query(f"SELECT count() FROM {names.DB_MARTS}.{self._view.mart}")[0][0])
-        slices = -(-total // KEYS_A_CYCLE) or 1
-        mart = self._mart(f"cityHash64({self._view.entity}) % {slices} = {turn % slices}")
+    def parts(self) -> Iterator[Between]:
+        """Return the slices of the mart's keys."""
+        return parts(self._sink, f"{names.DB_MARTS}.{self._view.mart}", self._view.entity)
+
+    def compare(self, between: Between) -> tuple[int, list[int | str]]:
+        """Return (keys looked at, keys that differ twice) of a slice."""
+        mart = self._mart(inside(self._view.entity, between))
         online = self._online(list(mart))
         suspects = [k for k, row in mart.items() if online[k] != row]
-        if slices == 1:
-            suspects += self._orphans(mart)
         return len(mart), self.still(suspects, mart) if suspects else []
 
     def still(self, keys: Sequence[int | str], before: dict[int | str, Stored] | None = None) -> list[int | str]:

@@ -23,7 +23,7 @@ class Answer(StrEnum):
 class Outcome:
     """Counts are of keys. `verified_lsn`: every key but `left` is as the source was at this LSN or later; 0: not verified."""
 
-    kind: str  # table or view
+    kind: str  # table, mart or view
     name: str
     outcome: Answer = Answer.UNKNOWN
     reason: str = ""
@@ -38,6 +38,7 @@ class Outcome:
     repaired: int = 0
     left: int = 0
     seconds: float = 0.0
+    cost_s: float = 0.0  # of one core, see weir.reconcile.meter
     unchecked: tuple[str, ...] = field(default_factory=tuple)
     repairable: bool | None = None  # could --repair cure what was found; None: nothing was found, or not known
 
@@ -45,6 +46,20 @@ class Outcome:
     def found(self) -> int:
         """Return how many keys differed."""
         return self.missing + self.extra + self.doubled + self.different + self.stale
+
+    def add(self, other: Outcome) -> None:
+        """Take in what was said of another slice of the same: counts add up, the worst answer and the earliest LSN stand."""
+        first = not self.seconds
+        self.outcome = other.outcome if first else overall([self, other])
+        self.reason = self.reason or other.reason
+        self.verified_lsn = other.verified_lsn if first else min(self.verified_lsn, other.verified_lsn)
+        self.verified_at_ms = other.verified_at_ms if first else min(self.verified_at_ms, other.verified_at_ms)
+        self.unchecked = other.unchecked or self.unchecked
+        for name in ("rows_checked", "missing", "extra", "doubled", "different", "stale", "repaired", "left", "cost_s"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        told = [r for r in (self.repairable, other.repairable) if r is not None]
+        self.repairable = all(told) if told else None
+        self.seconds += other.seconds or 1e-6
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON values: `verified_through` is null or its LSN and time."""

@@ -7,7 +7,7 @@ brought (version below every CDC version) are nobody's to compare.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from weir.contracts.cdc import CdcTable
@@ -26,6 +26,7 @@ KEY_TYPES: Final = frozenset({"smallint", "integer", "bigint", "text", "characte
 
 KEYS: Final = "/*keys*/"  # where the SQL takes the keys: listed for ClickHouse, bound for PostgreSQL
 Key = tuple[str, ...]
+Between = tuple[int | None, int | None]  # of the first key column: past the first, up to and with the second; None: open
 Bucket = tuple[int, int]  # rows, sum of row hashes modulo 2^64
 
 
@@ -37,6 +38,24 @@ class TablePlan:
     key: tuple[Column, ...]
     columns: tuple[Column, ...]
     unchecked: tuple[str, ...]
+    between: Between = (None, None)
+
+    @property
+    def sliceable(self) -> bool:
+        """Say whether both sides order the key's first column alike, so that the table can be compared a slice at a time."""
+        return self.key[0].source_type in {"smallint", "integer", "bigint"}
+
+    def within(self, between: Between) -> TablePlan:
+        """Return the plan of a slice: everything it asks for lies in it."""
+        return replace(self, between=between)
+
+    @property
+    def inside(self) -> tuple[str, str]:
+        """Return what is added to a condition on each side for the slice; empty for the whole table."""
+        name = self.key[0].name
+        bounds = [f"{{q}} {sign} {bound}" for sign, bound in zip((">", "<="), self.between, strict=True) if bound is not None]
+        source, sink = ("".join(f" AND {b.format(q=quoted)}" for b in bounds) for quoted in (f'"{name}"', f"`{name}`"))
+        return source, sink
 
     @property
     def _texts(self) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -48,8 +67,8 @@ class TablePlan:
         key, _ = self._texts
         word = "NOT " if without else ""
         return (
-            f"FROM {self.table.source} WHERE {word}(({key[0]}) = ANY({KEYS}::text[]))",
-            f"FROM {self.table.standing} WHERE version >= {BULK_BELOW} AND ({key[1]}) {word}IN ({KEYS})",
+            f"FROM {self.table.source} WHERE {word}(({key[0]}) = ANY({KEYS}::text[])){self.inside[0]}",
+            f"FROM {self.table.standing} WHERE version >= {BULK_BELOW} AND ({key[1]}) {word}IN ({KEYS}){self.inside[1]}",
         )
 
     def buckets(self, bits: int, inside: Sequence[int] | None = None) -> tuple[str, str]:

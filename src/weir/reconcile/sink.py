@@ -13,6 +13,7 @@ from typing import Any, Final
 from weir.contracts import names
 from weir.contracts.clickhouse import literal, parse, statements
 from weir.errors import Unavailable
+from weir.reconcile.meter import Meter
 from weir.reconcile.plan import BULK_BELOW, KEYS, Bucket, Key, Rows, TablePlan, visible
 
 DDL: Final = Path(__file__).resolve().parents[3] / "reconcile" / "ddl"
@@ -31,8 +32,10 @@ def listed(keys: Sequence[str]) -> str:
 class Sink:
     """One ClickHouse."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, meter: Meter | None = None, threads: int = LIMITS["max_threads"]) -> None:
         import clickhouse_connect
+
+        self._meter, self._limits = meter or Meter(), LIMITS | {"max_threads": threads}
 
         try:
             self._client: Any = clickhouse_connect.get_client(**parse(url).arguments, autogenerate_session_id=False, send_receive_timeout=90)
@@ -46,14 +49,16 @@ class Sink:
             Unavailable: it was refused or not answered.
         """
         try:
-            return list(self._client.query(sql, parameters=parameters, settings=LIMITS).result_rows)
+            with self._meter.clickhouse():
+                return list(self._client.query(sql, parameters=parameters, settings=self._limits).result_rows)
         except Exception as error:
             raise Unavailable(f"ClickHouse refused or did not answer: {str(error)[:300]}", hint="./weir logs clickhouse shows why") from error
 
     def command(self, sql: str) -> None:
         """Run a statement."""
         try:
-            self._client.command(sql)
+            with self._meter.clickhouse():
+                self._client.command(sql)
         except Exception as error:
             raise Unavailable(f"ClickHouse refused or did not answer: {str(error)[:300]}", hint="./weir logs clickhouse shows why") from error
 
@@ -105,7 +110,7 @@ class Sink:
         columns = ", ".join(f"`{c.name}`" for c in plan.key)
         texts = ", ".join(f"toString(`{c.name}`)" for c in plan.key)
         rows = self.query(
-            f"SELECT [{texts}] FROM {plan.table.staging} WHERE version >= {BULK_BELOW} AND is_deleted = 0 GROUP BY {columns}, version HAVING count() > 1 LIMIT {DOUBLED_MAX}")
+            f"SELECT [{texts}] FROM {plan.table.staging} WHERE version >= {BULK_BELOW} AND is_deleted = 0{plan.inside[1]} GROUP BY {columns}, version HAVING count() > 1 LIMIT {DOUBLED_MAX}")
         return [tuple(r[0]) for r in rows]
 
     def landed_twice(self, topic: str) -> int:
@@ -135,4 +140,4 @@ class Sink:
 
 FINDINGS: Final = ("cycle", "at", "name", "key", "kind", "source_hash", "sink_hash", "verified_lsn", "state")
 CYCLES: Final = ("cycle", "at", "kind", "name", "outcome", "reason", "verified_lsn", "verified_at", "rows_checked", "missing", "extra", "doubled", "different", "stale",
-                 "repaired", "left", "seconds")
+                 "repaired", "left", "seconds", "cost_s")

@@ -15,6 +15,7 @@ import psycopg
 
 from weir.contracts import cdc
 from weir.errors import Unavailable, Undecided
+from weir.reconcile.meter import Meter
 from weir.reconcile.plan import KEYS, Bucket, Key, Rows, TablePlan
 
 STATEMENT_TIMEOUT: Final = "60s"
@@ -55,16 +56,17 @@ class Snapshot:
     lsn: int
     at_ms: int
     visible: str  # pg_snapshot as text
+    meter: Meter
 
     def buckets(self, sql: str, keys: Sequence[str]) -> dict[int, Bucket]:
         """Return rows and sum of hashes by bucket."""
-        with _told("its buckets"):
+        with _told("its buckets"), self.meter.postgres():
             return {int(b): (int(n), int(h) & MASK64) for b, n, h in self.connection.execute(_bound(sql), {"keys": list(keys)})}
 
     def rows(self, sql: str, keys: Sequence[str]) -> Rows:
         """Return the hashes by key."""
         found: Rows = {}
-        with _told("its rows"):
+        with _told("its rows"), self.meter.postgres():
             for _, key, row_hash in self.connection.execute(_bound(sql), {"keys": list(keys)}):
                 found.setdefault(tuple(key), []).append(int(row_hash) & MASK64)
         return found
@@ -78,17 +80,25 @@ def text_of(lsn: int) -> str:
 class Source:
     """One database."""
 
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
+    def __init__(self, dsn: str, meter: Meter | None = None) -> None:
+        self._dsn, self._meter = dsn, meter or Meter()
 
     def _connect(self, **options: Any) -> Any:
-        with _told("a connection"):
+        with _told("a connection"), self._meter.postgres():
             return psycopg.connect(self._dsn, connect_timeout=5, options=f"-c statement_timeout={STATEMENT_TIMEOUT} -c TimeZone=UTC -c application_name=weir-reconcile", **options)
 
     def columns(self, table: str) -> tuple[list[tuple[str, str, bool]], list[str]]:
         """Return ((name, type, nullable) of each column, names of the key's columns); enum types are `enum`, domains their base type."""
         with self._connect(autocommit=True) as c, _told(f"the columns of {table}"):
             return [(n, k, bool(null)) for n, k, null in c.execute(_COLUMNS, (table,))], [n for (n,) in c.execute(_KEY, (table,))]
+
+    def bound(self, plan: TablePlan, low: int | None, rows: int) -> int | None:
+        """Return the first key column's value of the row that is `rows` past `low`; None: there are no more than that. By the key's index."""
+        name = plan.key[0].name
+        past = "" if low is None else f'WHERE "{name}" > {low} '
+        with self._connect(autocommit=True) as c, _told(f"the keys of {plan.table.source}"), self._meter.postgres():
+            row = c.execute(f'SELECT "{name}" FROM {plan.table.source} {past}ORDER BY "{name}" OFFSET {rows - 1} LIMIT 1').fetchone()
+            return None if row is None else int(row[0])
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
@@ -98,7 +108,7 @@ class Source:
                 c.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 seen = c.execute("SELECT pg_current_snapshot()::text").fetchone()[0]
                 lsn, at_ms = c.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn, (extract(epoch FROM clock_timestamp()) * 1000)::bigint").fetchone()
-            yield Snapshot(c, int(lsn), int(at_ms), seen)
+            yield Snapshot(c, int(lsn), int(at_ms), seen, self._meter)
 
     def wait_published(self, lsn: int, deadline: float) -> None:
         """Wait until the slot is confirmed up to `lsn`: Debezium confirms what it has committed to Kafka, transaction by transaction in commit order.

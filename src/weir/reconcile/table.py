@@ -6,15 +6,27 @@ each of a snapshot against a sink that has landed all of it, without the keys th
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from weir.contracts.cdc import CdcTable
-from weir.errors import Undecided
+from weir.errors import NotYet, Undecided
 from weir.reconcile.outcome import Answer, Outcome
-from weir.reconcile.plan import FIRST_BITS, KEY_BITS, STEP_BITS, Difference, Key, TablePlan, differences, make, unequal
+from weir.reconcile.plan import (
+    FIRST_BITS,
+    KEY_BITS,
+    STEP_BITS,
+    Between,
+    Difference,
+    Key,
+    TablePlan,
+    differences,
+    make,
+    unequal,
+)
 from weir.reconcile.progress import Progress
 from weir.reconcile.repair import KEYS_MAX, Repairer
 from weir.reconcile.sink import Sink
@@ -46,8 +58,18 @@ class Comparer:
         columns, key = source.columns(table.source)
         in_sink = sink.columns(table.staging)
         if not in_sink:
-            raise Undecided(f"{table.staging} is not there", hint="./weir run dbt build makes it")
+            raise NotYet(f"{table.staging} is not there", hint="./weir run dbt build makes it")
         self.plan: TablePlan = make(table, columns, key, in_sink)
+
+    def within(self, between: Between) -> Comparer:
+        """Return a comparer of a slice."""
+        made = copy.copy(self)
+        made.plan = self.plan.within(between)
+        return made
+
+    def bound(self, low: int | None, rows: int) -> int | None:
+        """Return where a slice that begins past `low` ends; None: it is the last one, or the table cannot be sliced."""
+        return self._source.bound(self.plan, low, rows) if self.plan.sliceable else None
 
     def ends(self) -> dict[int, int]:
         """Return the topic's ends now."""
@@ -130,8 +152,8 @@ class TableCycle:
         self._whole: Comparison
         self._landed_twice = 0
 
-    def check(self) -> Outcome:
-        """Compare; what differs is in `found`.
+    def check(self, *, landing: bool = True) -> Outcome:
+        """Compare; what differs is in `found`. `landing`: see too that no offset of the topic landed twice, which reads all of it.
 
         Raises:
             Undecided or Transient: it could not be carried out.
@@ -146,7 +168,7 @@ class TableCycle:
         for kind in ("missing", "extra", "doubled", "different"):
             setattr(outcome, kind, sum(d.kind == kind for d in self.found.values()))
         outcome.left = len(left)
-        self._whole, self._landed_twice = whole, self._sink.landed_twice(self.plan.table.topic)
+        self._whole, self._landed_twice = whole, self._sink.landed_twice(self.plan.table.topic) if landing else 0
         outcome.doubled += self._landed_twice
         self._judge(outcome)
         outcome.repairable = None if not outcome.found else not (self._landed_twice or whole.more)
@@ -158,6 +180,18 @@ class TableCycle:
         outcome.repaired = len(self.repaired)
         outcome.repairable = bool(outcome.repairable) and outcome.repaired == len(self.found)
         self._judge(outcome)
+
+    def refresh(self, keys: Sequence[int | str], still: Callable[[Sequence[int | str]], list[int | str]]) -> list[int | str]:
+        """Have these keys' rows read again, those without a row being deleted first, until `still` names none of them; return what it names at last."""
+        wanted: list[Key] = [(str(k),) for k in keys]
+        at_source = self.comparer.present(wanted)
+        self._repairer.delete(self.plan, [k for k in wanted if k not in at_source])
+        self._repairer.read_again(self.plan, wanted)
+        deadline, left = time.monotonic() + REPAIR_S, list(keys)
+        while left and time.monotonic() < deadline:
+            left = still(left)
+        self._repairer.forget()
+        return left
 
     def _judge(self, outcome: Outcome) -> None:
         standing, reasons = len(self.found) - len(self.repaired), []

@@ -18,7 +18,7 @@ from weir.errors import SettingsError
 from weir.gateway.accounts import hashed
 
 ADMIN, DBT, ANALYST = "admin", "dbt", "analyst"
-SERVICES = ("ingest", "features", "dashboard", "otlp", "cost", "capture", "quality")  # each has the user and the role of its name
+SERVICES = ("ingest", "features", "dashboard", "otlp", "cost", "capture", "quality", "reconcile")  # each has the user and the role of its name
 USERS = (ADMIN, DBT, *SERVICES, ANALYST)
 _HEAD = """# Users of the embedded ClickHouse: made at the first start, and yours from then on. `python -m weir.gateway.accounts` hashes a password.
 # Roles are in gateway/roles.toml; [roles.<name>] sections here are read too. The passwords of these users are in secrets/clickhouse-<user>.

@@ -161,9 +161,11 @@ def build(settings: StackSettings) -> list[ServiceSpec]:
 
 
 def companions(settings: StackSettings) -> dict[str, Command]:
-    """Return what runs beside the services under the same supervisor: the health watcher, the cost sampler, the watcher of the captured tables, the owner of the marks."""
-    modules = {"watch": "weir.stack.watch", "cost": "weir.cost", "capture": "weir.capture", "quality": "weir.quality.advance"}
-    return {name: Command((sys.executable, "-m", module), environment(settings, name), settings.root, None) for name, module in modules.items()}
+    """Return what runs beside the services under the same supervisor: health watcher, cost sampler, watcher of the captured tables, reconciliation, the marks' owner."""
+    modules = {"watch": "weir.stack.watch", "cost": "weir.cost", "capture": "weir.capture", "reconcile": "weir.capture.rotate",
+               "quality": "weir.quality.advance"}
+    more = {"reconcile": _clickhouse_of_tools(settings, "")}  # it has dbt make a mart anew that differs
+    return {name: Command((sys.executable, "-m", module), environment(settings, name) | more.get(name, {}), settings.root, None) for name, module in modules.items()}
 
 
 def _users(settings: StackSettings) -> list[str]:

@@ -100,6 +100,7 @@ def test_a_truncate_stops_a_table_that_has_no_barrier_for_it():
     record = Record(TOPIC, 0, 1, 0, None, b'{"op": "t", "source": {"lsn": 11}}', "")
     assert judge(USERS, record) == ""
     assert judge(replace(USERS, owned=True), record).startswith("it was truncated")
+    assert judge(replace(USERS, owned=True, barrier=True), record) == ""
 
 
 @pytest.mark.parametrize(("record", "why"), [

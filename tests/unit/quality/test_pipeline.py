@@ -6,14 +6,17 @@ import pytest
 from weir.quality import pipeline
 from weir.quality.judge import Verdict, judge
 from weir.quality.pipeline import (
+    OLD_MS,
     Connector,
     Pipeline,
     Slot,
     Verified,
+    aged,
     checks,
     judge_connector,
     judge_slot,
     judge_verified,
+    verified_lines,
 )
 from weir.quality.recovery import Proof
 
@@ -48,6 +51,15 @@ def test_the_last_cycle_counts_and_none_yet_is_no_check():
     assert [c.verdict for c in judge_verified([USERS, standing, replace(USERS, outcome="unknown")])] == [Verdict.YES, Verdict.NO, Verdict.UNKNOWN]
     assert judge_verified([]) == []
     assert (USERS.lsn, replace(USERS, through_lsn=None).lsn) == ("1/2F", "never")
+
+
+def test_an_answer_that_nobody_looked_after_is_unknown_and_status_says_through_which_lsn():
+    assert aged(USERS, 5 + OLD_MS) == USERS
+    assert aged(USERS, 6 + OLD_MS).outcome == "unknown"
+    assert verified_lines([USERS], 0.0125, 9004) == ["verified users: yes, through 1/2F, 9 s ago", "verifying takes 1.2% of one core over 10 minutes"]
+    assert verified_lines([replace(USERS, outcome="no", reason="2 keys differ", through_lsn=None, through_ms=None)], None, 1) == [
+        "verified users: no, through never: 2 keys differ", "verifying takes not known"]
+    assert verified_lines(None, None, 1) == ["verified: unknown, ClickHouse could not be asked"]
 
 
 def test_they_decide_the_verdict_like_any_check():
