@@ -12,7 +12,8 @@ from pathlib import Path
 
 from weir.errors import UnknownName
 
-LONG = {"WEIR_TEST_KILLS": "1000"}  # how often the gateway is killed with an insert in flight; 20 otherwise
+# How often the gateway is killed with an insert in flight (20 otherwise); for how many seconds its scanner is held to the engine's parser (400 statements otherwise).
+LONG = {"WEIR_TEST_KILLS": "1000", "WEIR_FUZZ_S": "600"}
 PATHS = ("src", "tests", "dashboards", "feature_repo", "bench", "deploy", "weir")
 ORDER = ("unit", "contract", "house", "docs", "oracle", "stack")
 
