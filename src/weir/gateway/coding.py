@@ -136,7 +136,7 @@ class Decoder:
     def __init__(self, codings: list[str]) -> None:
         unknown = [c for c in codings if c not in _DECODERS]
         if unknown:
-            raise failure(36, "BAD_ARGUMENTS", f"Unknown compression method '{unknown[0]}'", 400)
+            raise failure(48, "NOT_IMPLEMENTED", f"Unknown compression method '{unknown[0]}'")
         self._steps = [(name, _DECODERS[name]()) for name in codings]
         self.plain = not codings
 

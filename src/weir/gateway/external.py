@@ -121,6 +121,18 @@ def tables(parts: Parts, url: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     return made
 
 
+def input_table(name: str, structure: bytes, form: str, path: Path) -> dict[str, tuple[str, ...]]:
+    """Return the statements that make and fill the table of `input(structure)`; `structure` is the literal as it stood.
+
+    Raises:
+        Failure: it is no structure.
+    """
+    text = structure[1:-1].decode("utf-8", "replace").replace("\\'", "'").replace("''", "'") if structure[:1] == b"'" else ""
+    if not text.strip() or statements.refusal(text.encode()) or not form.isidentifier():
+        raise failure(36, "BAD_ARGUMENTS", "The structure of input() must be a string in single quotes, such as 'a Int64, s String'", 400)
+    return {name: (f"CREATE TEMPORARY TABLE {quoted(name)} ({text})", f"INSERT INTO {quoted(name)} FROM INFILE '{path}' COMPRESSION 'none' FORMAT {form}")}
+
+
 def own_parameters(parts: Parts) -> frozenset[str]:
     """Return the URL's parameters that describe the parts, and so are no settings."""
     return frozenset(f"{name}_{what}" for name in parts.files for what in ("format", "types", "structure"))

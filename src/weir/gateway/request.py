@@ -27,6 +27,8 @@ OWN = frozenset({"query", "database", "default_format", "session_id", "session_t
                  "http_headers_progress_interval_ms", "send_progress_in_http_headers", "close_session", "enable_http_compression",
                  "http_native_compression_disable_checksumming_on_decompress", TAG})  # fmt: skip
 
+INPUT = "_input"  # the temporary table that holds the data of an INSERT … SELECT … FROM input(…)
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # Formats whose blocks, formatted one by one, are the whole answer; of the others the engine must see the end first, so they go by a file.
@@ -125,7 +127,11 @@ def plan(request: Request, body: Body, spool: Path, query_id: str, account: Acco
     suspect = () if account.free else _suspect(sql, statement, tables)
     if statement.kind == "KILL":
         sql = statements.rewrite_kill(sql, CLIENT_ID.encode())
-    if statement.kind == "INSERT" and statement.clause_at >= 0 and not _inline(sql, statement, body):
+    if statement.input_at:
+        data = body.data(statement)
+        sql, structure = statements.from_table(sql, statement, INPUT.encode())
+        tables = external.input_table(INPUT, structure, statement.format, data)
+    elif statement.kind == "INSERT" and statement.clause_at >= 0 and not _inline(sql, statement, body):
         sql, statement = _with_data(sql, statement, body)
     output = statement.format if statement.kind != "INSERT" and statement.format else request.output
     revision = _revision(request) if statement.reads and output == "Native" else 0
@@ -165,7 +171,7 @@ def _suspect(sql: bytes, statement: statements.Statement, tables: Mapping[str, t
     """Return the texts that the engine's parser must see before they run; the data of an INSERT is none."""
     head = sql if statement.insert_data_at < 0 else sql[: statement.insert_data_at]
     if statement.kind == "INSERT" and statement.format == "Values":
-        head = re.sub(rb"\bVALUES\s*$", b"FORMAT Values", head, flags=re.IGNORECASE)
+        head = statements.VALUES_END.sub(b"FORMAT Values", head)
     made = [making[0].encode() for making in tables.values()]
     return tuple(text for text in (head, *made) if access.suspect(text))
 

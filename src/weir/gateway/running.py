@@ -7,6 +7,7 @@ once; in a session, what the request alone set is undone first.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from weir.gateway.failures import Failure, from_engine
 from weir.gateway.sessions import Session
 
 OURS = "/* gateway */ "  # marks our own statements, which the query log leaves out
+_NO_TEXT = re.compile("[\udc80-\udcff]")  # how `surrogateescape` holds a byte that is no UTF-8
 PROGRESS_MAX = 100  # events kept for the headers
 
 
@@ -28,6 +30,11 @@ def quote(value: str) -> str:
 def name(value: str) -> str:
     """Return `value` as a quoted name."""
     return "`" + value.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def _text(sql: bytes) -> str:
+    """Return a statement as text: the engine takes no other, so a byte that is no UTF-8 is written as the escape that means it in a literal or a quoted name."""
+    return _NO_TEXT.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02X}", sql.decode("utf-8", "surrogateescape"))
 
 
 @dataclass(slots=True)
@@ -76,7 +83,7 @@ class Running:
                 self.connection.set_progress_callback(self._progressed)
             # the engine takes those given with a statement in place of those that were set, and then forgets both
             own = self.session.parameters if self.session else {}
-            text, given = sql.decode("utf-8", "surrogateescape"), {**own, **parameters} or None
+            text, given = _text(sql), {**own, **parameters} or None
             unknown = self._learn_columns(given)
             if streamed:
                 self._pieces = self.connection.send_query(text, output, params=given)

@@ -23,6 +23,7 @@ _TOKEN = re.compile(
        |(?P<other>.)""",
     re.DOTALL | re.VERBOSE,
 )
+VALUES_END = re.compile(rb"(?:\bFORMAT\s+)?\bVALUES\s*$", re.IGNORECASE)
 _COMMENT = re.compile(rb"/\*|\*/")
 
 
@@ -64,7 +65,8 @@ class Statement:
 
     `kind`: first word, upper case. `format`: name after the last top-level FORMAT, or empty. `insert_data_at`: for an INSERT that takes data,
     where its data begins in the bytes, else -1. `clause_at`: where FROM INFILE belongs (before SETTINGS, FORMAT or VALUES), else -1.
-    `has_values`: an INSERT … VALUES with the values in the statement itself. `outfile_at`: for a statement that reads, where INTO OUTFILE
+    `has_values`: an INSERT … VALUES with the values in the statement itself. `input_at`: of an INSERT … SELECT … FROM input('structure') FORMAT …, where the
+    function stands, from and to; `format_at`: where that FORMAT does. `outfile_at`: for a statement that reads, where INTO OUTFILE
     belongs (before FORMAT, else after the last token). `writes`: a WITH … INSERT. `has_totals`: WITH TOTALS stands somewhere in it.
     """
 
@@ -76,6 +78,8 @@ class Statement:
     outfile_at: int = -1
     writes: bool = False
     has_totals: bool = False
+    input_at: tuple[int, int] | None = None
+    format_at: int = -1
 
     @property
     def reads(self) -> bool:
@@ -105,6 +109,14 @@ def _word(token: Token) -> str:
     return token.value.decode("ascii").upper() if token.kind == "word" else ""
 
 
+def _name(token: Token) -> str:
+    """Return the name that a token is, quoted or not, or an empty string."""
+    if token.kind == "word":
+        return token.value.decode()
+    plain = token.value[1:-1]
+    return plain.decode() if token.kind == "text" and token.value[:1] in {b'"', b"`"} and plain.isalnum() else ""
+
+
 def _data_start(sql: bytes, end: int) -> int:
     """Return where data begins after the format's name: past blanks and one line end, as the server does."""
     while end < len(sql) and sql[end : end + 1] in {b" ", b"\t", b"\r"}:
@@ -123,7 +135,7 @@ def read(sql: bytes) -> Statement:
     kind = _word(first) or first.value.decode("latin-1")
     if kind == "INSERT":
         return _read_insert(sql, stream)
-    depth, name, expecting, format_at, end = 0, "", False, -1, first.end
+    depth, name, expecting, format_at, end = int(kind == "("), "", False, -1, first.end
     words: set[str] = {kind}
     for token in stream:
         if token.value in {b"(", b"["}:
@@ -132,8 +144,8 @@ def read(sql: bytes) -> Statement:
             depth -= 1
         word = _word(token)
         words.add(word)
-        if expecting and word:
-            name, expecting = token.value.decode(), False
+        if expecting and (named := _name(token)):
+            name, expecting = named, False
         elif word == "FORMAT" and depth == 0:
             expecting, format_at = True, token.start
         elif word == "SETTINGS" and name:
@@ -160,11 +172,11 @@ def _read_insert(sql: bytes, stream: Iterator[Token]) -> Statement:  # noqa: C90
             continue
         word = _word(token)
         if expecting:
-            if word:
-                return Statement("INSERT", token.value.decode(), _data_start(sql, token.end), clause_at, has_values=False)
+            if named := _name(token):
+                return Statement("INSERT", named, _data_start(sql, token.end), clause_at, has_values=False)
             expecting = False
         if word in {"SELECT", "WITH", "WATCH", "FROM"}:
-            return Statement("INSERT", "", -1, -1, has_values=False)
+            return _read_insert_select(sql, stream)
         if word == "SETTINGS" and clause_at < 0:
             clause_at = token.start
         elif word == "FORMAT":
@@ -177,12 +189,34 @@ def _read_insert(sql: bytes, stream: Iterator[Token]) -> Statement:  # noqa: C90
     return Statement("INSERT", "", -1, len(sql) if clause_at < 0 else clause_at, has_values=False)
 
 
+def _read_insert_select(sql: bytes, stream: Iterator[Token]) -> Statement:
+    """Read an INSERT from its SELECT on: with `input('structure')` in it, data follows its FORMAT (ClickHouse, sql-reference/table-functions/input)."""
+    depth, at, before = 0, None, None
+    last: list[Token] = []
+    for token in stream:
+        last = [*last[-3:], token]
+        if [t.value.lower() for t in last[:2]] == [b"input", b"("] and last[0].kind == "word" and len(last) == 4 and last[2].kind in {"text", "heredoc"} and token.value == b")":  # noqa: PLR2004 - input ( 'structure' )
+            at = (last[0].start, token.end)
+        depth += {b"(": 1, b"[": 1, b")": -1, b"]": -1}.get(token.value, 0)
+        if at and depth == 0 and before is not None and _word(before) == "FORMAT" and (named := _name(token)):
+            return Statement("INSERT", named, _data_start(sql, token.end), -1, has_values=False, input_at=at, format_at=before.start)
+        before = token
+    return Statement("INSERT", "", -1, -1, has_values=False)
+
+
+def from_table(sql: bytes, statement: Statement, table: bytes) -> tuple[bytes, bytes]:
+    """Return an INSERT that has `input('structure')`, with `table` in its place and without FORMAT and data, and the literal of the structure. Pure."""
+    start, end = statement.input_at or (0, 0)
+    structure = list(tokens(sql[start:end]))[2].value
+    return sql[:start] + table + sql[end : statement.format_at], structure
+
+
 def from_file(sql: bytes, statement: Statement, path: str) -> bytes:
     """Return the INSERT with its data taken from the file at `path` (an own, quote-free name)."""
     head, tail = sql[: statement.clause_at], sql[statement.clause_at : statement.insert_data_at if statement.insert_data_at >= 0 else None]
     clause = f" FROM INFILE '{path}' COMPRESSION 'none' ".encode()
     if statement.format == "Values":
-        tail = re.sub(rb"\bVALUES\b\s*$", b"FORMAT Values", tail, flags=re.IGNORECASE)
+        tail = VALUES_END.sub(b"FORMAT Values", tail)
     return head.rstrip() + clause + tail
 
 

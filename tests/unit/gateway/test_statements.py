@@ -132,3 +132,17 @@ def test_a_with_that_inserts_does_not_read():
 )
 def test_comments_nest_and_curly_quotes_quote_as_in_the_servers_lexer(sql):
     assert statements.refusal(sql.encode())
+
+
+@pytest.mark.parametrize("more", ["", " WHERE a IN (SELECT 1 FORMAT)", " /* FORMAT CSV */", " -- input('x')\n", " SETTINGS max_threads = 1"])
+def test_the_data_of_input_begins_after_its_format(more):
+    sql = f"INSERT INTO t SELECT a FROM INPUT ( 'a Int64' ){more} FORMAT TSV\n1 FORMAT CSV\n".encode()
+    found = statements.read(sql)
+    assert (found.format, sql[found.insert_data_at :]) == ("TSV", b"1 FORMAT CSV\n")
+    rest, structure = statements.from_table(sql, found, b"_input")
+    assert (structure, rest) == (b"'a Int64'", f"INSERT INTO t SELECT a FROM _input{more} ".encode())
+
+
+@pytest.mark.parametrize("sql", ["INSERT INTO t SELECT 1 FORMAT TSV\n", "INSERT INTO t SELECT input FROM x FORMAT TSV\n", "INSERT INTO t SELECT 'input(''a'')' FORMAT TSV\n"])
+def test_without_input_an_insert_from_a_select_has_no_data(sql):
+    assert statements.read(sql.encode()).input_at is None

@@ -1,0 +1,75 @@
+"""The interface case by case (gateway_cases.py), and every format that the engine has, out and in again."""
+import uuid
+
+import httpx
+import pytest
+from tests.contract.gateway_cases import CASES
+from tests.contract.gateway_server import Server
+
+# They need a schema, or hold one column, or are bytes of another protocol: made and read with what each needs, or only made.
+ONE_STRING = {"RawBLOB", "LineAsString", "LineAsStringWithNames", "LineAsStringWithNamesAndTypes", "ProtobufSingle"}
+NEEDS_SCHEMA = {"Protobuf", "ProtobufSingle", "ProtobufList", "CapnProto", "Template", "AvroConfluent"}
+OTHER_PROTOCOL = {"MySQLWire", "PostgreSQLWire", "ODBCDriver2", "Prometheus", "PNG", "Npy", "GeoJSON", "Buffers", "JSONColumnsWithMetadata"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("gateway")).start()
+    server.text("CREATE DATABASE d ENGINE = Atomic")
+    yield server
+    assert server.stop() == 0
+
+
+def _filled(value, tag):
+    return {k: str(v).replace("{tag}", tag) for k, v in value.items()}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_the_gateway_answers_as_a_server_does(server, case):
+    tag = uuid.uuid4().hex[:8]
+    if case.then:
+        server.text("CREATE OR REPLACE TABLE d.i (a Int64, s String) ENGINE = MergeTree ORDER BY a")
+    body = case.body.replace("{tag}", tag) if isinstance(case.body, str) else case.body
+    answer = httpx.request(case.method, server.url + case.path, params=_filled(case.url, tag), content=body, headers=_filled(case.headers, tag), timeout=60)
+    assert answer.status_code == case.status, answer.text
+    assert answer.headers.get("X-ClickHouse-Exception-Code", "") == case.code
+    if case.code:
+        assert answer.text.startswith(f"Code: {case.code}. DB::Exception: ") or case.method == "HEAD"
+        assert (case.text or "") in answer.text
+    elif case.text is not None:
+        assert answer.text == case.text
+    assert {k: answer.headers.get(k) for k in case.has} == _filled(case.has, tag)
+    if case.then:
+        assert server.text(case.then[0]) == case.then[1]
+
+
+def test_every_format_that_goes_out_comes_in_again_as_it_was(server):
+    both = server.text("SELECT name FROM system.formats WHERE is_output AND is_input ORDER BY name FORMAT TSVRaw").split()
+    told = {}
+    for form in both:
+        if form in NEEDS_SCHEMA | OTHER_PROTOCOL:
+            continue
+        columns = "s String" if form in ONE_STRING else "a Int64, s String, f Float64"
+        rows = "'x y'" if form in ONE_STRING else "toInt64(number) AS a, concat('v ', toString(number)) AS s, number / 4 AS f"
+        source = "numbers(1)" if form in ONE_STRING else "numbers(50000)"
+        server.text(f"CREATE OR REPLACE TABLE d.out ({columns}) ENGINE = MergeTree ORDER BY tuple()")
+        server.text(f"CREATE OR REPLACE TABLE d.back ({columns}) ENGINE = MergeTree ORDER BY tuple()")
+        server.text(f"INSERT INTO d.out SELECT {rows} FROM {source}")
+        made = server.post(f"SELECT * FROM d.out ORDER BY ALL FORMAT {form}", max_block_size="1009")
+        put = server.post(f"INSERT INTO d.back FORMAT {form}", made.content) if made.status_code == 200 else made
+        same = server.text("SELECT (SELECT (count(), sum(cityHash64(*))) FROM d.out) = (SELECT (count(), sum(cityHash64(*))) FROM d.back)")
+        if (made.status_code, put.status_code, same) != (200, 200, "1\n"):
+            told[form] = (made.status_code, put.status_code, same, put.text[:150])
+    assert told == {}
+
+
+def test_every_format_that_only_goes_out_is_the_same_in_pieces_and_by_a_file(server):
+    told = {}
+    for form in server.text("SELECT name FROM system.formats WHERE is_output ORDER BY name FORMAT TSVRaw").split():
+        if form in NEEDS_SCHEMA | OTHER_PROTOCOL | ONE_STRING or "WithProgress" in form:
+            continue
+        sql = f"SELECT number AS a, toString(number) AS s FROM numbers(3000) ORDER BY a FORMAT {form}"
+        one, other = server.post(sql, max_block_size="512"), server.post(sql, max_block_size="512", wait_end_of_query="1")
+        if one.status_code != 200 or (one.content != other.content and "statistics" not in one.text and form not in {"Parquet", "ORC", "Avro", "Hash"}):
+            told[form] = (one.status_code, len(one.content), len(other.content), one.text[:150])
+    assert told == {}
