@@ -18,6 +18,7 @@ from types import FrameType
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from weir.errors import WeirError
 
@@ -31,6 +32,11 @@ FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 def tell(error: WeirError) -> None:
     """Print the error's one line, however narrow the terminal and however many lines a server's message had."""
     err.print(f"weir: {' '.join(str(error).split())}", markup=False, soft_wrap=True)
+
+
+def report(name: str, what: str) -> None:
+    """Print what happens to a service."""
+    err.print(f"  [bold]{name:<11}[/] {escape(what)}", soft_wrap=True)  # `what` may quote a log, brackets and all
 
 
 def usage(error: Exception) -> str:
