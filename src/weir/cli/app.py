@@ -287,7 +287,11 @@ def chaos_list() -> None:
 
 @chaos_app.command("run", epilog="Example: ./weir chaos run kill-kafka-broker --json")
 def chaos_run(name: str, *, as_json: Json = False) -> None:
-    """Run one experiment against the stack that is up. Exits 0 yes, 1 no, 2 unknown."""
+    """Run one experiment against the stack that is up. Exits 0 yes, 1 no, 2 unknown.
+
+    Its events are views by made-up users of a made-up item in the country ZZ: no user's seen items, history or preferences change. Their rows stay
+    until retention takes them, and for an hour the made-up item takes one of the 100 trending places of all countries, which the API skips.
+    """
     from weir.chaos import runner
     from weir.stack import services
 
