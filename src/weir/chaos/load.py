@@ -1,7 +1,7 @@
 """A bounded stream of events with a journal, produced while something is being broken.
 
 In: the broker. Out: events on the topic; a journal of what the broker acknowledged. Keep: only acknowledged events are owed; event ids
-carry the run's id, so that an oracle finds exactly this run's rows.
+carry the run's id, so that an oracle finds exactly this run's rows; users, item and country are made up (weir.contracts.names), never a shop's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from weir.contracts import names
 from weir.contracts.events import EVENT_SCHEMA_VERSION
 from weir.errors import Undecided
 
+USERS = 900  # spread over all partitions
 IDLE_S = 3.0  # a load of hundreds of events a second is acknowledged each 10 ms
 
 
@@ -28,17 +29,22 @@ class Journal:
     unknown: set[str] = field(default_factory=set)
 
 
+def user(number: int) -> int:
+    """Return the made-up user of event `number`. Pure."""
+    return names.SYNTHETIC_ID_FROM + number % USERS
+
+
 def event(run_id: str, number: int, now_ms: int) -> tuple[str, bytes]:
     """Return (event id, JSON bytes) of the run's event `number`. Pure."""
     event_id = f"{run_id}-{number:08d}"
     body = {
         "schema_version": EVENT_SCHEMA_VERSION,
         "event_id": event_id,
-        "user_id": 1 + number % 900,
-        "item_id": 1 + number * 7 % 1600,
+        "user_id": user(number),
+        "item_id": names.SYNTHETIC_ID_FROM,  # one, so that it takes one place of the list of all countries' trending items
         "event_type": "view",
-        "session_id": f"{run_id}-{number % 900}",
-        "country": "DE",
+        "session_id": f"{run_id}-{number % USERS}",
+        "country": names.SYNTHETIC_COUNTRY,
         "occurred_at": now_ms,
     }
     return event_id, json.dumps(body).encode()
@@ -107,7 +113,7 @@ class Load:
                 event_id, body = event(journal.run_id, number, int(time.time() * 1000))
                 journal.unknown.add(event_id)
                 producer.produce(
-                    names.TOPIC_USER_EVENTS, body, key=str(1 + number % 900),
+                    names.TOPIC_USER_EVENTS, body, key=str(user(number)),
                     on_delivery=lambda error, _message, event_id=event_id: told(event_id, error),
                 )
             self._sent = due

@@ -13,13 +13,13 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from weir.cli import outcome
 from weir.cli.backup import backup_app, restore
 from weir.cli.connector import connector_app
+from weir.cli.demo import demo
 from weir.cli.load import load
 from weir.cli.quarantine import quarantine_app
 from weir.cli.reconcile import reconcile
@@ -29,7 +29,7 @@ from weir.cli.torture import torture
 from weir.cli.verify import verify_app
 from weir.contracts import captured, home
 from weir.contracts.path import PATH
-from weir.errors import Terminal, UnknownName, WeirError
+from weir.errors import Terminal, UnknownName
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,10 +48,6 @@ def _settings() -> Any:
     from weir.stack import settings
 
     return settings.load()
-
-
-def _report(name: str, what: str) -> None:
-    err.print(f"  [bold]{name:<11}[/] {escape(what)}", soft_wrap=True)  # `what` may quote a log, brackets and all
 
 
 def _print_json(document: object) -> None:
@@ -77,7 +73,7 @@ def up() -> None:
 
     began = time.monotonic()
     settings = _settings()
-    lifecycle.up(settings, _report)
+    lifecycle.up(settings, outcome.report)
     err.print(f"up in {time.monotonic() - began:.0f} s · dashboard {settings.endpoints.dashboard_url} · api {settings.endpoints.api_url}/docs")
 
 
@@ -86,7 +82,7 @@ def down() -> None:
     """End every service; leaves no process and no port, keeps the data."""
     from weir.stack import lifecycle
 
-    lifecycle.down(_settings(), _report)
+    lifecycle.down(_settings(), outcome.report)
 
 
 @app.command(epilog="Examples: ./weir status · ./weir status --watch · ./weir status --json")
@@ -156,16 +152,16 @@ def restart(name: str) -> None:
     if spec is None:
         raise UnknownName.of("local service", name, (s.name for s in services.build(settings)))
     control = supervision.Control(settings.home)
-    _report(name, "stopping")
+    outcome.report(name, "stopping")
     control.stop(name)
-    _report(name, "starting")
+    outcome.report(name, "starting")
     control.start(name)
     deadline = time.monotonic() + spec.slow_s
     while not probe.ready(spec.probe):
         if time.monotonic() > deadline:
             raise ServiceFailed(f"{name} did not become ready in {spec.slow_s} s", hint=f"./weir logs {name} shows why")
         time.sleep(0.1)
-    _report(name, "ready")
+    outcome.report(name, "ready")
 
 
 @app.command(epilog="Example: ./weir path --json")
@@ -225,52 +221,13 @@ def clean(*, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = F
         if not sys.stdin.isatty():
             raise Terminal(f"nothing is deleted under {settings.home}: there is nobody to ask", hint="./weir clean --yes deletes without asking")
         typer.confirm(f"Delete the stack's data under {settings.home}?", abort=True)
-    lifecycle.down(settings, _report)
+    lifecycle.down(settings, outcome.report)
     entries = list(settings.home.iterdir())
     for entry in entries:
         if home.is_data(entry.name):
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     stays = home.foreign(entries)
-    _report("stack", f"data deleted{'; what Weir did not make stays: ' + ', '.join(stays[:5]) if stays else ''}{' …' if len(stays) > 5 else ''}")  # noqa: PLR2004 - a line's worth
-
-
-@app.command(epilog="Examples: ./weir demo · ./weir demo --json | python3 -m json.tool")
-def demo(
-    *,
-    leave: Annotated[bool, typer.Option("--exit", help="End the stack after the story instead of staying up until Ctrl-C.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Start everything, load MovieLens through the real path, and follow one click and one profile change to a recommendation."""
-    from weir.demo import story
-    from weir.demo.screen import Screen
-    from weir.quality import verdict
-    from weir.stack import lifecycle, services, watch
-
-    settings = _settings()
-    os.environ.update(services.environment(settings))  # the story is a client like any other: it finds the receiver by its URL
-    began_s = float(os.environ.get("WEIR_STARTED_AT") or time.time())
-    code, told = 1, False
-    try:
-        began_s += lifecycle.up(settings, _report)  # downloads are not counted as starting
-        with Screen(err, lambda: verdict(settings.endpoints, settings.home)) as screen:
-            result = story.run(settings.endpoints, settings.home, screen, began_s=began_s)
-            code, told = 0, True
-            if as_json:
-                _print_json(result.document())
-            elif not leave:
-                e = settings.endpoints
-                screen.print(f"\ndashboard {e.dashboard_url}\napi       {e.api_url}/docs\nclickhouse {watch.masked(e.clickhouse_url)} (./weir status --json tells the password)\nCtrl-C ends everything")
-                while True:
-                    time.sleep(0.5)  # not a wait without end: a signal that another thread took is seen here
-    except KeyboardInterrupt:
-        err.print("stopping …")
-        code = 0 if told else outcome.STOPPED
-    except WeirError as error:
-        outcome.tell(error)
-    finally:  # also after what nobody foresaw: the demo never leaves a stack behind
-        with lifecycle.undisturbed():
-            lifecycle.down(settings, _report)
-    raise typer.Exit(code)
+    outcome.report("stack", f"data deleted{'; what Weir did not make stays: ' + ', '.join(stays[:5]) if stays else ''}{' …' if len(stays) > 5 else ''}")  # noqa: PLR2004 - a line's worth
 
 
 @app.command(epilog="Examples: ./weir test --only unit · ./weir test --long")
@@ -320,6 +277,7 @@ def main() -> None:
     raise SystemExit(outcome.run_app(app))
 
 
+app.command(epilog="Examples: ./weir demo · ./weir demo --json | python3 -m json.tool")(demo)
 app.command(epilog="Examples: ./weir load --events 1000000 --seed 7 · ./weir load --rate 27778 --events 500000")(load)
 app.add_typer(quarantine_app, name="quarantine")
 app.command(epilog="Examples: ./weir simulate --seeds 2000 · ./weir simulate --seed 17 --seeds 1 · ./weir simulate --mutant list")(simulate)
@@ -346,7 +304,11 @@ def chaos_list() -> None:
 
 @chaos_app.command("run", epilog="Example: ./weir chaos run kill-kafka-broker --json")
 def chaos_run(name: str, *, as_json: Json = False) -> None:
-    """Run one experiment against the stack that is up. Exits 0 yes, 1 no, 2 unknown."""
+    """Run one experiment against the stack that is up. Exits 0 yes, 1 no, 2 unknown.
+
+    Its events are views by made-up users of a made-up item in the country ZZ: no user's seen items, history or preferences change. Their rows stay
+    until retention takes them, and for an hour the made-up item takes one of the 100 trending places of all countries, which the API skips.
+    """
     from weir.chaos import runner
     from weir.stack import services
 

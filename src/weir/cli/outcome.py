@@ -19,6 +19,7 @@ from types import FrameType
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from weir.errors import WeirError
 
@@ -49,6 +50,11 @@ def verdict() -> Iterator[None]:
 def console() -> Console:
     """Return where results go: as wide as the terminal, and wide enough for every table where there is none."""
     return Console(highlight=False, width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else PIPED_COLUMNS)
+
+
+def report(name: str, what: str) -> None:
+    """Print what happens to a service."""
+    err.print(f"  [bold]{name:<11}[/] {escape(what)}", soft_wrap=True)  # `what` may quote a log, brackets and all
 
 
 def usage(error: Exception) -> str:

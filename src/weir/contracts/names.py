@@ -14,6 +14,11 @@ CDC_PREFIX: Final = "shop"  # Debezium's topic.prefix: topics are shop.public.<t
 TOPIC_CDC_USERS: Final = "shop.public.users"
 TOPIC_CDC_ITEMS: Final = "shop.public.items"
 
+# Users and items that experiments make up have ids from here on (no shop's sequence comes near; JSON's numbers are exact up to 2^53), and this country
+# (ISO 3166-1 sets ZZ aside for private use), so that nobody's history or preferences change; training leaves them out.
+SYNTHETIC_ID_FROM: Final = 9_000_000_000_000
+SYNTHETIC_COUNTRY: Final = "ZZ"
+
 # Partitions: fixed once created, since the CDC version packs (topic epoch, offset) within a key's partition.
 PARTITIONS: Final = {TOPIC_USER_EVENTS: 12, TOPIC_ITEM_CATALOGUE: 3, TOPIC_CDC_USERS: 3, TOPIC_CDC_ITEMS: 3}
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,6 +36,20 @@ TOLD_S = 5.0  # a start that tells nothing for so long tells what it waits for
 DEATHS = 4  # a service that ended so often at its start, about 6 s of pauses apart, will not come
 
 Report = Callable[[str, str], None]  # (service, what happened)
+
+
+@dataclass
+class Started:
+    """What one `up` did: whether the stack is its own, the supervisor that runs it, and the seconds that went into downloads."""
+
+    ours: bool = False
+    supervisor: psutil.Process | None = None
+    downloading_s: float = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Say whether the supervisor that `up` left running has ended since, whoever ended it."""
+        return self.supervisor is not None and not _runs(self.supervisor)
 
 
 def after_ready(settings: StackSettings) -> dict[str, Callable[[], None]]:
@@ -233,32 +248,34 @@ class _Bringing:
                 self.ready.add(name)
 
 
-def up(settings: StackSettings, report: Report) -> float:
-    """Start what is not running and wait until all are ready; return the seconds that went into downloads.
+def up(settings: StackSettings, report: Report, started: Started | None = None) -> Started:
+    """Start what is not running and wait until all are ready; return what was done, which is also written into `started` as it happens.
 
     Raises:
         PortTaken: a port is in use. DiskFull, SettingsError: nothing was started. ServiceFailed: a service died or was too slow; the rest is
         left running for a look. KeyboardInterrupt: what this call started is ended again.
     """
+    done = Started() if started is None else started
     with turn(settings.home, report):
         control = supervision.Control(settings.home)
-        ran, downloading_s = control.alive(), 0.0
+        done.ours = not control.alive()
         try:
-            if not ran:
-                downloading_s = _begin(settings, report)
+            if done.ours:
+                done.downloading_s = _begin(settings, report)
             else:
                 _check_same(settings)
+            done.supervisor = _supervisor(settings.home)
             specs = services.build(settings)
             _Bringing(settings, specs, report).run()
             for name in services.companions(settings):
                 control.start(name)
         except KeyboardInterrupt:
-            if not ran:
+            if done.ours:
                 with undisturbed():
                     report("stack", "interrupted, ending what was started")
                     _end(settings, report)
             raise
-        return downloading_s
+        return done
 
 
 def _begin(settings: StackSettings, report: Report) -> float:
@@ -306,27 +323,35 @@ def _end(settings: StackSettings, report: Report) -> bool:
     ran = control.alive()
     if ran:
         report("stack", "ending every service (about 10 s)")
-        pid = int(supervision.pid_path(settings.home).read_text())
+        supervisor = _supervisor(settings.home)
         names = [*services.companions(settings), *(s.name for s in reversed(services.build(settings)))]
         for batch in (names[:-5], names[-5:]):  # readers and workers before the stores that they flush to
             with ThreadPoolExecutor(max_workers=len(batch)) as pool:
                 list(pool.map(lambda n: _stop(control, n), batch))
         control.shutdown()
         deadline = time.monotonic() + 30
-        while _runs(pid) and time.monotonic() < deadline:
+        while supervisor is not None and _runs(supervisor):
+            if time.monotonic() > deadline:
+                raise Terminal(f"the supervisor (pid {supervisor.pid}) did not end in 30 s", hint=f"kill {supervisor.pid}, then ./weir down again")
             time.sleep(0.05)
-        if _runs(pid):
-            raise Terminal(f"the supervisor (pid {pid}) did not end in 30 s", hint=f"kill {pid}, then ./weir down again")
     swept = supervision.sweep(settings.home)
     for name in ("services.json", "port-base"):
         (settings.home / "run" / name).unlink(missing_ok=True)
     return ran or swept > 0
 
 
-def _runs(pid: int) -> bool:
+def _supervisor(home: Path) -> psutil.Process | None:
+    """Return the process of this home's supervisor; None when it has just ended."""
+    try:
+        return psutil.Process(int(supervision.pid_path(home).read_text()))
+    except (OSError, ValueError, psutil.NoSuchProcess):
+        return None
+
+
+def _runs(process: psutil.Process) -> bool:
     """Say whether the process still runs; one that has ended and waits to be reaped (by us, when `up` ran here too) does not."""
     try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

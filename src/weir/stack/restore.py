@@ -36,7 +36,7 @@ def find(home: Path, given: str) -> Path:
     if given == "latest":
         there = [path for path, manifest in backup.known(backup.folder(home, None)) if manifest is not None]
         if not there:
-            raise Terminal(f"there is no backup in {backup.folder(home, None)}", hint="./weir backup makes one; or give the path of one")
+            raise Terminal(f"there is no backup in {backup.folder(home, None)}", hint="give the path of one, or make one: ./weir backup")
         return there[-1]
     for path in (Path(given).expanduser(), backup.folder(home, None) / given):
         if path.is_dir():

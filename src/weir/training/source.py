@@ -13,7 +13,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from weir.contracts.clickhouse import parse
 from weir.contracts.events import EVENT_WEIGHT
-from weir.contracts.names import DB_MARTS, DB_STAGING
+from weir.contracts.names import DB_MARTS, DB_STAGING, SYNTHETIC_ID_FROM
 from weir.errors import Unavailable
 from weir.training.model import Interactions
 
@@ -24,11 +24,11 @@ ROWS_MAX: Final = 5_000_000  # newest first; 5 M rows x 28 bytes = 140 MB in all
 
 EVENTS_SQL: Final = f"""
 select user_id, item_id, {{weights}} as weight, toUnixTimestamp64Milli(occurred_at) as at_ms
-from {DB_STAGING}.int_user_events final order by occurred_at desc, event_id limit {ROWS_MAX}
+from {DB_STAGING}.int_user_events final where user_id < {SYNTHETIC_ID_FROM} order by occurred_at desc, event_id limit {ROWS_MAX}
 """
 MATRIX_SQL: Final = f"""
 select user_id, item_id, toFloat32(weight) as weight, toUnixTimestamp64Milli(toDateTime64(last_at, 3, 'UTC')) as at_ms
-from {DB_MARTS}.user_item_matrix order by last_at desc, user_id, item_id limit {ROWS_MAX}
+from {DB_MARTS}.user_item_matrix where user_id < {SYNTHETIC_ID_FROM} order by last_at desc, user_id, item_id limit {ROWS_MAX}
 """
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from weir.chaos.load import Journal, event
 from weir.chaos.oracle import Verdict, compare
+from weir.training import source
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -45,6 +46,19 @@ def test_each_experiment_is_valid_and_counts_against_the_journal(path):
     ensure_experiment_is_valid(experiment)
     functions = [p["provider"]["func"] for p in experiment["steady-state-hypothesis"]["probes"]]
     assert "journal_matches_tables" in functions
+
+
+def test_no_event_of_a_run_is_of_a_user_or_an_item_that_a_shop_could_have():
+    bodies = [json.loads(event("run", number, 1)[1]) for number in range(3000)]
+    assert {b["country"] for b in bodies} == {"ZZ"}
+    assert min(min(b["user_id"], b["item_id"]) for b in bodies) >= 9_000_000_000_000
+    assert max(max(b["user_id"], b["item_id"]) for b in bodies) < 1 << 53
+    assert len({b["user_id"] for b in bodies}) == 900
+
+
+def test_training_leaves_made_up_users_out():
+    for sql in (source.events_sql(), source.MATRIX_SQL):
+        assert "where user_id < 9000000000000 order by" in sql
 
 
 def test_events_of_a_run_are_valid_user_events_and_carry_its_id():

@@ -1,15 +1,27 @@
-"""However the demo ends, it ends the stack."""
+"""However the demo ends, it ends the stack that it started, and no other."""
 import errno
 import os
 import signal
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
 from weir.cli.app import app
 from weir.demo import story
 from weir.errors import Terminal
-from weir.stack import lifecycle
+from weir.stack import lifecycle, supervision
+
+
+def _up(*, ours, then=None):
+    """An `up` that starts nothing."""
+
+    def up(_settings, _report, started):
+        started.ours, started.supervisor = ours, psutil.Process()
+        if then:
+            raise then
+
+    return up
 
 
 @pytest.fixture
@@ -18,7 +30,7 @@ def ended(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setenv("WEIR_HOME", str(tmp_path))
     before = dict(os.environ)
-    monkeypatch.setattr(lifecycle, "up", lambda *_: 0.0)
+    monkeypatch.setattr(lifecycle, "up", _up(ours=True))
     monkeypatch.setattr(lifecycle, "down", lambda *_: seen.append([signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]))
     yield seen
     os.environ.clear()
@@ -31,7 +43,7 @@ def test_the_stack_is_ended_whatever_was_raised_and_no_signal_stops_that(ended, 
     def fail(*_, **__):
         raise raised
 
-    monkeypatch.setattr(*((lifecycle, "up", fail) if where == "up" else (story, "run", fail)))
+    monkeypatch.setattr(*((lifecycle, "up", _up(ours=True, then=raised)) if where == "up" else (story, "run", fail)))
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     done = CliRunner().invoke(app, ["demo", "--json"])
     assert done.exit_code != 0
@@ -49,9 +61,51 @@ def test_the_screen_shows_no_password(ended, monkeypatch, tmp_path):
 
     def told(_endpoints, _home, screen, **_):
         screen.print = shown.append
-        monkeypatch.setattr("weir.cli.app.time.sleep", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr("weir.cli.demo.time.sleep", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
 
     monkeypatch.setattr(story, "run", told)
     CliRunner().invoke(app, ["demo"])
     assert "clickhouse http://db.example:8123" in shown[0]
     assert "hushhush" not in shown[0]
+
+
+@pytest.mark.parametrize("raised", [None, Terminal("wrong"), KeyboardInterrupt(), KeyError("odd")])
+def test_a_stack_that_ran_before_is_left_running_and_said_so(ended, monkeypatch, raised):
+    def story_of_one_line(*_, **__):
+        if raised:
+            raise raised
+
+    monkeypatch.setattr(lifecycle, "up", _up(ours=False))
+    monkeypatch.setattr(story, "run", story_of_one_line)
+    done = CliRunner().invoke(app, ["demo", "--exit"])
+    assert ended == []
+    assert "left running, since the demo found it running: ./weir down ends it" in done.output
+    assert (done.exit_code == 0) is (raised is None)
+
+
+@pytest.mark.parametrize("started_since", [False, True])
+@pytest.mark.parametrize("ours", [False, True])
+def test_a_waiting_demo_notices_that_its_stack_was_ended_elsewhere(ended, monkeypatch, ours, started_since):
+    gone = iter([False, False, True])
+    monkeypatch.setattr(lifecycle, "up", _up(ours=ours))
+    monkeypatch.setattr(lifecycle.Started, "ended", property(lambda _: next(gone, True)))
+    monkeypatch.setattr(story, "run", lambda *_, **__: None)
+    monkeypatch.setattr("weir.cli.demo.POLL_S", 0)
+    monkeypatch.setattr(supervision.Control, "alive", lambda _: started_since)
+    done = CliRunner().invoke(app, ["demo"])
+    assert done.exit_code == 1
+    assert "the stack was ended elsewhere" in done.output
+    assert len(ended) == (ours and not started_since)  # what a killed supervisor left is swept; a stack that someone started since is not ours
+
+
+def test_a_supervisor_that_has_ended_is_seen_by_its_process_and_not_by_a_number():
+    child = psutil.Popen(["sleep", "60"])
+    started = lifecycle.Started(ours=True, supervisor=child)
+    assert not started.ended
+    child.kill()
+    while child.status() != psutil.STATUS_ZOMBIE:
+        pass
+    assert started.ended
+    child.wait()
+    assert started.ended
+    assert not lifecycle.Started().ended

@@ -121,9 +121,7 @@ def test_every_commands_help_teaches_by_an_example(name, command):
 
 
 def test_a_quoted_log_line_with_brackets_is_printed_as_it_is(capsys):
-    from weir.cli.app import _report
-
-    _report("redis", "ended at its start: [/x] [Errno 2] no such file")
+    outcome.report("redis", "ended at its start: [/x] [Errno 2] no such file")
     assert "[/x] [Errno 2] no such file" in capsys.readouterr().err
 
 

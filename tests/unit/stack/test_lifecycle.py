@@ -151,10 +151,10 @@ def test_two_starts_of_one_home_take_turns(configured):
     said, order = [], []
 
     def second():
-        with lifecycle._turn(configured.home, lambda *words: said.append(words[1])):
+        with lifecycle.turn(configured.home, lambda *words: said.append(words[1])):
             order.append("second")
 
-    with lifecycle._turn(configured.home, lambda *_: None):
+    with lifecycle.turn(configured.home, lambda *_: None):
         thread = threading.Thread(target=second)
         thread.start()
         for _ in range(500):
