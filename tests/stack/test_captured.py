@@ -62,7 +62,14 @@ def test_a_table_is_added_lives_changes_its_columns_and_goes(orders):  # one tes
     _goes(orders)
 
 
+def _told(running):
+    """What the verdict says of the table."""
+    told = json.loads(running.weir("run", "python", "-m", "weir.quality", "--json", check=False).stdout)
+    return [r for r in told["reasons"] if TABLE in r and "not looked at" not in r and "compare" not in r], {v["name"] for v in told["verified"]}
+
+
 def _lives(running):
+    assert _told(running)[0] == []
     assert _same(running, "SELECT id, user_id, note", f"SELECT id, user_id, note FROM {TABLE} ORDER BY id")
     _sql(running, f"UPDATE {TABLE} SET note = 'changed' WHERE id % 7 = 0", f"DELETE FROM {TABLE} WHERE id % 11 = 0", f"UPDATE {TABLE} SET id = id + 100000 WHERE id % 13 = 0")
     _until(lambda: _same(running, "SELECT id, user_id, note", f"SELECT id, user_id, note FROM {TABLE} ORDER BY id"))
@@ -146,6 +153,8 @@ def _goes(running):
     running.weir("table", "remove", TABLE)
     assert _debris(running) == []
     assert TABLE not in _tables(running)
+    reasons, verified = _told(running)
+    assert (reasons, TABLE in verified) == ([], False)
     assert _sql(running, f"SELECT count(*) FROM pg_publication_tables WHERE pubname = 'weir' AND tablename = '{TABLE}'") == [(0,)]
     assert running.weir("connector", "plan", check=False).returncode == 0
 

@@ -201,6 +201,14 @@ def ask_captured(url: str) -> tuple[Captured, ...] | None:
     return None if rows is None else tuple(captured.standing(r["document"] for r in rows).values())
 
 
+def ask_removed(url: str) -> frozenset[str]:
+    """Return the names of tables that were captured once and are no more; empty when the register could not be asked."""
+    if ask_captured(url) is None:
+        return frozenset()
+    rows = query(url, f"SELECT name FROM {captured.TABLE} FINAL WHERE JSONExtractString(document, 'state') = '{State.REMOVED}'")
+    return frozenset(str(r["name"]) for r in rows or ())
+
+
 def judge_captured(tables: Sequence[Captured] | None) -> list[Check]:
     """Judge the tables that do not flow: stopped by a change of their columns is wrong, by a command or while a copy is built is not known. Pure."""
     if tables is None:
