@@ -14,7 +14,7 @@ import pytest
 from weir.reconcile.progress import Progress
 from weir.reconcile.source import Source
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.long]
 TABLE = "random_changes"
 ROUNDS = int(os.environ.get("WEIR_TEST_ROUNDS", "4"))
 TRANSACTIONS = 40

@@ -131,10 +131,13 @@ class Rotation:
         return made
 
     def _work(self, parts: Parts, work: Work, cycle: str) -> Iterator[None]:
-        spent = parts.meter.total_s
+        spent, began = parts.meter.total_s, time.monotonic()
         try:
             for _ in work.slices():
+                seconds = work.made.seconds + time.monotonic() - began
                 yield
+                work.made.seconds, began = seconds, time.monotonic()
+            work.made.seconds = round(work.made.seconds, 3)
             work.made.cost_s = parts.meter.total_s - spent
             self._tell(parts, cycle, work.made)
         except WeirError as error:
