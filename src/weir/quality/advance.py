@@ -143,13 +143,14 @@ class Advance:
             Unavailable: ClickHouse could not tell.
         """
         landed: dict[Key, landing.Landed] = {}
+        since = self._since()  # once: at midnight two answers would be of different days
         for table in names.LANDINGS:
             mine = {k: s for k, s in spans.items() if names.landing_of(k[0]) == table}
-            told = landing.windows(self.url, table, mine, {k: offsets[k].begin for k in mine if k in offsets}, self._since(), TIMEOUT_S) if mine else {}
+            told = landing.windows(self.url, table, mine, {k: offsets[k].begin for k in mine if k in offsets}, since, TIMEOUT_S) if mine else {}
             if told is None:
                 raise Unavailable(f"{table} could not be read", hint="./weir logs clickhouse shows why")
             landed |= told
-        booked = landing.booked(self.url, spans, self._since(), TIMEOUT_S)
+        booked = landing.booked(self.url, spans, since, TIMEOUT_S)
         if booked is None:
             raise Unavailable(f"{names.LEDGER} could not be read", hint="./weir logs clickhouse shows why")
         return {k: (x, booked.get(k, 0)) for k, x in landed.items()}
