@@ -28,7 +28,7 @@ from weir.cli.torture import torture
 from weir.cli.verify import verify_app
 from weir.contracts import captured, home
 from weir.contracts.path import PATH
-from weir.errors import Terminal, UnknownName
+from weir.errors import Terminal, UnknownName, WeirError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -287,7 +287,7 @@ def chaos_list() -> None:
 
 @chaos_app.command("run", epilog="Example: ./weir chaos run kill-kafka-broker --json")
 def chaos_run(name: str, *, as_json: Json = False) -> None:
-    """Run one experiment against the stack that is up. Exits 0 yes, 1 no, 2 unknown.
+    """Run one experiment against the stack that is up. Exits 0 yes, 1 no, 2 unknown (also when nothing was broken: no such experiment, the stack is down).
 
     Its events are views by made-up users of a made-up item in the country ZZ: no user's seen items, history or preferences change. Their rows stay
     until retention takes them, and for an hour the made-up item takes one of the 100 trending places of all countries, which the API skips.
@@ -297,7 +297,11 @@ def chaos_run(name: str, *, as_json: Json = False) -> None:
 
     settings = _settings()
     os.environ.update(services.environment(settings))
-    evidence = runner.run(settings.root, settings.home, name, lambda line: err.print(line, markup=False, soft_wrap=True))
+    try:
+        evidence = runner.run(settings.root, settings.home, name, lambda line: err.print(line, markup=False, soft_wrap=True))
+    except WeirError as error:  # nothing was decided: 1 would say no
+        outcome.tell(error)
+        raise typer.Exit(2) from error
     if as_json:
         _print_json(evidence)
     else:

@@ -1,5 +1,6 @@
 """However a command ends, the user gets one line and an exit code."""
 import errno
+import os
 
 import pytest
 import typer
@@ -71,6 +72,18 @@ def test_an_unknown_service_gets_the_nearest_name(capsys, monkeypatch, tmp_path)
         assert "Did you mean kafka?" in said
         assert "\n" not in said
     assert "Did you mean" not in str(UnknownName.of("service", "zzz", ["kafka"]))
+
+
+def test_an_unknown_experiment_and_a_stack_that_is_down_are_unknown_and_no_no(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("WEIR_HOME", str(tmp_path))
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    code, said = _run(capsys, "chaos", "run", "kill-kafka-brokr")
+    assert code == 2
+    assert "Did you mean kill-kafka-broker?" in said
+    monkeypatch.setattr("weir.chaos.actions.NOW_S", 0)
+    code, said = _run(capsys, "chaos", "run", "kill-kafka-broker")
+    assert code == 2
+    assert "the steady state was not there before the fault, so nothing was broken" in said
 
 
 def test_a_folder_of_tests_that_is_none_is_refused_with_the_folders_there_are(capsys):
