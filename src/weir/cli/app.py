@@ -28,7 +28,7 @@ from weir.cli.torture import torture
 from weir.cli.verify import verify_app
 from weir.contracts import captured, home
 from weir.contracts.path import PATH
-from weir.errors import Terminal, UnknownName, WeirError
+from weir.errors import SettingsError, Terminal, UnknownName, WeirError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,6 +47,18 @@ def _settings() -> Any:
     from weir.stack import settings
 
     return settings.load()
+
+
+def _settings_of_local() -> Any:
+    """Return the settings for what only ends the local stack or reads its files: a settings file that is broken is told, and not in the way."""
+    from weir.stack import settings
+
+    try:
+        return settings.load()
+    except SettingsError as error:
+        found = settings.load(file=False)  # raises again when it was not the file
+        err.print(f"weir: going on without the settings file: {' '.join(str(error).split())}", markup=False, soft_wrap=True)
+        return found
 
 
 def _print_json(document: object) -> None:
@@ -69,7 +81,7 @@ def down() -> None:
     """End every service; leaves no process and no port, keeps the data."""
     from weir.stack import lifecycle
 
-    lifecycle.down(_settings(), outcome.report)
+    lifecycle.down(_settings_of_local(), outcome.report)
 
 
 @app.command(epilog="Examples: ./weir status · ./weir status --watch · ./weir status --json")
@@ -119,7 +131,7 @@ def logs(name: str, *, lines: Annotated[int, typer.Option(help="How many of the 
     """Show the last lines of a service's log."""
     from weir.stack import lifecycle, services
 
-    settings = _settings()
+    settings = _settings_of_local()
     known = [*services.ORDER, *services.companions(settings), "supervisord"]
     if name not in known:
         raise UnknownName.of("service", name, known)

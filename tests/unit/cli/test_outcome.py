@@ -100,6 +100,23 @@ def test_a_folder_of_tests_is_run_alone(name):
     assert checks.chosen(checks.Path(__file__).resolve().parents[3], name) == [name]
 
 
+def test_a_broken_settings_file_is_told_and_neither_down_nor_logs_needs_it(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("WEIR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WEIR_SETTINGS", str(tmp_path / "weir.toml"))
+    (tmp_path / "weir.toml").write_text("[endpoints\n")
+    for words, wanted in ((["down"], "was not running"), (["logs", "kafka"], "weir.toml is not valid TOML")):
+        code, said = _run(capsys, *words)
+        assert code == 0
+        assert wanted in said
+        assert "weir: going on without the settings file: " in said
+    assert _run(capsys, "status")[0] == 1
+    (tmp_path / "home" / "blocked").touch()
+    monkeypatch.setenv("WEIR_HOME", str(tmp_path / "home" / "blocked"))
+    code, said = _run(capsys, "down")
+    assert code == 1
+    assert "cannot be written" in said
+
+
 def test_clean_deletes_nothing_when_there_is_nobody_to_ask(monkeypatch, tmp_path):
     monkeypatch.setenv("WEIR_HOME", str(tmp_path))
     (tmp_path / "kept").touch()
