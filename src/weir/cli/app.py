@@ -175,7 +175,7 @@ def path(*, as_json: Json = False) -> None:
 
 @app.command(epilog="Example: ./weir doctor && ./weir up")
 def doctor(*, as_json: Json = False) -> None:
-    """Say what is missing on this machine and how to get it. Exits 1 unless all is there."""
+    """Say what is missing on this machine and how to get it. Exits 1 when ./weir up could not start; what that fetches by itself is not missing."""
     from weir.stack import examine
 
     findings = examine.examine(_settings())
@@ -183,7 +183,8 @@ def doctor(*, as_json: Json = False) -> None:
         _print_json([asdict(f) for f in findings])
     else:
         for f in findings:
-            out.print("  [green]ok[/]     " if f.ok else "  [red]missing[/]", Text(f"{f.what}{'' if f.ok else ': ' + f.remedy}"), soft_wrap=True)
+            colour = "green" if f.state == "ok" else "yellow" if f.ok else "red"
+            out.print(Text(f"  {f.state:<8}", colour), Text(f"{f.what}{'' if f.state == 'ok' else ': ' + f.remedy}"), soft_wrap=True)
     raise typer.Exit(0 if all(f.ok for f in findings) else 1)
 
 
