@@ -73,7 +73,7 @@ def up() -> None:
     began = time.monotonic()
     settings = _settings()
     lifecycle.up(settings, outcome.report)
-    err.print(f"up in {time.monotonic() - began:.0f} s · dashboard {settings.endpoints.dashboard_url} · api {settings.endpoints.api_url}/docs")
+    err.print(f"up in {time.monotonic() - began:.0f} s · dashboard {settings.endpoints.dashboard_url} · api {settings.endpoints.api_url}/")
 
 
 @app.command(epilog="Example: ./weir down")
