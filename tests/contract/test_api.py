@@ -103,6 +103,21 @@ def test_an_answer_says_what_it_rests_on(api):
     assert found["items"][0]["title"].startswith("Item ")
 
 
+def test_the_root_names_every_route_with_an_example_that_is_answered(api):
+    found = api.get("/").json()
+    document = api.get(found["openapi"]).json()
+    assert (found["name"], found["version"]) == (document["info"]["title"], document["info"]["version"])
+    assert {(r["method"], r["path"]) for r in found["routes"]} == {(m.upper(), path) for path, methods in document["paths"].items() for m in methods}
+    assert len(found["routes"]) > 6
+    for route in found["routes"]:
+        assert route["does"]
+        assert api.request(route["method"], route["example"]).status_code == 200, route
+
+
+def test_no_page_of_the_api_needs_the_internet(api):
+    assert [api.get(path).status_code for path in ("/docs", "/redoc", "/docs/oauth2-redirect")] == [404, 404, 404]
+
+
 def test_with_features_unchanged_recommendations_do_not_change(api):
     first = ids(api)
     time.sleep(1.0)

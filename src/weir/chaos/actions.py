@@ -31,6 +31,7 @@ FAULTS = ("SIGKILL", "SIGSTOP")  # signals that break something
 
 _loads: list[Load] = []
 results: list[dict[str, object]] = []
+broken: list[str] = []  # what a fault has struck, or was about to: service or pid; empty: the run broke nothing, so it shows nothing
 say: list[Callable[[str], None]] = []  # who is told of a wait; set by the runner
 
 
@@ -113,6 +114,7 @@ def signal_service(service: str, signal_name: str) -> int:
     noted: dict[str, object] = {"fault": signal_name, "service": service, "pid": process.pid, "at_s": time.time()}
     if signal_name in FAULTS:
         noted["acknowledged"] = _acknowledged()
+        broken.append(service)
     os.kill(process.pid, signal.Signals[signal_name])
     if signal_name == "SIGKILL" and psutil.wait_procs([process], timeout=END_S)[1]:  # until then its port still answers, and all look ready
         raise Undecided(f"{service} (pid {process.pid}) has not ended {END_S} s after SIGKILL")
@@ -168,6 +170,7 @@ def _kill_if(process: psutil.Process, look: Callable[[], batch.Open | None], pha
         found = look()
         if found is None or found.phase != phase:
             return None
+        broken.append(str(process.pid))
         os.kill(process.pid, signal.SIGKILL)
         psutil.wait_procs([process], timeout=END_S)
         return found

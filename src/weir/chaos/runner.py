@@ -14,7 +14,7 @@ from typing import Any
 from weir.chaos import actions
 from weir.chaos.oracle import Verdict
 from weir.chaos.progress import Progress, Say, failure
-from weir.errors import Terminal
+from weir.errors import UnknownName
 
 ALWAYS_ROLL_BACK = {"runtime": {"rollbacks": {"strategy": "always"}}}  # after Ctrl-C too: a paused service goes on
 
@@ -82,15 +82,16 @@ def run(root: Path, home: Path, name: str, say: Say = lambda _line: None) -> dic
         say: is given a line for each step, and for each wait of some seconds.
 
     Raises:
-        Terminal: there is no such experiment.
+        UnknownName: there is no such experiment.
     """
     path = root / "chaos" / f"{name}.json"
     if not path.exists():
-        raise Terminal(f"no experiment {name!r}", hint=f"there are {', '.join(available(root))}")
+        raise UnknownName.of("experiment", name, available(root))
     from chaoslib.experiment import run_experiment
 
     experiment = json.loads(path.read_text())
     actions.results.clear()
+    actions.broken.clear()
     actions._loads.clear()  # noqa: SLF001 - one experiment a process, one load an experiment
     began = time.time()
     logging.getLogger("chaostoolkit").addHandler(logging.NullHandler())  # its lines are the progress's
@@ -102,6 +103,7 @@ def run(root: Path, home: Path, name: str, say: Say = lambda _line: None) -> dic
         "experiment": name,
         "verdict": str(answer),
         "reason": reason,
+        "broken": len(actions.broken),  # faults; 0: it shows nothing, and no verdict rests on it
         "status": journal.get("status"),
         "began_at_ms": int(began * 1000),
         "seconds": round(time.time() - began, 1),

@@ -29,7 +29,7 @@ from weir.cli.torture import torture
 from weir.cli.verify import verify_app
 from weir.contracts import captured, home
 from weir.contracts.path import PATH
-from weir.errors import Terminal, UnknownName
+from weir.errors import SettingsError, Terminal, UnknownName, WeirError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,6 +48,18 @@ def _settings() -> Any:
     from weir.stack import settings
 
     return settings.load()
+
+
+def _settings_of_local() -> Any:
+    """Return the settings for what only ends the local stack or reads its files: a settings file that is broken is told, and not in the way."""
+    from weir.stack import settings
+
+    try:
+        return settings.load()
+    except SettingsError as error:
+        found = settings.load(file=False)  # raises again when it was not the file
+        err.print(f"weir: going on without the settings file: {' '.join(str(error).split())}", markup=False, soft_wrap=True)
+        return found
 
 
 def _print_json(document: object) -> None:
@@ -74,7 +86,7 @@ def up() -> None:
     began = time.monotonic()
     settings = _settings()
     lifecycle.up(settings, outcome.report)
-    err.print(f"up in {time.monotonic() - began:.0f} s · dashboard {settings.endpoints.dashboard_url} · api {settings.endpoints.api_url}/docs")
+    err.print(f"up in {time.monotonic() - began:.0f} s · dashboard {settings.endpoints.dashboard_url} · api {settings.endpoints.api_url}/")
 
 
 @app.command(epilog="Example: ./weir down")
@@ -82,7 +94,7 @@ def down() -> None:
     """End every service; leaves no process and no port, keeps the data."""
     from weir.stack import lifecycle
 
-    lifecycle.down(_settings(), outcome.report)
+    lifecycle.down(_settings_of_local(), outcome.report)
 
 
 @app.command(epilog="Examples: ./weir status · ./weir status --watch · ./weir status --json")
@@ -134,7 +146,7 @@ def logs(name: str, *, lines: Annotated[int, typer.Option(min=1, help="How many 
     """Show the last lines of a service's log."""
     from weir.stack import lifecycle, services
 
-    settings = _settings()
+    settings = _settings_of_local()
     known = [*services.ORDER, *services.companions(settings), "supervisord"]
     if name not in known:
         raise UnknownName.of("service", name, known)
@@ -178,7 +190,7 @@ def path(*, as_json: Json = False) -> None:
 
 @app.command(epilog="Example: ./weir doctor && ./weir up")
 def doctor(*, as_json: Json = False) -> None:
-    """Say what is missing on this machine and how to get it. Exits 1 unless all is there."""
+    """Say what is missing on this machine and how to get it. Exits 1 when ./weir up could not start; what that fetches by itself is not missing."""
     from weir.stack import examine
 
     findings = examine.examine(_settings())
@@ -186,7 +198,8 @@ def doctor(*, as_json: Json = False) -> None:
         _print_json([asdict(f) for f in findings])
     else:
         for f in findings:
-            out.print("  [green]ok[/]     " if f.ok else "  [red]missing[/]", Text(f"{f.what}{'' if f.ok else ': ' + f.remedy}"), soft_wrap=True)
+            colour = "green" if f.state == "ok" else "yellow" if f.ok else "red"
+            out.print(Text(f"  {f.state:<8}", colour), Text(f"{f.what}{'' if f.state == 'ok' else ': ' + f.remedy}"), soft_wrap=True)
     raise typer.Exit(0 if all(f.ok for f in findings) else 1)
 
 
@@ -304,7 +317,7 @@ def chaos_list() -> None:
 
 @chaos_app.command("run", epilog="Example: ./weir chaos run kill-kafka-broker --json")
 def chaos_run(name: str, *, as_json: Json = False) -> None:
-    """Run one experiment against the stack that is up. Exits 0 yes, 1 no, 2 unknown.
+    """Run one experiment against the stack that is up. Exits 0 yes, 1 no, 2 unknown (also when nothing was broken: no such experiment, the stack is down).
 
     Its events are views by made-up users of a made-up item in the country ZZ: no user's seen items, history or preferences change. Their rows stay
     until retention takes them, and for an hour the made-up item takes one of the 100 trending places of all countries, which the API skips.
@@ -314,7 +327,11 @@ def chaos_run(name: str, *, as_json: Json = False) -> None:
 
     settings = _settings()
     os.environ.update(services.environment(settings))
-    evidence = runner.run(settings.root, settings.home, name, lambda line: err.print(line, markup=False, soft_wrap=True))
+    try:
+        evidence = runner.run(settings.root, settings.home, name, lambda line: err.print(line, markup=False, soft_wrap=True))
+    except WeirError as error:  # nothing was decided: 1 would say no
+        outcome.tell(error)
+        raise typer.Exit(2) from error
     if as_json:
         _print_json(evidence)
     else:

@@ -81,7 +81,7 @@ def _stay(settings: StackSettings, screen: Screen, started: Started) -> None:
 
     e = settings.endpoints
     ends = "Ctrl-C ends everything" if started.ours else "Ctrl-C ends the demo; ./weir down ends the stack"
-    screen.print(f"\ndashboard {e.dashboard_url}\napi       {e.api_url}/docs\nclickhouse {watch.masked(e.clickhouse_url)} (./weir status --json tells the password)\n{ends}")
+    screen.print(f"\ndashboard {e.dashboard_url}\napi       {e.api_url}/\nclickhouse {watch.masked(e.clickhouse_url)} (./weir status --json tells the password)\n{ends}")
     while not started.ended:
         time.sleep(POLL_S)  # not a wait without end: a signal that another thread took is seen here
     raise _gone()

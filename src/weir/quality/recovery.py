@@ -1,7 +1,8 @@
 """When recovery was last proven: the newest verdict of each chaos experiment, and the newest yes, from the evidence that their runs left.
 
 In: WEIR_HOME/evidence/<experiment>-<seconds>.json, written by `weir.chaos.runner`; chaos/*.json for the names. Out: a `Proof` an experiment, and a
-`Check` each. Keep: an experiment that was never run is said to be so; evidence that cannot be read is an unknown run, not a missing one.
+`Check` each. Keep: an experiment that was never run is said to be so; evidence that cannot be read is an unknown run, not a missing one; a run that broke
+nothing (the steady state was not there) is shown and judges nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Proof:
     """One experiment: what its newest run said, when it began (ms since the epoch), on which commit, and when the newest run that said yes began.
 
     `verdict` and `at_ms` are None when it was never run, `proven_at_ms` when it never said yes; `failed_at_ms` is of the newest run that said no, unless
-    a later one said yes: a run that showed nothing does not take a no back.
+    a later one said yes: a run that showed nothing does not take a no back. `judged` is the verdict of the newest run that broke something, which alone
+    counts; None when there is none.
     """
 
     experiment: str
@@ -36,6 +38,8 @@ class Proof:
     proven_commit: str = ""
     failed_at_ms: int | None = None
     failed_reason: str = ""
+    judged: Verdict | None = None
+    judged_reason: str = ""
 
 
 def _runs(home: Path, experiment: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -57,6 +61,8 @@ def proof(home: Path, experiment: str) -> Proof:
         verdict, commit = run["verdict"], str(run.get("commit", ""))
         if newest.at_ms is None:
             newest = Proof(experiment, verdict, at_ms, str(run.get("reason", "")), commit)
+        if newest.judged is None and run.get("broken") != 0:
+            newest = replace(newest, judged=verdict, judged_reason=str(run.get("reason", "")))
         if verdict is Verdict.NO and newest.failed_at_ms is None:
             newest = replace(newest, failed_at_ms=at_ms, failed_reason=str(run.get("reason", "")))
         if verdict is Verdict.YES:
@@ -70,14 +76,14 @@ def proofs(home: Path, experiments: Path = EXPERIMENTS) -> tuple[Proof, ...]:
 
 
 def judge_recovery(found: Sequence[Proof] | None) -> list[Check]:
-    """Judge each experiment by its newest no, unless a yes came after it, else by its newest run. Pure.
+    """Judge each experiment by its newest no, unless a yes came after it, else by its newest run that broke something. Pure.
 
-    One that was never run is shown so, and is no check of what stands in the tables.
+    One that was never run, or broke nothing whenever it was, is shown so, and is no check of what stands in the tables.
     """
     if found is None:
         return [Check("recovery", Verdict.UNKNOWN, "no evidence was asked for")]
-    return [Check(f"recovery of {p.experiment}", p.verdict, p.reason) if p.failed_at_ms is None
-            else Check(f"recovery of {p.experiment}", Verdict.NO, p.failed_reason) for p in found if p.verdict is not None]
+    return [Check(f"recovery of {p.experiment}", p.judged, p.judged_reason) if p.failed_at_ms is None
+            else Check(f"recovery of {p.experiment}", Verdict.NO, p.failed_reason) for p in found if p.judged is not None]
 
 
 def proven_at_ms(found: Sequence[Proof] | None) -> int | None:

@@ -256,6 +256,25 @@ def _operator_routes(app: FastAPI, api: Api) -> None:
         }
 
 
+# What stands in a route for an id, in the examples: both are in the demo's data.
+EXAMPLES = {"{user_id}": "1", "{item_id}": "1"}
+
+
+def _index_route(app: FastAPI) -> None:
+    @app.get("/")
+    async def index(request: Request) -> dict[str, Any]:
+        """Say what this is, where its OpenAPI document is, and each route with an example. There is no page that needs scripts from elsewhere."""
+        routes, document = [], app.openapi()
+        for path, methods in document["paths"].items():
+            example = path
+            for name, value in EXAMPLES.items():
+                example = example.replace(name, value)
+            for method, described in methods.items():
+                does = described.get("description", "").split(".")[0]
+                routes.append({"method": method.upper(), "path": path, "does": does, "example": f"{request.base_url}{example.removeprefix('/')}"})
+        return {"name": app.title, "version": app.version, "openapi": app.openapi_url, "routes": routes}
+
+
 def create_app(home: Path, redis_url: str, telemetry: Telemetry | None = None) -> FastAPI:
     """Return the application of one worker."""
     handles = telemetry or setup("api")
@@ -274,10 +293,11 @@ def create_app(home: Path, redis_url: str, telemetry: Telemetry | None = None) -
             await reader.close()
             handles.shutdown()
 
-    app = FastAPI(title="Weir recommendations", version="1", lifespan=lifespan)
+    app = FastAPI(title="Weir recommendations", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)  # both pages load scripts from the internet
     api = Api(home, live, reader, handles)
     _read_routes(app, api)
     _operator_routes(app, api)
+    _index_route(app)
     return app
 
 

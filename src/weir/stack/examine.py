@@ -21,11 +21,20 @@ MEMORY_BYTES = 4 << 30
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: `remedy` says what to do when not `ok`."""
+    """One thing looked at: `remedy` says what to do when `state` is not ok. A stack can be started when it is `ok`.
+
+    `state`: ok, `to fetch` (./weir up does that by itself), `optional` (nothing but a test needs it), taken (a port), or missing.
+    """
 
     what: str
     ok: bool
     remedy: str = ""
+    state: str = ""
+
+    def __post_init__(self) -> None:
+        """Let the state follow from `ok` where none is given."""
+        if not self.state:
+            object.__setattr__(self, "state", "ok" if self.ok else "missing")
 
 
 def _ports(settings: StackSettings) -> Finding:
@@ -34,7 +43,8 @@ def _ports(settings: StackSettings) -> Finding:
         return Finding(f"ports {settings.port_base} to {settings.port_base + 19}: the stack of this home has them", ok=True)
     taken = {port: spec.name for spec in services.build(settings) for port in lifecycle.ports(spec) if probe.port_taken(f"127.0.0.1:{port}")}
     told = ", ".join(f"{name}'s {port} is taken by {probe.holder(port)}" for port, name in taken.items())
-    return Finding(told or f"ports {settings.port_base} to {settings.port_base + 19}", not taken, "end it, or set WEIR_PORT_BASE to a free range of 20 ports")
+    return Finding(told or f"ports {settings.port_base} to {settings.port_base + 19}", not taken, "end it, or set WEIR_PORT_BASE to a free range of 20 ports",
+                   "taken" if taken else "ok")
 
 
 def _passable(settings: StackSettings) -> Finding:
@@ -61,16 +71,14 @@ def examine(settings: StackSettings) -> list[Finding]:
     available = psutil.virtual_memory().available
     wanted = jars.parse(jars.lock_path().read_text())
     there = sum((settings.home / "jars" / j.folder / j.filename).exists() for j in wanted)
+    browser = bool(shutil.which("chromium") or os.environ.get("WEIR_CHROMIUM"))
     return [
         _passable(settings),
         Finding(f"disk: {free / 2**30:.1f} GB free of {DISK_BYTES >> 30} wanted", free >= DISK_BYTES, "free some, ./weir clean, or set WEIR_HOME to a larger disk"),
         Finding(f"memory: {available / 2**30:.1f} GB available of {MEMORY_BYTES >> 30} wanted", available >= MEMORY_BYTES, "end something large; the stack at rest takes 3"),
         Finding(f"the demo's data set at {settings.dataset_dir}", settings.dataset_dir.exists(), "it comes with the environment: run ./weir up once with a network"),
-        Finding(f"the jars: {there} of {len(wanted)}", there == len(wanted), "./weir up fetches them (needs a network; WEIR_MAVEN_URL names a mirror)"),
+        Finding(f"the jars: {there} of {len(wanted)}", ok=True, remedy="./weir up fetches them (needs a network; WEIR_MAVEN_URL names a mirror)",
+                state="ok" if there == len(wanted) else "to fetch"),
         _ports(settings),
-        Finding(
-            "a browser for the dashboard's test",
-            bool(shutil.which("chromium") or os.environ.get("WEIR_CHROMIUM")),
-            "apt install chromium, or set WEIR_CHROMIUM to one",
-        ),
+        Finding("a browser for the dashboard's test", ok=True, remedy="apt install chromium, or set WEIR_CHROMIUM to one", state="ok" if browser else "optional"),
     ]

@@ -119,8 +119,8 @@ def _passwords(home: Path) -> tuple[str, dict[str, str]]:
         raise SettingsError(f"WEIR_HOME at {home} cannot be written: {error.strerror}", hint="set WEIR_HOME to a folder that you own", key="WEIR_HOME") from error
 
 
-def load(environment: Mapping[str, str] | None = None) -> StackSettings:
-    """Return the settings of this process's stack.
+def load(environment: Mapping[str, str] | None = None, *, file: bool = True) -> StackSettings:
+    """Return the settings of this process's stack; `file`: False leaves the settings file unread, so that every service is local.
 
     Raises:
         SettingsError: a variable or the settings file is wrong, or WEIR_HOME cannot be written; the message names which.
@@ -130,11 +130,11 @@ def load(environment: Mapping[str, str] | None = None) -> StackSettings:
     root = Path(env.get("WEIR_ROOT") or Path(__file__).resolve().parents[3])
     home = Path(env.get("WEIR_HOME") or root / ".weir").resolve()
     base = _port_base(env)
-    named = env.get("WEIR_SETTINGS", "")
+    named = env.get("WEIR_SETTINGS", "") if file else ""
     path = Path(named) if named else root / "weir.toml"
     if named and not path.exists():
         raise SettingsError(f"WEIR_SETTINGS names {path}, which does not exist", hint="create it, or unset the variable")
-    external = _read_file(path) if path.exists() else {}
+    external = _read_file(path) if file and path.exists() else {}
     password, users = _passwords(home)
     local = Endpoints.local(base, password)
     local = replace(local, clickhouse_url=accounts.as_user(local.clickhouse_url, accounts.ADMIN, users[accounts.ADMIN]))

@@ -34,6 +34,7 @@ def worker(monkeypatch):
     monkeypatch.setattr(actions, "SETTLE_S", 20)
     monkeypatch.setattr(actions, "_loads", [_Load()])
     monkeypatch.setattr(actions, "results", [])
+    monkeypatch.setattr(actions, "broken", [])
     monkeypatch.setattr(actions.Endpoints, "from_environment", classmethod(lambda cls: cls.local()))
     monkeypatch.setattr(actions.batch, "lane", lambda *_: {"batches": 1})
     yield started
@@ -53,6 +54,7 @@ def test_a_worker_is_killed_only_where_a_batch_is_open_in_the_wanted_phase(worke
     assert actions.kill_mid_batch("declared") == worker[0].pid
     assert not psutil.pid_exists(worker[0].pid)
     noted = actions.results[-1]
+    assert actions.broken == [str(noted["pid"])]
     assert (noted["phase"], noted["rows"], noted["landed"], noted["attempts"]) == ("declared", 60, 0, 3)
 
 
@@ -60,6 +62,7 @@ def test_a_kill_that_a_commit_on_its_way_overtook_is_done_again(worker, monkeypa
     _answers(monkeypatch, [LANDED, LANDED], [None, LANDED])
     assert actions.kill_mid_batch("landed") == worker[1].pid
     assert len(actions.results) == 1
+    assert len(actions.broken) == 2
 
 
 def test_a_worker_that_is_never_met_in_the_phase_goes_on_and_the_fault_is_undecided(worker, monkeypatch):
@@ -97,12 +100,14 @@ def test_a_fault_without_load_is_undecided_and_strikes_nobody(worker, monkeypatc
         with pytest.raises(Undecided, match="so the fault would find none under way"):
             fault()
     assert worker[0].poll() is None
+    assert actions.broken == []
 
 
 def test_a_killed_service_has_ended_when_the_next_step_begins(worker):
     pid = actions.signal_service("kafka", "SIGKILL")
     assert not psutil.pid_exists(pid)
     assert actions.results[-1]["acknowledged"] == 1
+    assert actions.broken == ["kafka"]
 
 
 def test_a_load_that_came_to_its_limit_or_is_no_longer_acknowledged_says_so(monkeypatch):

@@ -35,6 +35,7 @@ class Played:
 
     def signal(self, service, signal_name):
         self.broken = True
+        actions.broken.append(service)
 
 
 @pytest.fixture
@@ -68,6 +69,14 @@ def test_a_stack_that_is_down_before_the_fault_is_unknown_and_nothing_is_broken(
     assert verdict == "unknown"
     assert "before the fault" in reason
     assert not played.broken
+
+
+def test_the_evidence_tells_whether_anything_was_broken(played, tmp_path):
+    played.ready = lambda: False
+    assert runner.run(ROOT, tmp_path, EXPERIMENT)["broken"] == 0
+    played.ready = lambda: not played.broken
+    assert runner.run(ROOT, tmp_path, EXPERIMENT)["broken"] == 1
+    assert runner.run(ROOT, tmp_path, EXPERIMENT)["broken"] == 0
 
 
 def test_a_service_that_does_not_come_back_is_never_a_yes(played, tmp_path):

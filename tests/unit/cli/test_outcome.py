@@ -1,5 +1,6 @@
 """However a command ends, the user gets one line and an exit code."""
 import errno
+import os
 
 import pytest
 import typer
@@ -73,6 +74,18 @@ def test_an_unknown_service_gets_the_nearest_name(capsys, monkeypatch, tmp_path)
     assert "Did you mean" not in str(UnknownName.of("service", "zzz", ["kafka"]))
 
 
+def test_an_unknown_experiment_and_a_stack_that_is_down_are_unknown_and_no_no(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("WEIR_HOME", str(tmp_path))
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    code, said = _run(capsys, "chaos", "run", "kill-kafka-brokr")
+    assert code == 2
+    assert "Did you mean kill-kafka-broker?" in said
+    monkeypatch.setattr("weir.chaos.actions.NOW_S", 0)
+    code, said = _run(capsys, "chaos", "run", "kill-kafka-broker")
+    assert code == 2
+    assert "the steady state was not there before the fault, so nothing was broken" in said
+
+
 def test_a_folder_of_tests_that_is_none_is_refused_with_the_folders_there_are(capsys):
     code, said = _run(capsys, "test", "--only", "uint")
     assert code == 1
@@ -85,6 +98,23 @@ def test_a_folder_of_tests_that_is_none_is_refused_with_the_folders_there_are(ca
 @pytest.mark.parametrize("name", ["unit", "unit/ingest", "stack/"])
 def test_a_folder_of_tests_is_run_alone(name):
     assert checks.chosen(checks.Path(__file__).resolve().parents[3], name) == [name]
+
+
+def test_a_broken_settings_file_is_told_and_neither_down_nor_logs_needs_it(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("WEIR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WEIR_SETTINGS", str(tmp_path / "weir.toml"))
+    (tmp_path / "weir.toml").write_text("[endpoints\n")
+    for words, wanted in ((["down"], "was not running"), (["logs", "kafka"], "weir.toml is not valid TOML")):
+        code, said = _run(capsys, *words)
+        assert code == 0
+        assert wanted in said
+        assert "weir: going on without the settings file: " in said
+    assert _run(capsys, "status")[0] == 1
+    (tmp_path / "home" / "blocked").touch()
+    monkeypatch.setenv("WEIR_HOME", str(tmp_path / "home" / "blocked"))
+    code, said = _run(capsys, "down")
+    assert code == 1
+    assert "cannot be written" in said
 
 
 def test_clean_deletes_nothing_when_there_is_nobody_to_ask(monkeypatch, tmp_path):

@@ -69,7 +69,7 @@ def test_they_decide_the_verdict_like_any_check():
 
     assert [r for r in report().reasons if "topics" not in r] == []
     assert report(slot=replace(SLOT, wal_status="lost")).verdict is Verdict.NO
-    failed = Proof("kill-kafka-broker", Verdict.NO, 1, failed_at_ms=1, failed_reason="staging lost 2")
+    failed = Proof("kill-kafka-broker", Verdict.NO, 1, failed_at_ms=1, failed_reason="staging lost 2", judged=Verdict.NO)
     assert report(recovery=(failed,)).verdict is Verdict.NO
     assert "recovery of kill-kafka-broker: staging lost 2" in report(recovery=(failed,)).reasons
     assert "replication slot weir: lost: resync needed" in report(slot=replace(SLOT, wal_status="lost")).reasons

@@ -23,7 +23,7 @@ def test_the_newest_run_counts_and_the_newest_yes_is_when_it_was_proven(tmp_path
     leave("kill", 10, "yes")
     leave("kill", 100, "no", reason="2 lost")
     leave("kill-more", 500, "yes")
-    assert proof(tmp_path, "kill") == Proof("kill", Verdict.NO, 100_005, "2 lost", "c100", 10_005, "c10", 100_005, "2 lost")
+    assert proof(tmp_path, "kill") == Proof("kill", Verdict.NO, 100_005, "2 lost", "c100", 10_005, "c10", 100_005, "2 lost", Verdict.NO, "2 lost")
 
 
 def test_every_experiment_that_there_is_is_shown_and_one_never_run_is_never(tmp_path):
@@ -45,10 +45,23 @@ def test_evidence_that_cannot_be_read_is_an_unknown_run_and_no_proof(tmp_path, l
 
 
 def test_the_newest_run_decides_the_check(tmp_path):
-    runs = [Proof("a", Verdict.YES, 1), Proof("b", Verdict.NO, 1, "lost", failed_at_ms=1, failed_reason="lost"), Proof("c", Verdict.UNKNOWN, 1, "not ready"), Proof("d")]
+    runs = [Proof("a", judged=Verdict.YES), Proof("b", judged=Verdict.NO, failed_at_ms=1, failed_reason="lost"), Proof("c", judged=Verdict.UNKNOWN), Proof("d")]
     assert [(c.name, c.verdict) for c in judge_recovery(runs)] == [
         ("recovery of a", Verdict.YES), ("recovery of b", Verdict.NO), ("recovery of c", Verdict.UNKNOWN)]
     assert [c.verdict for c in judge_recovery(None)] == [Verdict.UNKNOWN]
+
+
+@pytest.mark.parametrize("before", [[], ["yes"], ["no"], ["unknown"], ["yes", "no"]])
+def test_a_run_that_broke_nothing_counts_for_nothing_and_is_shown_with_its_reason(tmp_path, leave, before):
+    for at_s, verdict in enumerate(before, 1):
+        leave("kill", at_s, verdict, reason=f"it was {verdict}", broken=1)
+    judged = judge_recovery([proof(tmp_path, "kill")])
+    leave("kill", 20, "unknown", reason="not ready", broken=0)
+    leave("kill", 30, "unknown", reason="still not ready", broken=0)
+    found = proof(tmp_path, "kill")
+    assert judge_recovery([found]) == judged
+    assert [c.verdict for c in judged] == before[-1:]
+    assert "its newest run, 10 s ago, says unknown: still not ready" in terminal.recovery_lines([found], 40_005)[0]
 
 
 def test_a_run_that_showed_nothing_takes_no_no_back_and_a_later_yes_does(tmp_path, leave):
