@@ -151,7 +151,7 @@ class Rejoin:
         return {(topic, int(partition)): int(after) for topic, partition, after in (line.split("\t") for line in text.splitlines())}
 
     def _note(self, mark: str, moved: Mapping[Partition, tuple[int, int]]) -> None:
-        rows = ", ".join(
-            f"({literal(mark)}, now64(6, 'UTC'), 'rejoined', {literal(self._table)}, {literal(t)}, {p}, {committed}, {offset})" for (t, p), (committed, offset) in moved.items()
+        rows = " UNION ALL ".join(  # not VALUES: a role's settings may allow no expression there
+            f"SELECT {literal(mark)}, now64(6, 'UTC'), 'rejoined', {literal(self._table)}, {literal(t)}, {p}, {committed}, {offset}" for (t, p), (committed, offset) in moved.items()
         )
-        self._sink.execute(f"INSERT INTO {names.RESTORES} (id, at, kind, landing, topic, partition, committed, offset) VALUES {rows}")
+        self._sink.execute(f"INSERT INTO {names.RESTORES} (id, at, kind, landing, topic, partition, committed, offset) {rows}")

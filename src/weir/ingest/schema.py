@@ -47,7 +47,7 @@ def mark(clickhouse_url: str, name: str) -> None:
 def _mark(client: ClickHouse, name: str) -> None:
     there = client.execute(f"SELECT count() FROM {names.RESTORES} WHERE id = {literal(name)} AND kind = 'restored'").strip()
     if there == "0":
-        client.execute(f"INSERT INTO {names.RESTORES} (id, at, kind) VALUES ({literal(name)}, now64(6, 'UTC'), 'restored')")
+        client.execute(f"INSERT INTO {names.RESTORES} (id, at, kind) SELECT {literal(name)}, now64(6, 'UTC'), 'restored'")
 
 
 def _bound(client: ClickHouse, statement: str) -> None:
