@@ -154,7 +154,7 @@ def test_a_partition_is_compared_once_a_mark_and_the_others_are_left_alone():
     kafka, tables = Kafka({}), Tables("m\t0\t\t0\nm\t1\tt\t1\n", "t\t0\t4\n")
     assert Rejoin(names.LANDING_EVENTS, kafka, tables)({P: (10, ""), Q: (9, "")}) == {P: (4, ""), Q: (9, "")}
     assert kafka.made == [{P: (4, "")}]
-    assert "('m', now64(6, 'UTC'), 'rejoined', 'landing.user_events', 't', 0, 10, 4)" in tables.said[-1]
+    assert "SELECT 'm', now64(6, 'UTC'), 'rejoined', 'landing.user_events', 't', 0, 10, 4" in tables.said[-1]
     assert "'t', 1," not in tables.said[-1]
 
 
