@@ -110,14 +110,14 @@ def status(
     from weir.cli import watching
     from weir.contracts.model import POINTER, models_folder
     from weir.quality import growth, pipeline, recovery, terminal
-    from weir.stack import services, watch
+    from weir.stack import external, services, watch
 
     settings = _settings()
     if keep:
         if as_json:
             raise typer.BadParameter("--watch and --json do not go together: ./weir status --json prints one document")
         watching.follow(settings, out)
-    rows = watch.observe(services.build(settings), settings.home)
+    rows, elsewhere = watch.observe(services.build(settings), settings.home), external.rows(settings)
     endpoints = asdict(settings.endpoints)
     connector, slot = pipeline.ask_connector(settings.endpoints.connect_url), pipeline.ask_slot(settings.endpoints.postgres_dsn)
     tables, grown = pipeline.ask_captured(settings.endpoints.clickhouse_url), growth.now(settings.endpoints.postgres_dsn, settings.home)
@@ -127,18 +127,18 @@ def status(
     checks = [pipeline.judge_connector(connector), pipeline.judge_slot(slot), *pipeline.judge_captured(tables), served]
     if as_json:
         wanted = ("postgres_dsn", "kafka_bootstrap", "connect_url", "clickhouse_url", "redis_url", "otlp_url", "api_url", "dashboard_url")
-        external = [{"name": n, "state": "external", "pid": 0, "endpoint": ""} for n in sorted(settings.external)]
-        _print_json({"services": [asdict(r) for r in rows] + external, "endpoints": {k: endpoints[k] for k in wanted},
+        theirs = [asdict(r) | {"state": "external", "answers": r.state == external.ANSWERS} for r in elsewhere]
+        _print_json({"services": [asdict(r) for r in rows] + theirs, "endpoints": {k: endpoints[k] for k in wanted},
                      "connector": connector and asdict(connector), "slot": slot and asdict(slot) | {"growth": grown and asdict(grown)},
                      "tables": tables and captured.told(tables), "verified": verified and [asdict(v) | {"lsn": v.lsn} for v in verified], "verifying_cores": load,
                      "recovery": recovery.document(proofs, now_ms), "api": api and asdict(api)})
     else:
-        out.print(watching.services_table(rows))
+        out.print(watching.services_table([*rows, *elsewhere]))
         proven = [*pipeline.verified_lines(verified, load, now_ms), *terminal.recovery_lines(proofs, now_ms)]
         for line in [*watching.trouble_lines(rows), *watching.capture_lines(connector, slot, grown, tables), *(f" {told}" for told in proven)]:
             out.print(line, markup=False, soft_wrap=True)
         out.print(watching.served_line(api, served), markup=False, soft_wrap=True)
-    raise typer.Exit(0 if all(r.state == "ready" for r in rows) and "no" not in {c.verdict for c in checks} else 1)
+    raise typer.Exit(0 if all(r.state in {"ready", external.ANSWERS} for r in [*rows, *elsewhere]) and "no" not in {c.verdict for c in checks} else 1)
 
 
 @app.command(epilog="Example: ./weir logs kafka --lines 200")

@@ -14,7 +14,7 @@ from weir.contracts.captured import Captured
 from weir.contracts.model import POPULARITY
 from weir.quality import growth, pipeline, terminal, verdict
 from weir.quality.judge import Check, Report
-from weir.stack import services, watch
+from weir.stack import external, services, watch
 from weir.stack.settings import StackSettings
 
 EVERY_S = 2.0
@@ -25,7 +25,7 @@ def services_table(rows: Sequence[watch.ServiceState]) -> Table:
     """Return the services as a table; endpoints are shown without their passwords. Pure."""
     table = Table("service", "state", "pid", "endpoint", box=None)
     for r in rows:
-        colour = {"ready": "green", "degraded": "yellow", "stopped": "dim"}.get(r.state, "red")
+        colour = {"ready": "green", external.ANSWERS: "green", "degraded": "yellow", "stopped": "dim"}.get(r.state, "red")
         table.add_row(r.name, f"[{colour}]{r.state}[/]", str(r.pid or ""), watch.masked(r.endpoint))
     return table
 
@@ -65,7 +65,7 @@ def served_line(api: pipeline.Api | None, judged: Check) -> str:
 
 def line(rows: Sequence[watch.ServiceState], before: Report | None, now: Report) -> str:
     """Return one round as a line. Pure."""
-    away = [f"{r.name} {r.state}" for r in rows if r.state != "ready"]
+    away = [f"{r.name} {r.state}" for r in rows if r.state not in {"ready", external.ANSWERS}]
     at = datetime.fromtimestamp(now.checked_at_ms / 1000, UTC)
     return f"{at:%H:%M:%S} {', '.join(away) or f'{len(rows)} services ready'} · {terminal.line(before, now)}"
 
@@ -77,7 +77,7 @@ def follow(settings: StackSettings, out: Console) -> None:
     with Live(console=out, auto_refresh=False, transient=False) if out.is_terminal else _Plain() as live:
         while True:
             began = time.monotonic()
-            rows, now = watch.observe(specs, settings.home), verdict(settings.endpoints, settings.home)
+            rows, now = [*watch.observe(specs, settings.home), *external.rows(settings)], verdict(settings.endpoints, settings.home)
             if isinstance(live, Live):
                 live.update(Group(services_table(rows), "", terminal.tables(before, now)), refresh=True)
             else:

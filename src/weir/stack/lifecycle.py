@@ -25,7 +25,7 @@ import tenacity
 from weir.connect import jars, postgres
 from weir.contracts.endpoints import PORT_OFFSETS
 from weir.errors import DiskFull, PortTaken, ServiceFailed, SettingsError, Terminal, Transient, WeirError
-from weir.stack import probe, services, supervision
+from weir.stack import external, probe, services, supervision
 from weir.stack.services import ServiceSpec
 from weir.stack.settings import StackSettings
 from weir.stack.watch import judge
@@ -193,6 +193,7 @@ class _Bringing:
     def run(self) -> None:
         for name in self.settings.external:
             if name in self.hooks:
+                self.report(name, "external, answers; being prepared")
                 patiently(self.hooks[name])
         while len(self.ready) < len(self.specs):
             self._start_due()
@@ -252,7 +253,7 @@ def up(settings: StackSettings, report: Report, started: Started | None = None) 
     """Start what is not running and wait until all are ready; return what was done, which is also written into `started` as it happens.
 
     Raises:
-        PortTaken: a port is in use. DiskFull, SettingsError: nothing was started. ServiceFailed: a service died or was too slow; the rest is
+        PortTaken: a port is in use. DiskFull, SettingsError, Unavailable (of an external service): nothing was started. ServiceFailed: a service died or was too slow; the rest is
         left running for a look. KeyboardInterrupt: what this call started is ended again.
     """
     done = Started() if started is None else started
@@ -260,6 +261,7 @@ def up(settings: StackSettings, report: Report, started: Started | None = None) 
         control = supervision.Control(settings.home)
         done.ours = not control.alive()
         try:
+            external.wait(settings, report)
             if done.ours:
                 done.downloading_s = _begin(settings, report)
             else:

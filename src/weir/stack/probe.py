@@ -79,7 +79,7 @@ def _http(parts: SplitResult, timeout_s: float) -> bool:
         return bool(200 <= answer.status < 300)  # noqa: PLR2004 - HTTP success
 
 
-_PROBES: Final[dict[str, Callable[[SplitResult, float], bool]]] = {"http": _http, "https": _http, "kafka": _kafka, "postgresql": _postgres, "redis": _redis}
+_PROBES: Final[dict[str, Callable[[SplitResult, float], bool]]] = {"http": _http, "https": _http, "kafka": _kafka, "postgresql": _postgres, "redis": _redis, "rediss": _redis}
 
 
 def ready(url: str, timeout_s: float = 2.0) -> bool:
@@ -107,6 +107,17 @@ def trouble(url: str, timeout_s: float = 2.0) -> tuple[str, ...]:
         return ()
     named = found.get("trouble") if isinstance(found, dict) else None
     return tuple(str(t) for t in named) if isinstance(named, list) else ()
+
+
+def answers(url: str, timeout_s: float = 2.0) -> bool:
+    """Return whether somebody else's service is there: as `ready`, but an HTTP refusal (credentials, which a probe does not send) is an answer too."""
+    parts = urlsplit(url)
+    try:
+        return _PROBES[parts.scheme](parts, timeout_s)
+    except urllib.error.HTTPError as error:
+        return error.code < 500  # noqa: PLR2004 - HTTP's server errors
+    except (OSError, ValueError):
+        return False
 
 
 def port_taken(url: str) -> bool:

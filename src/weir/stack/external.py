@@ -1,0 +1,70 @@
+"""Services that the settings file points elsewhere: where they are, and whether they answer.
+
+In: settings. Out: a row each for showing, or a refusal after a bounded wait. Keep: nothing of ours is started before they answer; passwords are not shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from weir.contracts.clickhouse import parse
+from weir.errors import Unavailable
+from weir.stack import probe, watch
+from weir.stack.settings import EXTERNAL, StackSettings
+
+WAIT_S = 15.0  # for one that is being started at the same time; a wrong address is told soon
+PROBE_S: Final = 1.0  # so that the wait is told within two seconds
+EVERY_S: Final = 0.5
+ANSWERS: Final = "external, answers"
+SILENT: Final = "external, does not answer"
+KEYS: Final = {service: key for key, service in EXTERNAL.items()}
+
+
+def where(settings: StackSettings, name: str) -> str:
+    """Return the endpoint of an external service as the settings name it."""
+    return str(getattr(settings.endpoints, KEYS[name]))
+
+
+def probes(name: str, endpoint: str) -> list[str]:
+    """Return the URLs to ask (see weir.stack.probe); one that answers will do. Pure."""
+    if name == "kafka":
+        return [f"kafka://{address.strip()}" for address in endpoint.split(",")]
+    if name == "clickhouse":
+        return [f"{parse(endpoint).base_url}/ping"]
+    if name == "connect":
+        return [f"{watch.masked(endpoint).rstrip('/')}/connectors"]
+    return [endpoint.replace("postgres://", "postgresql://", 1) if endpoint.startswith("postgres://") else endpoint]
+
+
+def answers(settings: StackSettings, name: str) -> bool:
+    """Return whether an external service answers now."""
+    return any(probe.answers(url, PROBE_S) for url in probes(name, where(settings, name)))
+
+
+def rows(settings: StackSettings) -> list[watch.ServiceState]:
+    """Return a row for each external service, its password left out."""
+    names = sorted(settings.external)
+    with ThreadPoolExecutor(max_workers=len(EXTERNAL)) as pool:
+        found = list(pool.map(lambda name: answers(settings, name), names))
+    return [watch.ServiceState(name, ANSWERS if answer else SILENT, 0, watch.masked(where(settings, name))) for name, answer in zip(names, found, strict=True)]
+
+
+def wait(settings: StackSettings, report: Callable[[str, str], None]) -> None:
+    """Wait until every external service answers, telling of it.
+
+    Raises:
+        Unavailable: one did not within WAIT_S.
+    """
+    deadline, told = time.monotonic() + WAIT_S, set()
+    for name in sorted(settings.external):
+        shown = watch.masked(where(settings, name))
+        while not answers(settings, name):
+            if time.monotonic() > deadline:
+                raise Unavailable(f"the external {name} at {shown} does not answer", hint=f"start it, or correct {KEYS[name]} in weir.toml; without that key Weir runs its own")
+            if name not in told:
+                told.add(name)
+                report(name, f"external, at {shown}: no answer yet, waiting at most {WAIT_S:.0f} s for it")
+            time.sleep(EVERY_S)
