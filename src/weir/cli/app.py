@@ -133,6 +133,8 @@ def status(
                      "tables": tables and captured.told(tables), "verified": verified and [asdict(v) | {"lsn": v.lsn} for v in verified], "verifying_cores": load,
                      "recovery": recovery.document(proofs, now_ms), "api": api and asdict(api)})
     else:
+        if cause := outcome.cause_of_silence():
+            out.print(cause, markup=False)
         out.print(watching.services_table([*rows, *elsewhere]))
         proven = [*pipeline.verified_lines(verified, load, now_ms), *terminal.recovery_lines(proofs, now_ms)]
         for line in [*watching.trouble_lines(rows), *watching.capture_lines(connector, slot, grown, tables), *(f" {told}" for told in proven)]:

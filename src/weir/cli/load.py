@@ -15,6 +15,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from weir.errors import Unavailable
+
 REPORT_S = 2.0
 err = Console(stderr=True, highlight=False)
 _shared: Any = None  # in a producing process: (how many records each has produced, whether they shall stop)
@@ -82,12 +84,14 @@ def load(
 ) -> None:
     """Produce events of the mission's shape onto topic user-events; the journal of each seed goes to WEIR_HOME/load/, also that of a load that fails or is stopped (`complete` says which)."""
     from weir.simulation.load import Shape
-    from weir.stack import services, settings
+    from weir.stack import probe, services, settings
 
     found = settings.load()
     os.environ.update(services.environment(found))
     shape = Shape(events, rate, users, items, skew, sessions, bad, late, dup)
     shares = [replace(shape, events=events // processes + (n < events % processes), rate=rate / processes) for n in range(processes)]
+    if not any(probe.ready(f"kafka://{address.strip()}") for address in found.endpoints.kafka_bootstrap.split(",")):
+        raise Unavailable("Kafka does not answer", hint="./weir logs kafka shows why")  # a producer would wait a minute for it
     began = time.monotonic()
     journals = _produce(found.endpoints.kafka_bootstrap, shares, seed, found.home / "load")
     seconds = time.monotonic() - began

@@ -7,7 +7,9 @@ whose path the line tells.
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -21,7 +23,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from weir.errors import WeirError
+from weir.errors import Transient, Undecided, WeirError
 
 err = Console(stderr=True, highlight=False)
 USED_WRONGLY: type[Exception] = typer.BadParameter.__mro__[2]  # click's ClickException, which typer brings along and does not name
@@ -32,9 +34,39 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
+BLAMES = re.compile(r"\./weir (?:logs (\w+)|status)|is the stack up")  # a hint that sends the reader to one service
+DOWN = "the stack is down: ./weir up starts it"
+
+
 def tell(error: WeirError) -> None:
     """Print the error's one line, however narrow the terminal and however many lines a server's message had."""
-    err.print(f"weir: {' '.join(str(error).split())}", markup=False, soft_wrap=True)
+    err.print(f"weir: {line(error)}", markup=False, soft_wrap=True)
+
+
+def line(error: WeirError) -> str:
+    """Return the error's one line; what blames a service for not answering, when the whole stack is down or the service is external, says that instead."""
+    text, blames = str(error), BLAMES.search(error.hint)
+    if isinstance(error, Transient | Undecided) and blames and (cause := cause_of_silence(blames[1] or "")):
+        text = f"{error.message.split(': ')[0]}: {cause}"
+    return " ".join(text.split())
+
+
+def cause_of_silence(service: str = "") -> str:
+    """Return why a service may not answer that its log cannot tell: it is external, or no supervisor of this home runs; else nothing."""
+    from weir.stack import external, settings, supervision
+
+    try:
+        found = settings.load()
+    except WeirError:
+        return ""
+    if service in found.external:
+        return f"it is external: ./weir status tells whether it answers; start it, or correct {external.KEYS[service]} in weir.toml"
+    return "" if supervision.Control(found.home).alive() else DOWN
+
+
+def _quiet_driver() -> None:
+    """Keep the driver's own lines off the screen: what they tell is told by the error that it raises."""
+    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
 
 
 @contextmanager
@@ -93,6 +125,7 @@ def unforeseen(error: Exception) -> str:
 
 def run_app(command: Callable[..., object]) -> int:
     """Run the typer application; return its exit code."""
+    _quiet_driver()
     try:
         code = command(standalone_mode=False, prog_name="./weir")
     except WeirError as error:

@@ -48,7 +48,8 @@ def reconcile(
             sys.stdout.write(json.dumps(document(outcomes, answer, time.monotonic() - began)) + "\n")
             sys.stdout.flush()
         else:
-            show(outcomes)
+            cause = outcome.cause_of_silence() if answer == "unknown" else ""
+            show(outcomes, cause)
         if once:
             raise typer.Exit(STATUS[answer])
         time.sleep(max(0.0, EVERY_S - (time.monotonic() - began)))
@@ -59,8 +60,8 @@ def document(outcomes: list[Outcome], answer: str, seconds: float) -> dict[str, 
     return {"outcome": answer, "seconds": round(seconds, 3), "checks": [o.document() for o in outcomes]}
 
 
-def show(outcomes: list[Outcome]) -> None:
-    """Print a cycle as a table; reasons below it."""
+def show(outcomes: list[Outcome], cause: str = "") -> None:
+    """Print a cycle as a table; reasons below it, shortly when one `cause` is behind them all."""
     made = Table("what", "same", "verified through", "rows", "found", "repaired", "left", "s", box=None)
     for o in outcomes:
         d = o.document()
@@ -72,6 +73,8 @@ def show(outcomes: list[Outcome]) -> None:
     out.print(made)
     for o in outcomes:
         if o.reason:
-            out.print(f"{o.name}: {o.reason}", markup=False, soft_wrap=True)
+            out.print(f"{o.name}: {o.reason.split(': ')[0] if cause else o.reason}", markup=False, soft_wrap=True)
         if o.unchecked:
             out.print(f"{o.name}: not compared: {'; '.join(o.unchecked)}", markup=False, soft_wrap=True)
+    if cause:
+        outcome.err.print(f"weir: {cause}", markup=False)

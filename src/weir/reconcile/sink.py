@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Final
 
 from weir.contracts import names
@@ -40,7 +41,7 @@ class Sink:
         try:
             self._client: Any = clickhouse_connect.get_client(**parse(url).arguments, autogenerate_session_id=False, send_receive_timeout=90)
         except Exception as error:
-            raise Unavailable(f"ClickHouse does not answer: {str(error)[:200]}", hint="./weir logs clickhouse shows why") from error
+            raise Unavailable(f"ClickHouse does not answer: {shorten(str(error), 200, placeholder=' …')}", hint="./weir logs clickhouse shows why") from error
 
     def query(self, sql: str, **parameters: Any) -> list[Sequence[Any]]:
         """Return the rows of a SELECT.
@@ -52,7 +53,7 @@ class Sink:
             with self._meter.clickhouse():
                 return list(self._client.query(sql, parameters=parameters, settings=self._limits).result_rows)
         except Exception as error:
-            raise Unavailable(f"ClickHouse refused or did not answer: {str(error)[:300]}", hint="./weir logs clickhouse shows why") from error
+            raise Unavailable(f"ClickHouse refused or did not answer: {shorten(str(error), 300, placeholder=' …')}", hint="./weir logs clickhouse shows why") from error
 
     def command(self, sql: str) -> None:
         """Run a statement."""
@@ -60,7 +61,7 @@ class Sink:
             with self._meter.clickhouse():
                 self._client.command(sql)
         except Exception as error:
-            raise Unavailable(f"ClickHouse refused or did not answer: {str(error)[:300]}", hint="./weir logs clickhouse shows why") from error
+            raise Unavailable(f"ClickHouse refused or did not answer: {shorten(str(error), 300, placeholder=' …')}", hint="./weir logs clickhouse shows why") from error
 
     def columns(self, table: str) -> dict[str, str]:
         """Return the types by column name; empty when there is no such table."""
@@ -131,7 +132,7 @@ class Sink:
         try:
             self._client.insert(table, rows, column_names=list(columns))
         except Exception as error:
-            raise Unavailable(f"the evidence could not be kept: {str(error)[:300]}", hint="./weir logs clickhouse shows why") from error
+            raise Unavailable(f"the evidence could not be kept: {shorten(str(error), 300, placeholder=' …')}", hint="./weir logs clickhouse shows why") from error
 
     def close(self) -> None:
         """Close the connection."""

@@ -130,7 +130,7 @@ def _client(bootstrap: str, failed: Callable[[Any, Any], None]) -> Any:
     return Producer({
         "bootstrap.servers": bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": 50, "batch.size": 1_000_000, "message.max.bytes": 1_000_000,
         "compression.type": "lz4", "delivery.timeout.ms": 60_000, "queue.buffering.max.messages": 1_000_000, "queue.buffering.max.kbytes": 1_048_576,
-        "delivery.report.only.error": True, "on_delivery": failed, "client.id": "weir-load",
+        "delivery.report.only.error": True, "on_delivery": failed, "client.id": "weir-load", "log_level": 0,
     })
 
 

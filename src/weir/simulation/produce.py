@@ -46,7 +46,7 @@ def producer(bootstrap: str) -> Any:
     """Return an idempotent producer."""
     return Producer({
         "bootstrap.servers": bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": 20, "batch.size": 262_144,
-        "compression.type": "lz4", "delivery.timeout.ms": 60_000, "queue.buffering.max.messages": 200_000, "client.id": "weir-simulation",
+        "compression.type": "lz4", "delivery.timeout.ms": 60_000, "queue.buffering.max.messages": 200_000, "client.id": "weir-simulation", "log_level": 0,
     })
 
 

@@ -1,6 +1,8 @@
 """However a command ends, the user gets one line and an exit code."""
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -9,7 +11,8 @@ from typer.testing import CliRunner
 from weir.cli import checks, outcome
 from weir.cli.app import app
 from weir.contracts import home
-from weir.errors import Terminal, Unavailable, UnknownName
+from weir.errors import Terminal, Unavailable, Undecided, UnknownName
+from weir.stack import supervision
 
 
 def _end(capsys, raised):
@@ -27,6 +30,52 @@ def _end(capsys, raised):
 def test_an_error_of_many_lines_is_told_in_one(capsys):
     code, said = _end(capsys, Terminal("the server said:\n  no\n  and no", hint="ask it"))
     assert (code, said) == (1, "weir: the server said: no and no. ask it")
+
+
+AWAY = [
+    (Unavailable("ClickHouse does not answer: ConnectError('x: y')", hint="./weir logs clickhouse shows why"), "ClickHouse does not answer: "),
+    (Undecided("clickhouse has no process", hint="is the stack up? ./weir up starts it"), "clickhouse has no process: "),
+]
+
+
+@pytest.mark.parametrize(("error", "head"), AWAY)
+def test_a_service_is_not_blamed_when_the_whole_stack_is_down(monkeypatch, tmp_path, error, head):
+    monkeypatch.setenv("WEIR_HOME", str(tmp_path))
+    assert outcome.line(error) == f"{head}the stack is down: ./weir up starts it"
+    monkeypatch.setattr(supervision.Control, "alive", lambda _: True)
+    assert outcome.line(error) == str(error)
+
+
+def test_what_is_wrong_whatever_runs_is_told_as_it_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("WEIR_HOME", str(tmp_path))
+    for error in (Terminal("redis ended: oom", hint="./weir logs redis shows more"), Unavailable("no jar: 404", hint="set WEIR_MAVEN_URL")):
+        assert outcome.line(error) == str(error)
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_an_external_service_is_told_to_be_external(monkeypatch, tmp_path, up):
+    monkeypatch.setenv("WEIR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WEIR_SETTINGS", str(tmp_path / "weir.toml"))
+    monkeypatch.setattr(supervision.Control, "alive", lambda _: up)
+    (tmp_path / "weir.toml").write_text('[endpoints]\nclickhouse_url = "http://127.0.0.1:1"\n')
+    said = outcome.line(AWAY[0][0])
+    assert said.startswith("ClickHouse does not answer: it is external")
+    assert "correct clickhouse_url" in said
+
+
+@pytest.mark.parametrize("words", [("table", "list"), ("load", "--events", "1"), ("restart", "kafka"), ("quarantine", "list"), ("reconcile", "--once")])
+def test_a_command_on_a_stack_that_is_down_says_so_and_no_driver_adds_a_line(monkeypatch, tmp_path, words):
+    env = {**os.environ, "WEIR_HOME": str(tmp_path), "WEIR_PORT_BASE": "26900"}
+    done = subprocess.run([sys.executable, "-m", "weir.cli", *words], env=env, capture_output=True, text=True, check=False)
+    lines = [text for text in done.stderr.splitlines() if not text.startswith("  ")]
+    assert done.returncode in {1, 2}
+    assert [text.endswith("the stack is down: ./weir up starts it") for text in lines] == [True]
+
+
+def test_the_status_of_a_stack_that_is_down_begins_with_that(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("WEIR_HOME", str(tmp_path))
+    monkeypatch.setenv("WEIR_PORT_BASE", "26900")
+    assert CliRunner().invoke(app, ["status"]).output.startswith("the stack is down: ./weir up starts it\n")
 
 
 @pytest.mark.parametrize(("number", "told"), [(errno.ENOSPC, "no room is left"), (errno.EACCES, "not allowed"), (errno.EROFS, "not allowed")])
