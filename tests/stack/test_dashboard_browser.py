@@ -98,7 +98,7 @@ def test_a_loaded_stacks_page_shows_what_is_measured_and_its_looks_are_traced(ru
     known = ("Correct through", "Newest record landed", "API p99", "Cost an hour")
     assert {k: metrics[k] for k in known if metrics[k] == "unknown"} == {}
     assert float(metrics["Cost an hour"].removeprefix("$")) > 0
-    assert re.search(r"Recommendations: by (model \d+ \(champion\)|popularity).* over 1,\d\d\d items", text)
+    assert re.search(r"Recommendations: by (model \S+ \(champion\)|popularity).* over 1,\d\d\d items", text)
     assert (tracebacks, foreign) == (0, [])
     looks, deadline = 0, time.monotonic() + 30
     while not looks and time.monotonic() < deadline:

@@ -29,10 +29,7 @@ def ask_pipeline(endpoints: Endpoints, home: Path) -> pipeline.Pipeline:
         slot, connector = pool.submit(pipeline.ask_slot, endpoints.postgres_dsn), pool.submit(pipeline.ask_connector, endpoints.connect_url)
         verified, tables = pool.submit(pipeline.ask_verified, endpoints.clickhouse_url), pool.submit(pipeline.ask_captured, endpoints.clickhouse_url)
         api = pool.submit(pipeline.ask_api, endpoints.api_url)
-        gone = pool.submit(pipeline.ask_removed, endpoints.clickhouse_url).result()
-        compared = verified.result()
-        still = None if compared is None else tuple(v for v in compared if v.name not in gone)  # nobody looks after a table that is captured no more
-        return pipeline.Pipeline(slot.result(), connector.result(), still, recovery.proofs(home), tables.result(), api.result())
+        return pipeline.Pipeline(slot.result(), connector.result(), verified.result(), recovery.proofs(home), tables.result(), api.result())
 
 
 def verdict(endpoints: Endpoints, home: Path, *, now_ms: int | None = None, about: pipeline.Pipeline | None = None) -> Report:

@@ -161,9 +161,10 @@ def ask_verified(url: str) -> tuple[Verified, ...] | None:
         " max(verified_lsn) AS lsn, toUnixTimestamp64Milli(max(verified_at)) AS through_ms"
         f" FROM {cdc.RECONCILE_CYCLES} GROUP BY kind, name ORDER BY kind, name",
     )
+    gone = ask_removed(url)  # nobody looks after a table that is captured no more
     return None if rows is None else tuple(aged(
         Verified(r["kind"], r["name"], r["outcome"], r["reason"], int(r["at_ms"]), int(r["lsn"]) or None, int(r["through_ms"]) if int(r["lsn"]) else None),
-        int(time.time() * 1000)) for r in rows)
+        int(time.time() * 1000)) for r in rows if r["name"] not in gone)
 
 
 def aged(verified: Verified, now_ms: int) -> Verified:
