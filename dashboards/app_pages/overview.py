@@ -131,7 +131,7 @@ def cost_chart(b: board.Board) -> None:
     parts = pd.DataFrame(b.cost)
     long = parts.melt("part", ["cpu", "memory", "disk"], "of", "USD an hour")
     chart = alt.Chart(long).mark_bar().encode(
-        x=alt.X("USD an hour:Q", axis=alt.Axis(format="$.4f", tickCount=4)), y=alt.Y("part:N", sort="-x", title=None),
+        x=alt.X("USD an hour:Q", axis=alt.Axis(format="$.4f", tickCount=4)), y=alt.Y("part:N", sort="-x", title=None, axis=alt.Axis(labelOverlap=False)),
         color=alt.Color("of:N", title=None, scale=alt.Scale(domain=["cpu", "memory", "disk"], range=["#0f6e84", "#7fb7be", "#d3a550"])),
     )
     st.altair_chart(chart.properties(height=max(120, 26 * len(parts))), width="stretch")
