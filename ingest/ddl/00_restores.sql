@@ -1,5 +1,5 @@
 -- Marks of a restore, one at each restore and one when a data folder is new, and which partitions have been compared with Kafka's commits since
--- (src/weir/ingest/rejoin.py). Not bounded: a row a restore and partition.
+-- (src/weir/ingest/rejoin.py). They outlast every record that Kafka holds, and so all that there is to compare.
 CREATE TABLE IF NOT EXISTS landing.restores
 (
     id String,
@@ -13,4 +13,5 @@ CREATE TABLE IF NOT EXISTS landing.restores
 )
 ENGINE = MergeTree
 ORDER BY (id, landing, topic, partition)
+TTL toDateTime(at) + INTERVAL ${landing_days} DAY
 SETTINGS non_replicated_deduplication_window = 10000;

@@ -385,10 +385,9 @@ def test_reconciliation_recomputes_the_marts_of_captured_tables_alike_and_tells_
         for view in online.views_of(table.name):
             cycle = MartCycle(table, view, sink)
             count, found = cycle.compare((None, None))
-            assert (count > 3, found) == (True, []), view.name
-            halves = [cycle.compare(between) for between in ((None, 3), (3, None))]
-            assert sum(n for n, _ in halves) == count
-            key = client.execute(f"SELECT max({view.entity}) FROM {cycle.name}")
+            halves = [cycle.compare(between)[0] for between in ((None, 3), (3, None))]
+            assert (min(halves) > 0, sum(halves), found) == (True, count, []), view.name
+            key = client.execute(f"SELECT max({view.entity}) FROM {cycle.name}").strip()
             right = client.execute(f"SELECT as_select FROM system.tables WHERE database = 'marts' AND name = '{view.mart}' FORMAT TSVRaw")
             client.execute(f"CREATE OR REPLACE VIEW {cycle.name} AS SELECT * FROM ({right}) WHERE {view.entity} != {key}")
             assert [(d.key, d.kind) for d in cycle.compare((None, None))[1]] == [((key,), "missing")]

@@ -41,7 +41,7 @@ def test_each_fault_of_the_server_is_one_finding_with_its_sql(change, sql):
 
 
 @pytest.mark.parametrize(("change", "sqls"), [
-    ({"exists": False}, ["CREATE TABLE public.orders"]),
+    ({"exists": False}, ["-- create public.orders first"]),
     ({"kind": "v"}, ["name the tables"]),
     ({"key": ()}, ["ADD PRIMARY KEY"]),
     ({"key": (), "identity": "d"}, ["ADD PRIMARY KEY", "REPLICA IDENTITY FULL"]),
