@@ -10,7 +10,7 @@ from weir.contracts.online import encode_value, entity_key, feature_field
 from weir.reconcile.rotation import SHARE
 from weir.stack.supervision import Control
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.long]  # a round is as slow as its share of a core wants it: a quarter of an hour in all
 LIMIT_S = 420  # a hang, not a speed
 COLUMNS = "user_id, age, gender, occupation, zip_code, country, preferred_genre, changed_at, version, is_deleted, source_lsn, produced_at"
 NAMES = {"users", "items", "marts.user_profile", "marts.item_catalogue", "user_profile", "item_catalogue"}
