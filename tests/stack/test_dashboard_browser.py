@@ -93,7 +93,11 @@ def test_the_page_gives_a_verdict_and_no_traceback(dashboard, tmp_path):
 
 
 def test_a_loaded_stacks_page_shows_what_is_measured_and_its_looks_are_traced(running, tmp_path):
-    url = running.status()["endpoints"]["dashboard_url"]
+    endpoints, spans, deadline = running.status()["endpoints"], 0, time.monotonic() + 30
+    assert httpx.get(f"{endpoints['api_url']}/recommendations/1", timeout=30).is_success  # the p99 is of the last minutes' requests
+    while not spans and time.monotonic() < deadline:
+        spans = running.clickhouse("SELECT count() FROM otel.otel_traces WHERE ServiceName = 'api' AND SpanKind = 'Server' AND Timestamp > now64(9) - INTERVAL 5 MINUTE")[0][0]
+    url = endpoints["dashboard_url"]
     text, metrics, tracebacks, foreign = _seen(url, re.compile("^Correct$"), tmp_path / "loaded.png")
     known = ("Correct through", "Newest record landed", "API p99", "Cost an hour")
     assert {k: metrics[k] for k in known if metrics[k] == "unknown"} == {}

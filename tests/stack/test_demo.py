@@ -15,6 +15,7 @@ def _get(url):
 
 
 def test_the_demo_tells_its_story_in_one_document_and_leaves_nothing_running(stack):
+    stack.weir("down", check=False)  # a demo ends only a stack that it started
     document = json.loads(stack.weir("demo", "--json").stdout)
     assert len(document["recommendations_before"]) >= 5
     clicked = document["recommendations_before"][0]
