@@ -13,8 +13,6 @@ import json
 import os
 import queue
 import re
-import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -24,12 +22,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import psutil
-from startup import machine, own_home
-from under_test.stack import Stack, cpu_s, peak_mib
+from startup import machine
+from under_test.stack import Stack, cpu_s, peak_mib, report_on_own_stack
 from under_test.worker import work
 
 from weir.contracts import names
-from weir.errors import WeirError
 from weir.ingest.clickhouse import ClickHouse
 from weir.simulation.journal import ID_SUM_SQL
 
@@ -292,17 +289,7 @@ def main() -> None:
     if given.as_worker:
         work(given.profile, exactly_once=not given.at_least_once)
         return
-    home, env = own_home("bench-ingest", PORT_SHIFT)
-    stack = Stack(home, env)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the services are ended too
-    try:
-        document = measure(stack, given)
-    except WeirError as error:
-        raise SystemExit(str(error)) from error
-    finally:
-        stack.down()
-        shutil.rmtree(home, ignore_errors=True)
-    print(json.dumps(document, indent=2))
+    report_on_own_stack("bench-ingest", PORT_SHIFT, lambda stack: measure(stack, given))
 
 
 if __name__ == "__main__":

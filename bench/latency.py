@@ -10,10 +10,7 @@ figure is an upper bound. The first `--warm-up` seconds count in nothing. Active
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
-import signal
 import sys
 import threading
 import time
@@ -22,11 +19,10 @@ from typing import Any
 
 import numpy as np
 import psutil
-from startup import machine, own_home
-from under_test.stack import Stack, cpu_s
+from startup import machine
+from under_test.stack import Stack, cpu_s, report_on_own_stack
 
 from weir.contracts import names
-from weir.errors import WeirError
 from weir.ingest.clickhouse import ClickHouse
 
 PORT_SHIFT = 220  # from the stack that may be running
@@ -207,17 +203,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="kept for likeness: the document is always JSON, on standard output")
     given = parser.parse_args()
-    home, env = own_home("bench-latency", PORT_SHIFT)
-    stack = Stack(home, env)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the services are ended too
-    try:
-        document = measure(stack, given)
-    except WeirError as error:
-        raise SystemExit(str(error)) from error
-    finally:
-        stack.down()
-        shutil.rmtree(home, ignore_errors=True)
-    print(json.dumps(document, indent=2))
+    report_on_own_stack("bench-latency", PORT_SHIFT, lambda stack: measure(stack, given))
 
 
 if __name__ == "__main__":

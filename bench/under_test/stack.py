@@ -5,13 +5,22 @@ In: the environment of a home and ports of its own. Out: each service that the p
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
+import signal
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
+from startup import own_home
+
+from weir.errors import WeirError
 
 NEEDED = ("kafka", "clickhouse", "otlp")
 
@@ -58,6 +67,21 @@ class Stack:
                 child.wait(25)
             except psutil.TimeoutExpired:
                 child.kill()
+
+
+def report_on_own_stack(name: str, port_shift: int, measure: Callable[[Stack], dict[str, Any]]) -> None:
+    """Measure on services of the benchmark's own, print the document, and leave nothing behind."""
+    home, env = own_home(name, port_shift)
+    stack = Stack(home, env)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the services are ended too
+    try:
+        document = measure(stack)
+    except WeirError as error:
+        raise SystemExit(str(error)) from error
+    finally:
+        stack.down()
+        shutil.rmtree(home, ignore_errors=True)
+    print(json.dumps(document, indent=2))
 
 
 def cpu_s(pid: int) -> float:

@@ -16,21 +16,12 @@ import httpx
 import pandas as pd
 import polars as pl
 import pytest
-from tests.contract.gateway_server import Server
 
 from weir.connect import jars, java
 from weir.errors import Unavailable
 
 CLIENTS = Path(__file__).parent / "clients"
 SUM = 299_999 * 300_000 // 2
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("gateway")).start()
-    server.text("CREATE DATABASE d ENGINE = Atomic")
-    yield server
-    assert server.stop() == 0
 
 
 def _needs(*programs):

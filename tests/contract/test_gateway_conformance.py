@@ -4,20 +4,11 @@ import uuid
 import httpx
 import pytest
 from tests.contract.gateway_cases import CASES
-from tests.contract.gateway_server import Server
 
 # They need a schema, or hold one column, or are bytes of another protocol: made and read with what each needs, or only made.
 ONE_STRING = {"RawBLOB", "LineAsString", "LineAsStringWithNames", "LineAsStringWithNamesAndTypes", "ProtobufSingle"}
 NEEDS_SCHEMA = {"Protobuf", "ProtobufSingle", "ProtobufList", "CapnProto", "Template", "AvroConfluent"}
 OTHER_PROTOCOL = {"MySQLWire", "PostgreSQLWire", "ODBCDriver2", "Prometheus", "PNG", "Npy", "GeoJSON", "Buffers", "JSONColumnsWithMetadata"}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("gateway")).start()
-    server.text("CREATE DATABASE d ENGINE = Atomic")
-    yield server
-    assert server.stop() == 0
 
 
 def _filled(value, tag):

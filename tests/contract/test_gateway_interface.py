@@ -13,19 +13,11 @@ import psutil
 import pytest
 import zstandard
 from clickhouse_connect.driver.exceptions import StreamFailureError
-from tests.contract.gateway_server import Server, wait_until
+from tests.contract.gateway_server import wait_until
 
 from weir.gateway import native
 
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("gateway")).start()
-    server.text("CREATE DATABASE d ENGINE = Atomic")
-    yield server
-    assert server.stop() == 0
 
 
 def _code(answer):

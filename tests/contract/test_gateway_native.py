@@ -6,19 +6,10 @@ import zoneinfo
 import clickhouse_connect
 import httpx
 import pytest
-from tests.contract.gateway_server import Server
 
 from weir.gateway import native
 
 WIDTHS = {"UInt8": 1, "UInt64": 8, "DateTime": 4, "Int32": 4, "Float64": 8}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("gateway")).start()
-    server.text("CREATE DATABASE d ENGINE = Atomic")
-    yield server
-    assert server.stop() == 0
 
 
 class Reader:

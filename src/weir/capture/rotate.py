@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -16,11 +15,12 @@ from typing import Final
 from weir.contracts import captured, cdc
 from weir.contracts.captured import State
 from weir.contracts.endpoints import Endpoints
-from weir.errors import SettingsError, WeirError
+from weir.errors import SettingsError
 from weir.reconcile.cycle import chosen
 from weir.reconcile.rotation import SHARE, Rotation, rest_s
 from weir.reconcile.sink import Sink
 from weir.telemetry import Telemetry, setup
+from weir.telemetry.companion import attempt, begin
 from weir.transform import build
 
 AWAY_S: Final = 10.0  # before a part that is away is asked again
@@ -74,23 +74,14 @@ def _round(rotation: Rotation, telemetry: Telemetry, budget: float, ended: threa
 
 def main() -> None:
     """Go round until asked to end; a part that is away is asked again a little later."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for name in ("httpx", "urllib3"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    ended = begin()
     environment, budget = dict(os.environ), share(os.environ)
     rotation = Rotation(Endpoints.from_environment(), flowing, lambda mart: rebuild(environment, mart))
     telemetry = setup("reconcile")
     while not ended.wait(AWAY_S):
-        try:
-            _round(rotation, telemetry, budget, ended)
-        except WeirError as error:
-            log.info("not this time: %s", error)
-            telemetry.count("weir.reconcile.steps", 1, {"outcome": "put_off"})
-        except Exception:
-            log.exception("unexpected")
-            telemetry.count("weir.reconcile.steps", 1, {"outcome": "failed"})
+        outcome = attempt(lambda: _round(rotation, telemetry, budget, ended), log)
+        if outcome != "done":  # each step that is done was counted
+            telemetry.count("weir.reconcile.steps", 1, {"outcome": outcome})
     telemetry.shutdown()
 
 

@@ -29,7 +29,7 @@ from weir.cli.torture import torture
 from weir.cli.verify import verify_app
 from weir.contracts import captured, home
 from weir.contracts.path import PATH
-from weir.errors import SettingsError, Terminal, UnknownName, WeirError
+from weir.errors import SettingsError, Terminal, UnknownName
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -329,11 +329,8 @@ def chaos_run(name: str, *, as_json: Json = False) -> None:
 
     settings = _settings()
     os.environ.update(services.environment(settings))
-    try:
+    with outcome.verdict():
         evidence = runner.run(settings.root, settings.home, name, lambda line: err.print(line, markup=False, soft_wrap=True))
-    except WeirError as error:  # nothing was decided: 1 would say no
-        outcome.tell(error)
-        raise typer.Exit(2) from error
     if as_json:
         _print_json(evidence)
     else:

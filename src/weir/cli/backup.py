@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+
+from weir.cli import outcome
 
 if TYPE_CHECKING:
     from weir.stack.backup import Manifest
-    from weir.stack.copying import Progress
     from weir.stack.settings import StackSettings
 
-out, err = Console(highlight=False), Console(highlight=False, stderr=True)
+out = outcome.console()
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
 To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Where backups lie; by default WEIR_HOME/backups. Better: another disk.")]
-TOLD_S = 2.0
 backup_app = typer.Typer()
 
 
@@ -32,15 +30,7 @@ def _settings() -> StackSettings:
 
 def _teller() -> Any:
     """Return what tells the progress on standard error, every two seconds."""
-    told = time.monotonic()
-
-    def tell(at: Progress) -> None:
-        nonlocal told
-        if time.monotonic() - told > TOLD_S:
-            told = time.monotonic()
-            err.print(f"  {at.done_bytes >> 20:,} of {at.total_bytes >> 20:,} MB, {at.rate / (1 << 20):,.0f} MB/s, {at.eta_s:.0f} s to go", markup=False)
-
-    return tell
+    return outcome.teller(lambda at: f"{at.done_bytes >> 20:,} of {at.total_bytes >> 20:,} MB, {at.rate / (1 << 20):,.0f} MB/s, {at.eta_s:.0f} s to go")
 
 
 def _document(path: Path, manifest: Manifest | None) -> dict[str, Any]:

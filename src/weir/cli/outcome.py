@@ -13,11 +13,13 @@ import re
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -29,6 +31,7 @@ err = Console(stderr=True, highlight=False)
 USED_WRONGLY: type[Exception] = typer.BadParameter.__mro__[2]  # click's ClickException, which typer brings along and does not name
 UNKNOWN = 2
 STOPPED = 130
+REPORT_S = 2.0
 PIPED_COLUMNS = 250  # tables are cut to the width, which a pipe has none of
 FULL = {errno.ENOSPC, errno.EDQUOT}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -77,6 +80,19 @@ def verdict() -> Iterator[None]:
     except WeirError as error:
         tell(error)
         raise typer.Exit(UNKNOWN) from error
+
+
+def teller(line: Callable[[Any], str]) -> Callable[[Any], None]:
+    """Return what prints a line of progress on standard error, at most every REPORT_S seconds."""
+    told = time.monotonic()
+
+    def tell_of(at: Any) -> None:
+        nonlocal told
+        if time.monotonic() - told > REPORT_S:
+            told = time.monotonic()
+            err.print(f"  {line(at)}", markup=False)
+
+    return tell_of
 
 
 def console() -> Console:

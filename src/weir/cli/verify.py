@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from weir.ingest.verify.outcome import Outcome
 
 STATUS = {"yes": 0, "no": 1, "unknown": 2}
-REPORT_S = 2.0
 FAULTS = ("missing", "doubled", "different", "unknown")
 verify_app = typer.Typer(no_args_is_help=True, help="What landed against what was sent: events.")
 err = outcome.err
@@ -49,15 +47,7 @@ def events(*, as_json: Annotated[bool, typer.Option("--json", help="Print one JS
 
 def progress() -> Any:
     """Return what tells the progress on standard error, every two seconds."""
-    told = time.monotonic()
-
-    def tell(at: Any) -> None:
-        nonlocal told
-        if time.monotonic() - told > REPORT_S:
-            told = time.monotonic()
-            err.print(f"  {at.done:,} of about {at.total:,} records and rows, {at.rate:,.0f}/s, {at.eta_s:.0f} s to go", markup=False)
-
-    return tell
+    return outcome.teller(lambda at: f"{at.done:,} of about {at.total:,} records and rows, {at.rate:,.0f}/s, {at.eta_s:.0f} s to go")
 
 
 def show(told: Outcome) -> None:

@@ -107,19 +107,19 @@ class Batch(Sequence[Record]):
 
     def ordered(self) -> Batch:
         """Return the records in the one order in which a batch is hashed and inserted: by topic, partition and offset."""
-        if self._in_order(self.partition, self.offset):
+        if self._in_order():
             return self
         if self.one_topic is None:
             return Batch(sorted(self.records, key=attrgetter("topic", "partition", "offset")))
-        order = np.lexsort((self.offset, self.partition)) if len(self) else np.zeros(0, np.int64)
+        order = np.lexsort((self.offset, self.partition))
         records = self.records
         found = Batch([records[i] for i in order.tolist()])
         found.__dict__ |= {name: getattr(self, name)[order] for name in ("partition", "offset", "timestamp_ms")}
         return found
 
-    def _in_order(self, partition: Numbers, offset: Numbers) -> bool:
-        steps = np.diff(partition)
-        return self.one_topic is not None and bool(((steps > 0) | ((steps == 0) & (np.diff(offset) > 0))).all())
+    def _in_order(self) -> bool:
+        steps = np.diff(self.partition)
+        return self.one_topic is not None and bool(((steps > 0) | ((steps == 0) & (np.diff(self.offset) > 0))).all())
 
     def starts(self) -> list[int]:
         """Return where each partition of a topic begins. The records are ordered."""

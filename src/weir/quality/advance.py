@@ -10,8 +10,6 @@ import fcntl
 import json
 import logging
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +21,13 @@ import httpx
 from weir.contracts import names
 from weir.contracts.clickhouse import literal, parse
 from weir.contracts.endpoints import Endpoints
-from weir.errors import Unavailable, WeirError
+from weir.errors import Unavailable
 from weir.quality import ask, gaps, landing, marks, pipeline, windows
 from weir.quality.ask import Offsets
 from weir.quality.marks import RECHECK_S, Key, Mark
 from weir.quality.windows import STEP, Window
 from weir.telemetry import setup
+from weir.telemetry.companion import attempt, begin
 
 EVERY_S: Final = 10.0  # a look counts what came since: 0.8 M rows at the planned peak
 ROUND_S: Final = 20.0  # a backlog is worked off in turns of so long, each with its re-checks
@@ -214,10 +213,7 @@ class Advance:
 
 def main() -> None:
     """Work in rounds; a part that is away is asked again the next time."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    ended = begin()
     home = Path(os.environ["WEIR_HOME"])
     (home / "run").mkdir(parents=True, exist_ok=True)
     advance, more, telemetry = Advance(Endpoints.from_environment()), False, setup("quality")
@@ -231,17 +227,17 @@ def main() -> None:
 
 def _turn(advance: Advance, lock: IO[str]) -> tuple[str, bool]:
     """Work one round where no other process of this home does; return its outcome, and whether more is waiting."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return "done", advance.round()
-    except BlockingIOError:
-        log.info("another process of this home has the marks")
-    except WeirError as error:
-        log.info("not this time: %s", error)
-    except Exception:
-        log.exception("unexpected")
-        return "failed", False
-    return "put_off", False
+    more = False
+
+    def work() -> None:
+        nonlocal more
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Unavailable("another process of this home has the marks") from error
+        more = advance.round()
+
+    return attempt(work, log), more
 
 
 if __name__ == "__main__":

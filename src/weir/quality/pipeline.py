@@ -204,8 +204,6 @@ def ask_captured(url: str) -> tuple[Captured, ...] | None:
 
 def ask_removed(url: str) -> frozenset[str]:
     """Return the names of tables that were captured once and are no more; empty when the register could not be asked."""
-    if ask_captured(url) is None:
-        return frozenset()
     rows = query(url, f"SELECT name FROM {captured.TABLE} FINAL WHERE JSONExtractString(document, 'state') = '{State.REMOVED}'")
     return frozenset(str(r["name"]) for r in rows or ())
 
