@@ -53,9 +53,8 @@ def _at_least_once() -> None:
         def _process(self) -> None:
             batch = cut(self._buffer, self.limits.rows)
             self._buffer = self._buffer[len(batch):]
-            self._size = sum(len(r.value or b"") for r in self._buffer)
             self._number += 1
-            ends = {(r.topic, r.partition): r.offset + 1 for r in batch.records}
+            ends = {(r.topic, r.partition): r.offset + 1 for r in batch}
             intent = Intent(tuple(Range(t, p, 0, end - 1, 0) for (t, p), end in ends.items()), f"{os.getpid()}-{self._number}")
             table, began = self.decoder(batch, intent.token), self.clock()
             self._insert(intent, table, "insert")

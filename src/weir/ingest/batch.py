@@ -1,11 +1,13 @@
-"""Records of a batch with their numbers as columns, each read from the records once: the hash, the order, the envelope and the decoder all need them.
+"""Records of a batch with their numbers as columns, each read once: the hash, the order, the envelope and the decoder all need them.
 
-In: records. Out: `Batch`, which is a sequence of records too. Keep: columns and records are in one order and never change.
+In: records, or the consumer's messages, of which a record is made only when somebody asks for one. Out: `Batch`, a sequence of records.
+Keep: columns and records are in one order and never change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
 from typing import Any, Final, overload
@@ -16,15 +18,42 @@ from weir.ingest.record import Record
 
 DAY_MS: Final = 86_400_000
 Numbers = Any  # an array of Int64
+_NUMBERS: Final = ("partition", "offset", "timestamp_ms", "length")  # columns that go with their records into another batch
 
-_TOPIC, _PARTITION, _OFFSET, _TIMESTAMP, _VALUE = map(attrgetter, ("topic", "partition", "offset", "timestamp_ms", "value"))
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How the columns of some items are read, each by one pass that makes nothing else of an item; `record` makes a whole record of one."""
+
+    topics: Callable[[Sequence[Any]], Iterable[str]]
+    partitions: Callable[[Sequence[Any]], Iterable[int]]
+    offsets: Callable[[Sequence[Any]], Iterable[int]]
+    timestamps_ms: Callable[[Sequence[Any]], Iterable[int]]
+    values: Callable[[Sequence[Any]], Iterable[bytes | None]]
+    traces: Callable[[Sequence[Any]], Iterable[tuple[int, str]]]  # places and `traceparent`s of those that have one
+    record: Callable[[Any], Record]
+
+
+def _attribute(name: str) -> Callable[[Sequence[Any]], Iterable[Any]]:
+    read = attrgetter(name)
+    return lambda items: map(read, items)
+
+
+def _itself(record: Record) -> Record:
+    return record
+
+
+RECORDS: Final = Reader(
+    _attribute("topic"), _attribute("partition"), _attribute("offset"), _attribute("timestamp_ms"), _attribute("value"),
+    lambda items: [(i, r.traceparent) for i, r in enumerate(items) if r.traceparent], _itself,
+)
 
 
 class Batch(Sequence[Record]):
     """Records, and per record: `partition`, `offset`, `timestamp_ms` (ms since the epoch) and `length` (bytes of the value, -1 without one) as Int64."""
 
-    def __init__(self, records: Sequence[Record]) -> None:
-        self.records = records if isinstance(records, list) else list(records)
+    def __init__(self, items: Sequence[Any], reader: Reader = RECORDS) -> None:
+        self._items, self._reader = items if isinstance(items, list) else list(items), reader
 
     @staticmethod
     def of(records: Sequence[Record]) -> Batch:
@@ -33,7 +62,7 @@ class Batch(Sequence[Record]):
 
     def __len__(self) -> int:
         """Return how many records there are."""
-        return len(self.records)
+        return len(self._items)
 
     @overload
     def __getitem__(self, index: int) -> Record: ...
@@ -41,49 +70,80 @@ class Batch(Sequence[Record]):
     def __getitem__(self, index: slice) -> Batch: ...
     def __getitem__(self, index: int | slice) -> Record | Batch:
         """Return a record, or a batch of some."""
-        return Batch(self.records[index]) if isinstance(index, slice) else self.records[index]
+        if isinstance(index, slice):
+            return self._with(self._items[index], lambda _name, column: column[index])
+        return self._reader.record(self._items[index])
 
-    def _numbers(self, read: Any) -> Numbers:
-        return np.fromiter(map(read, self.records), np.int64, len(self.records))
+    def __iter__(self) -> Iterator[Record]:
+        """Go through the records."""
+        return map(self._reader.record, self._items)
+
+    def __add__(self, more: Sequence[Record]) -> Batch:
+        """Return these records and, after them, `more`."""
+        other = Batch.of(more)
+        if not (self and other):
+            return self or other
+        if self._reader is not other._reader:
+            return Batch([*self, *other])
+        return self._with(self._items + other._items, lambda name, column: np.concatenate((column, getattr(other, name))))
+
+    def _with(self, items: list[Any], change: Callable[[str, Numbers], Numbers]) -> Batch:
+        """Return a batch of other items, with the numbers that were read already as `change(name, column)` makes them."""
+        found = Batch(items, self._reader)
+        found.__dict__ |= {name: change(name, self.__dict__[name]) for name in _NUMBERS if name in self.__dict__}
+        return found
+
+    def _numbers(self, read: Callable[[Sequence[Any]], Iterable[int]]) -> Numbers:
+        return np.fromiter(read(self._items), np.int64, len(self._items))
 
     @cached_property
     def partition(self) -> Numbers:
         """Partitions."""
-        return self._numbers(_PARTITION)
+        return self._numbers(self._reader.partitions)
 
     @cached_property
     def offset(self) -> Numbers:
         """Offsets."""
-        return self._numbers(_OFFSET)
+        return self._numbers(self._reader.offsets)
 
     @cached_property
     def timestamp_ms(self) -> Numbers:
         """Kafka's timestamps."""
-        return self._numbers(_TIMESTAMP)
+        return self._numbers(self._reader.timestamps_ms)
 
     @cached_property
     def topics(self) -> list[str]:
         """Topics by record."""
-        return list(map(_TOPIC, self.records))
+        return list(self._reader.topics(self._items))
 
     @cached_property
     def one_topic(self) -> str | None:
         """The topic of all records; None when there are several, or none."""
-        found = set(self.topics)
+        found = set(self._reader.topics(self._items))
         return found.pop() if len(found) == 1 else None
 
     @cached_property
     def values(self) -> list[bytes | None]:
         """Values by record."""
-        return list(map(_VALUE, self.records))
+        return list(self._reader.values(self._items))
+
+    @cached_property
+    def traces(self) -> dict[int, str]:
+        """The W3C `traceparent` of the records that have one, by place."""
+        return dict(self._reader.traces(self._items))
 
     @cached_property
     def length(self) -> Numbers:
         """Bytes of the values."""
         try:
-            return np.fromiter(map(len, self.values), np.int64, len(self.records))  # type: ignore[arg-type]  # (dyn) None has no length, which is asked for
+            return np.fromiter(map(len, self.values), np.int64, len(self))  # type: ignore[arg-type]  # (dyn) None has no length, which is asked for
         except TypeError:
             return np.array([-1 if v is None else len(v) for v in self.values], np.int64)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all values."""
+        return int(self.length.clip(0).sum())
 
     @cached_property
     def bodies(self) -> list[bytes]:
@@ -110,12 +170,11 @@ class Batch(Sequence[Record]):
         if self._in_order():
             return self
         if self.one_topic is None:
-            return Batch(sorted(self.records, key=attrgetter("topic", "partition", "offset")))
-        order = np.lexsort((self.offset, self.partition))
-        records = self.records
-        found = Batch([records[i] for i in order.tolist()])
-        found.__dict__ |= {name: getattr(self, name)[order] for name in ("partition", "offset", "timestamp_ms")}
-        return found
+            order = np.array(sorted(range(len(self)), key=list(zip(self.topics, self.partition.tolist(), self.offset.tolist(), strict=True)).__getitem__), np.int64)
+        else:
+            order = np.lexsort((self.offset, self.partition))
+        items = self._items
+        return self._with([items[i] for i in order.tolist()], lambda _name, column: column[order])
 
     def _in_order(self) -> bool:
         steps = np.diff(self.partition)

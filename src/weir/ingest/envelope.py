@@ -6,7 +6,6 @@ In: a batch, its id, and why records were rejected. Out: Arrow columns. Keep: a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -16,8 +15,6 @@ from weir.ingest.batch import Batch
 from weir.ingest.record import TIMESTAMP, Record
 
 RAW_KEPT_BYTES: Final = 4096  # of a rejected record; enough to see what it was, bounded for the quarantine's size
-
-_TRACEPARENT = attrgetter("traceparent")
 
 
 def _texts(few: Mapping[int, str], count: int) -> pa.Array:
@@ -40,14 +37,13 @@ def envelope(records: Sequence[Record], batch: str, reasons: Mapping[int, str]) 
         for index in reasons:
             kept[index] = of.bodies[index][:RAW_KEPT_BYTES]
         raw = pa.array(kept, pa.binary())
-    traces = list(map(_TRACEPARENT, of.records))
     return {
         "topic": pa.array(of.topics, pa.string()) if of.one_topic is None else pa.repeat(pa.scalar(of.one_topic, pa.string()), count),
         "partition": pa.array(of.partition.astype(np.uint16)),
         "offset": pa.array(of.offset.astype(np.uint64)),
         "batch": pa.repeat(pa.scalar(batch, pa.string()), count),
         "produced_at": pa.array(of.timestamp_ms).cast(TIMESTAMP),
-        "traceparent": pa.array(traces, pa.string()) if any(traces) else _texts({}, count),
+        "traceparent": _texts(of.traces, count),
         "reject_reason": _texts(reasons, count),
         "raw": raw,
     }

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from operator import itemgetter
+from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from weir.errors import ContractViolation, Fenced, Terminal, Unavailable
 from weir.ingest import kafka_limits
+from weir.ingest.batch import Batch, Reader
 from weir.ingest.intent import Range
 from weir.ingest.lane import Entry, Partition
 from weir.ingest.record import Record
@@ -49,6 +51,17 @@ def to_record(message: Any) -> Record:
                   _traceparent(headers) if headers else "")
 
 
+def _headers(messages: Sequence[Message]) -> list[tuple[int, str]]:
+    return [(place, trace) for place, headers in enumerate(map(Message.headers, messages)) if headers and (trace := _traceparent(headers))]
+
+
+_ERROR = Message.error
+MESSAGES: Final = Reader(
+    lambda ms: map(Message.topic, ms), lambda ms: map(Message.partition, ms), lambda ms: map(Message.offset, ms),
+    lambda ms: map(itemgetter(1), map(Message.timestamp, ms)), lambda ms: map(Message.value, ms), _headers, to_record,
+)
+
+
 def check_position(topic: str, partition: int, committed: int, low: int, high: int) -> None:
     """Refuse a committed offset outside of the partition: `low` is its first offset, `high` the one after its last. Pure.
 
@@ -72,7 +85,6 @@ class KafkaLog:
 
     def __init__(self, bootstrap: str, group: str, topics: Sequence[str], session_ms: int | None = None) -> None:
         self._bootstrap, self._group, self._topics = bootstrap, group, list(topics)
-        self._names = {topic: topic for topic in topics}
         self._lost = False
         self.failure: Exception | None = None
         self.trouble = ""
@@ -111,7 +123,7 @@ class KafkaLog:
 
         self._consumer.subscribe(self._topics, on_assign=assigned, on_revoke=revoked, on_lost=lost)
 
-    def fetch(self, limit: int, timeout_s: float) -> list[Record]:
+    def fetch(self, limit: int, timeout_s: float) -> Batch:
         """Return what has arrived, waiting at most `timeout_s` for the first record.
 
         Raises:
@@ -119,18 +131,14 @@ class KafkaLog:
         """
         messages = self._consumer.consume(limit, timeout_s)
         self._raise_pending()
-        names = self._names
-        records = [
-            Record(names[m.topic()], m.partition(), m.offset(), m.timestamp()[1], m.key(), m.value(), _traceparent(m.headers()) if m.headers() else "")
-            for m in messages if m.error() is None
-        ]  # to_record() written out: it runs for every event, and one string of a topic's name serves all
-        if len(records) < len(messages):
+        if any(map(_ERROR, messages)):
             for message in messages:
                 if message.error() is not None:
                     self._judge(message)
+            messages = [m for m in messages if m.error() is None]
         if self.trouble:
-            self._look(got=bool(records))
-        return records
+            self._look(got=bool(messages))
+        return Batch(messages, MESSAGES)
 
     def _heard(self, error: KafkaError) -> None:
         """Take what librdkafka tells of brokers. It mends itself; only that no broker is left keeps records from coming."""

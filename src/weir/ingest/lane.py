@@ -88,10 +88,6 @@ def cut(buffer: Sequence[Record], rows: int) -> Batch:
     return found.first(found.day())
 
 
-def _size(records: Iterable[Record]) -> int:
-    return sum([len(r.value) for r in records if r.value])
-
-
 def landed_rows(table: str, intent: Intent) -> tuple[str, dict[str, str]]:
     """Return the statement that counts a batch's rows, and its parameters but `batch`. By its ranges, so that the primary key finds them."""
     topics = {topic: f"t{n}" for n, topic in enumerate(dict.fromkeys(r.topic for r in intent.ranges))}
@@ -120,8 +116,7 @@ class Lane:
     rejoined: Callable[[Mapping[Partition, Entry]], Mapping[Partition, Entry]] = dict  # after a restore: see weir.ingest.rejoin
     _position: dict[Partition, int] = field(default_factory=dict)
     _applied: Intent | None = None
-    _buffer: list[Record] = field(default_factory=list)
-    _size: int = 0
+    _buffer: Batch = field(default_factory=lambda: Batch([]))
     _since: float = -math.inf  # the oldest record of the buffer came after this
     _looked: float = -math.inf  # when the last look at Kafka ended
     _epoch: int = 0  # how often partitions came or went: a batch that began in one is not finished in another
@@ -157,7 +152,7 @@ class Lane:
             self._forget()
 
     def _forget(self) -> None:
-        self._position, self._applied, self._buffer, self._size = {}, None, [], 0
+        self._position, self._applied, self._buffer = {}, None, Batch([])
 
     def _replay(self, intent: Intent, mine: Sequence[Partition]) -> None:
         self.reach("before_replay")
@@ -189,9 +184,8 @@ class Lane:
         looked, self._looked = self._looked, self.clock()
         if records and not self._buffer:
             self._since = looked  # the oldest may have waited since then, for as long as the last batch took
-        self._buffer.extend(records)
-        self._size += _size(records)
-        full = len(self._buffer) >= self.limits.rows or self._size >= self.limits.size_bytes
+        self._buffer += records
+        full = len(self._buffer) >= self.limits.rows or self._buffer.size >= self.limits.size_bytes
         if self._buffer and (full or self.clock() - self._since >= self.limits.age_s):
             self._process()
         elif not self._buffer:
@@ -200,7 +194,6 @@ class Lane:
     def _process(self) -> None:
         batch = cut(self._buffer, self.limits.rows)
         self._buffer = self._buffer[len(batch):]
-        self._size = _size(self._buffer)
         batch = batch.ordered()
         intent = of(batch)
         table = self.decoder(batch, intent.token)

@@ -14,7 +14,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +25,7 @@ from weir.contracts.captured import Captured
 from weir.contracts.clickhouse import literal
 from weir.errors import Fenced, Terminal, WeirError
 from weir.ingest import guard, points
+from weir.ingest.batch import Batch
 from weir.ingest.clickhouse import ClickHouse
 from weir.ingest.decode import Decoder
 from weir.ingest.gate import Gate
@@ -41,8 +41,6 @@ FETCH_S = 0.05
 REJOIN_S = 0.5
 RETRY_S = 10.0
 PROVEN_S = 30.0  # a lane that stopped and finds nothing to land runs again after this long without a fault
-
-_TRACEPARENT = attrgetter("traceparent")
 
 log = logging.getLogger("weir.ingest")
 
@@ -78,7 +76,7 @@ class Member(Bounded, Protocol):
     def join(self, on_assign: Callable[[Iterable[Partition]], dict[Partition, int]], on_revoke: Callable[[], None]) -> None:
         """Enter the group."""
 
-    def fetch(self, limit: int, timeout_s: float) -> list[Record]:
+    def fetch(self, limit: int, timeout_s: float) -> Sequence[Record]:
         """Read, and serve the callbacks."""
 
     def hold(self, partition: Partition) -> None:
@@ -253,7 +251,7 @@ class LaneThread(threading.Thread):
 
     def _decode(self, records: Sequence[Record], batch: str) -> Any:
         """Decode, and keep the sampled records' trace contexts for the batch's span."""
-        self._traces = sorted(set(map(_TRACEPARENT, records)) - {""})
+        self._traces = sorted(set(Batch.of(records).traces.values()))
         return self._decoder(records, batch)
 
     def _told(self, intent: Intent, rejected: int, seconds: float) -> None:
