@@ -64,7 +64,7 @@ def publish(catalogue_url: str, bootstrap: str) -> int:
     acknowledged: list[object] = []
     producer = Producer({
         "bootstrap.servers": bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": 10, "delivery.timeout.ms": 30_000,
-        "queue.buffering.max.messages": MAX_ITEMS, "client.id": "weir-catalogue",
+        "queue.buffering.max.messages": MAX_ITEMS, "client.id": "weir-catalogue", "log_level": 0,
     })
     for entry in entries:
         producer.produce(
