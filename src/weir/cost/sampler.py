@@ -86,7 +86,7 @@ def beside(home: Path, services: Mapping[str, int]) -> list[psutil.Process]:
 def _program(process: psutil.Process) -> str:
     """Return the name under which the supervisor runs it: a service that has just started anew is not in services.json yet by its pid."""
     try:
-        return process.environ().get("SUPERVISOR_PROCESS_NAME", "")
+        return str(process.environ().get("SUPERVISOR_PROCESS_NAME", ""))
     except (OSError, psutil.Error):
         return ""
 
