@@ -108,7 +108,7 @@ class Registry:
         except MlflowException:
             return  # nothing was ever registered
         for registered in found:
-            run = self._client.get_run(registered.run_id)
+            run = self._client.get_run(str(registered.run_id)).info
             self._client.delete_model_version(MODEL_NAME, registered.version)
-            get_artifact_repository(run.info.artifact_uri).delete_artifacts()
-            self._client.delete_run(registered.run_id)
+            get_artifact_repository(run.artifact_uri).delete_artifacts()  # type: ignore[no-untyped-call]  # (mlflow) the method has no annotations
+            self._client.delete_run(run.run_id)
