@@ -23,16 +23,17 @@ COMMANDS = {"doctor": ["doctor"], "demo": ["demo", "--json"], "test": ["test"]} 
 # All that is taken over from the caller: how this machine reaches its registries.
 REGISTRIES = ("PIP_", "UV_", "npm_config_", "NPM_CONFIG_", "GOPROXY", "WEIR_MAVEN_URL", "SSL_CERT_", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
               "http_proxy", "https_proxy", "no_proxy")
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 PIP_FILES = (".config/pip/pip.conf", ".pip/pip.conf")
 
 
 def environment(home: Path, base: Path, port_base: int) -> dict[str, str]:
-    """Return an environment with nothing of the caller's but PATH and the registries."""
+    """Return an environment with nothing of the caller's but the registries."""
     kept = {k: v for k, v in os.environ.items() if k.startswith(REGISTRIES)}
     for file in (Path.home() / name for name in PIP_FILES):
         if file.exists() and "PIP_CONFIG_FILE" not in kept:
             kept["PIP_CONFIG_FILE"] = str(shutil.copy(file, base / "pip.conf"))
-    return {**kept, "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache"), "WEIR_PORT_BASE": str(port_base),
+    return {**kept, "PATH": PATH, "LANG": "C.UTF-8", "HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache"), "WEIR_PORT_BASE": str(port_base),
             "WEIR_TEST_PORT_BASE": str(port_base + 500)}
 
 
@@ -57,14 +58,14 @@ def left_behind(base: Path) -> list[str]:
     return found
 
 
-def carry_out(base: Path, who: str, names: Sequence[str], port_base: int) -> bool:
+def carry_out(base: Path, who: str, names: Sequence[str], python: str, port_base: int) -> bool:
     """Run the commands as `who`; print a line for each; return whether all was well."""
     folder, home = clone(base, who)
     entry, well = pwd.getpwnam(who), True
     for name in names:
         began, said = time.monotonic(), base / who / f"{name}.out"
         with said.open("w") as out:
-            done = subprocess.run([sys.executable, "./weir", *COMMANDS[name]], cwd=folder, env=environment(home, base, port_base), stdin=subprocess.DEVNULL, stdout=out,
+            done = subprocess.run([python, "./weir", *COMMANDS[name]], cwd=folder, env=environment(home, base, port_base), stdin=subprocess.DEVNULL, stdout=out,
                                   stderr=subprocess.STDOUT if name != "demo" else None, user=entry.pw_uid, group=entry.pw_gid, extra_groups=[], check=False)
         left = left_behind(base)
         print(f"{who}: ./weir {' '.join(COMMANDS[name])}: exit code {done.returncode}, {time.monotonic() - began:.0f} s{', left running: ' + ', '.join(left) if left else ''} ({said})", flush=True)
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("--command", action="append", choices=COMMANDS, help="which (default: demo, then test)")
     parser.add_argument("--as", dest="who", action="append", choices=["root", OTHER], help="as whom (default: both)")
     parser.add_argument("--port-base", type=int, default=27000, help="first of the ports (default 27000; the tests' are 500 further)")
+    parser.add_argument("--python", default=shutil.which("python3", path=PATH), help="the interpreter, which both users may run (default: the system's python3)")
     given = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("run it as root: it makes a user and becomes it")
@@ -92,7 +94,7 @@ def main() -> None:
             made = True
         well = True
         for who in users:  # each, also after one that failed
-            well = carry_out(base, who, given.command or ["demo", "test"], given.port_base) and well
+            well = carry_out(base, who, given.command or ["demo", "test"], given.python, given.port_base) and well
     finally:
         if made:
             subprocess.run(["userdel", OTHER], check=False)
