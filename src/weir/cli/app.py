@@ -239,7 +239,7 @@ def test(
     long: Annotated[bool, typer.Option("--long", help="Also what takes longer than half an hour.")] = False,
     only: Annotated[str, typer.Option(help="Run only the tests under this folder of tests/, such as unit.")] = "",
 ) -> None:
-    """Run every check and test: lint, types, layers, unit, contract, oracle, house, docs, stack, browser."""
+    """Run the checks and tests: lint, types, layers, unit, contract, oracle, house, docs, stack, browser; with --long those that take longer too."""
     from weir.cli import checks
 
     settings = _settings()
