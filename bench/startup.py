@@ -1,6 +1,6 @@
 """How quick and how large the stack is: first and second start, and memory and CPU at rest. Run it by `./weir bench startup`.
 
-In: a fresh state folder below WEIR_HOME and ports of its own. Out: one JSON document. Memory is the sum of proportional set sizes (a page shared by n
+In: a fresh state folder below WEIR_HOME and ports of its own. Out: one JSON document, exit code 1 past a limit. Memory is the sum of proportional set sizes (a page shared by n
 processes counts 1/n in each; /proc/PID/smaps_rollup, Linux' Documentation/filesystems/proc.rst); CPU is user and system time of the processes.
 """
 
@@ -15,12 +15,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from weir.stack.examine import machine
 
 PORT_SHIFT = 100  # from the stack that may be running
+# What a start and a rest may take on two cores.
+FIRST_S, SECOND_S, REST_MIB = 120.0, 40.0, 3_000_000_000 / 2**20
 
 
 def own_home(name: str, port_shift: int) -> tuple[Path, dict[str, str]]:
@@ -111,8 +114,15 @@ def measure(env: dict[str, str], starts: int, idle_s: float, window_s: float) ->
     return found
 
 
+def past_limits(document: dict[str, Any]) -> list[str]:
+    """Return which limits a document is past, each as a sentence; empty: none. Pure."""
+    slowest, rest = max(document["second_start_s"]), document["at_rest"]["pss_mib_total"]
+    told = ((document["first_recommendation_s"], FIRST_S, "s to the first recommendation"), (slowest, SECOND_S, "s to a second start"), (rest, REST_MIB, "MiB at rest"))
+    return [f"{found} {what}, and {limit:.0f} is the limit" for found, limit, what in told if found > limit]
+
+
 def main() -> None:
-    """Parse the arguments, measure, print, and leave nothing behind."""
+    """Parse the arguments, measure, print, and leave nothing behind. Exits 1 past a limit."""
     parser = argparse.ArgumentParser(prog="./weir bench startup", description=__doc__)
     parser.add_argument("--starts", type=int, default=3, help="how often the loaded stack is started (default 3)")
     parser.add_argument("--idle", type=float, default=60, help="seconds of rest before memory and CPU are read (default 60)")
@@ -128,7 +138,10 @@ def main() -> None:
     finally:
         subprocess.run([sys.executable, "-m", "weir.cli", "down"], env=env, capture_output=True, check=False)
         shutil.rmtree(home, ignore_errors=True)
+    document["past_limits"] = past_limits(document)
     print(json.dumps(document, indent=2))
+    if document["past_limits"]:
+        raise SystemExit("; ".join(document["past_limits"]))
 
 
 if __name__ == "__main__":

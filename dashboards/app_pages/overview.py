@@ -95,7 +95,7 @@ def quarantine_table(b: board.Board) -> None:
     elif not found:
         st.success("no record is in the quarantine", icon=":material/check:")
     else:
-        st.dataframe(pd.DataFrame(found.items(), columns=["reason", "records"]), hide_index=True)
+        st.table(pd.DataFrame(found.items(), columns=["reason", "records"]).set_index("reason"))  # a few rows: as text, which a canvas is not
     st.caption("Rows, source against sink")
     st.dataframe(
         pd.DataFrame([{"table": t.table, "source": str(UNKNOWN if t.source_rows is None else t.source_rows),

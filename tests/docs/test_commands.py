@@ -32,7 +32,7 @@ def arguments(tmp_path_factory):
     """What a command's first argument may be, where that is a closed set."""
     local = settings.load({"WEIR_ROOT": str(ROOT), "WEIR_HOME": str(tmp_path_factory.mktemp("home"))})
     return {
-        "logs": {*services.ORDER, *services.companions(local), "supervisord"}, "restart": set(services.ORDER),
+        "logs": {*services.names(local), "supervisord"}, "restart": set(services.names(local)),
         "bench": {p.stem for p in (ROOT / "bench").glob("*.py")}, "chaos run": set(runner.available(ROOT)),
     }
 

@@ -102,6 +102,10 @@ def test_a_loaded_stacks_page_shows_what_is_measured_and_its_looks_are_traced(ru
     known = ("Correct through", "Newest record landed", "API p99", "Cost an hour")
     assert {k: metrics[k] for k in known if metrics[k] == "unknown"} == {}
     assert float(metrics["Cost an hour"].removeprefix("$")) > 0
+    refused = dict(running.clickhouse("SELECT reject_reason, count() FROM landing.quarantine GROUP BY reject_reason"))
+    assert sum(refused.values()) >= 7, "the demo's input has seven bad records"
+    told = text.split("Quarantine", 1)[1].split("Rows, source against sink")[0]
+    assert {reason: int(n.replace(",", "")) for reason, n in re.findall(r"^(\w+)\s+([\d,]+)$", told, re.MULTILINE)} == refused, told
     assert re.search(r"Recommendations: by (model \S+ \(champion\)|popularity).* over 1,\d\d\d items", text)
     assert (tracebacks, foreign) == (0, [])
     looks, deadline = 0, time.monotonic() + 30

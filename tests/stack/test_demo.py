@@ -6,6 +6,8 @@ import urllib.request
 import pytest
 from tests.stack.conftest import PORT_BASE, listening
 
+from weir.demo.result import others_changed
+
 pytestmark = pytest.mark.stack
 
 
@@ -19,13 +21,14 @@ def test_the_demo_tells_its_story_in_one_document_and_leaves_nothing_running(sta
     document = json.loads(stack.weir("demo", "--json").stdout)
     assert len(document["recommendations_before"]) >= 5
     clicked = document["recommendations_before"][0]
-    assert [i for i in document["recommendations_after"] if i != clicked] != [i for i in document["recommendations_before"] if i != clicked]
+    assert others_changed(document["recommendations_before"], document["recommendations_after"], clicked)
     assert document["events_in"] == document["events_in_clickhouse"] + document["events_quarantined"]
     assert document["events_in_clickhouse"] > 100_000
     assert document["events_quarantined"] == 7
     assert document["source_rows"] == document["sink_rows"] == {"users": 943, "items": 1682}
     assert 0 < document["event_to_feature_ms"] < 5000
     assert 0 < document["cdc_to_feature_ms"] < 5000
+    assert document["seconds_to_ready"] > 0  # judged by ./weir bench startup: a test's machine is shared
     assert listening() == set()
 
 
@@ -121,4 +124,4 @@ def test_without_the_materializer_a_click_changes_nothing_that_is_served(stack):
     assert (api.features(1).get("user_activity"), api.recommendations(1)) == (before, recommended)
     control.start("features")
     follow.until(lambda: (api.features(1).get("user_activity") or {}).get("last_event_at_ms") == now_ms, "the click", 20)
-    follow.until(lambda: api.recommendations(1) != recommended, "other recommendations", 20)
+    follow.until(lambda: others_changed(recommended, api.recommendations(1), 50), "other recommendations", 20)

@@ -15,6 +15,7 @@ from weir.chaos import actions
 from weir.chaos.oracle import Verdict
 from weir.chaos.progress import Progress, Say, failure
 from weir.errors import UnknownName
+from weir.quality import recovery
 
 ALWAYS_ROLL_BACK = {"runtime": {"rollbacks": {"strategy": "always"}}}  # after Ctrl-C too: a paused service goes on
 
@@ -116,4 +117,5 @@ def run(root: Path, home: Path, name: str, say: Say = lambda _line: None) -> dic
     written = folder / f"{name}-{int(began)}.tmp"
     written.write_text(json.dumps(evidence, indent=2, default=str))
     written.replace(written.with_suffix(".json"))
+    recovery.prune(home, name)
     return evidence

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 import tomllib
@@ -149,33 +148,22 @@ def logs(name: str, *, lines: Annotated[int, typer.Option(min=1, help="How many 
     from weir.stack import lifecycle, services
 
     settings = _settings_of_local()
-    known = [*services.ORDER, *services.companions(settings), "supervisord"]
+    known = [*services.names(settings), "supervisord"]
     if name not in known:
-        raise UnknownName.of("service", name, known)
+        raise UnknownName.of("local service", name, known)
     print(lifecycle.tail(settings.home, name, lines) or f"{name} has not written a log yet")  # noqa: T201 - raw lines, no markup
 
 
 @app.command(epilog="Example: ./weir restart ingest")
 def restart(name: str) -> None:
-    """Stop and start one service, and wait until it is ready."""
-    from weir.errors import ServiceFailed
-    from weir.stack import probe, services, supervision
+    """Stop and start one service, or one of what runs beside them, and wait until it is ready."""
+    from weir.stack import restarting, services
 
     settings = _settings()
-    spec = next((s for s in services.build(settings) if s.name == name), None)
-    if spec is None:
-        raise UnknownName.of("local service", name, (s.name for s in services.build(settings)))
-    control = supervision.Control(settings.home)
-    outcome.report(name, "stopping")
-    control.stop(name)
-    outcome.report(name, "starting")
-    control.start(name)
-    deadline = time.monotonic() + spec.slow_s
-    while not probe.ready(spec.probe):
-        if time.monotonic() > deadline:
-            raise ServiceFailed(f"{name} did not become ready in {spec.slow_s} s", hint=f"./weir logs {name} shows why")
-        time.sleep(0.1)
-    outcome.report(name, "ready")
+    known = services.names(settings)
+    if name not in known:
+        raise UnknownName.of("local service", name, known)
+    restarting.restart(settings, name, outcome.report)
 
 
 @app.command(epilog="Example: ./weir path --json")
@@ -251,7 +239,7 @@ def test(
     long: Annotated[bool, typer.Option("--long", help="Also what takes longer than half an hour.")] = False,
     only: Annotated[str, typer.Option(help="Run only the tests under this folder of tests/, such as unit.")] = "",
 ) -> None:
-    """Run every check and test: lint, types, layers, unit, contract, oracle, house, docs, stack, browser."""
+    """Run the checks and tests: lint, types, layers, unit, contract, oracle, house, docs, stack, browser; with --long those that take longer too."""
     from weir.cli import checks
 
     settings = _settings()
@@ -277,13 +265,9 @@ def bench(context: typer.Context, name: Annotated[str, typer.Argument(help="Whic
 @app.command(epilog="Example: ./weir lock && git diff requirements/")
 def lock() -> None:
     """Make the requirement locks anew from requirements/*.in (needs a network)."""
-    root = _settings().root / "requirements"
-    for name, extra in (("runtime", []), ("dataset", ["--no-deps"]), ("bootstrap", []), ("bench", []), ("bench-build", [])):
-        subprocess.run(
-            [sys.executable, "-m", "uv", "pip", "compile", "-q", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-header",
-             "--upgrade", *extra, str(root / f"{name}.in"), "-o", str(root / f"{name}.lock")],
-            check=True,
-        )
+    from weir.cli import locks
+
+    locks.make(_settings().root / "requirements", outcome.report)
 
 
 def main() -> None:

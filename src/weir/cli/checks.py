@@ -15,7 +15,8 @@ from weir.errors import UnknownName
 # How often the gateway is killed with an insert in flight (20 otherwise), rounds of random changes (4 otherwise), seconds of pgbench; for how many seconds the
 # gateway's scanner is held to the engine's parser (known oddities only otherwise).
 LONG = {"WEIR_TEST_KILLS": "1000", "WEIR_TEST_ROUNDS": "24", "WEIR_TEST_PGBENCH_S": "600", "WEIR_FUZZ_S": "600"}
-PATHS = ("src", "tests", "dashboards", "feature_repo", "bench", "deploy", "weir")
+PATHS = ("src", "tests", "dashboards", "feature_repo", "bench", "deploy", ".ci", "weir")
+SUITE_S = 1800  # what checks and tests may take on two cores without --long
 ORDER = ("unit", "contract", "house", "docs", "oracle", "stack")
 
 
@@ -55,13 +56,19 @@ def chosen(root: Path, only: str) -> list[str]:
     return [only]
 
 
+def told_time(seconds: float, *, whole: bool) -> str:
+    """Return the line that says how long checks and tests took, and when the `whole` suite took longer than it may. Pure."""
+    past = f", more than the {SUITE_S} s that it may take on two cores that do nothing else" if whole and seconds > SUITE_S else ""
+    return f"checks and tests: {seconds:.0f} s{past}"
+
+
 def run(root: Path, *, long: bool, only: str) -> int:
     """Run checks and tests under `root`; print each check's result; return the exit code (0: all passed).
 
     Raises:
         UnknownName: there is no folder of tests `only`.
     """
-    order, failed = chosen(root, only), []
+    order, failed, started = chosen(root, only), [], time.monotonic()
     if not only:
         for name, command in _checks():
             began = time.monotonic()
@@ -72,7 +79,7 @@ def run(root: Path, *, long: bool, only: str) -> int:
                 failed.append(name)
                 sys.stdout.write(done.stdout[-4000:] + done.stderr[-2000:])
             sys.stdout.flush()
-    arguments = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--durations=10"]
+    arguments = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--durations=10", "-rs"]
     if not long:
         arguments += ["-m", "not long"]
     arguments += [f"tests/{name}" for name in order]
@@ -80,6 +87,7 @@ def run(root: Path, *, long: bool, only: str) -> int:
         os.environ["WEIR_CHROMIUM"] = ensure_browser()
     env = {**(LONG if long else {}), **os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     code = subprocess.run(arguments, cwd=root, env=env, check=False).returncode
+    sys.stdout.write(told_time(time.monotonic() - started, whole=not (long or only)) + "\n")
     if failed:
         sys.stdout.write(f"failed checks: {', '.join(failed)}\n")
     return code or (1 if failed else 0)

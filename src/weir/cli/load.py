@@ -1,4 +1,4 @@
-"""`./weir load`: produce events of the mission's shape, and journal them for an oracle."""
+"""`./weir load`: produce events of skewed users and items, in sessions, some late, doubled or bad, and journal them for an oracle."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def load(
     processes: Annotated[int, typer.Option(min=1, help="Producers at once, with seeds from --seed on.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")] = False,
 ) -> None:
-    """Produce events of the mission's shape onto topic user-events; the journal of each seed goes to WEIR_HOME/load/, also that of a load that fails or is stopped (`complete` says which)."""
+    """Produce events of skewed users and items, in sessions, some late, doubled or bad, onto topic user-events; the journal of each seed goes to WEIR_HOME/load/, also that of a load that fails or is stopped (`complete` says which)."""
     from weir.simulation.load import Shape
     from weir.stack import probe, services, settings
 

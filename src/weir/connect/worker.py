@@ -46,7 +46,7 @@ def prepare(home: Path, endpoints: Endpoints) -> None:
 
 
 def command(home: Path, endpoints: Endpoints) -> Command:
-    """Return the worker's command. Full JIT: a snapshot runs at 45 to 56 thousand rows/s with it, 32 without."""
+    """Return the worker's command. Full JIT: it starts slower, and its snapshots run faster (./weir bench cdc measures them)."""
     main = "org.apache.kafka.connect.cli.ConnectDistributed"
     argv = java.argv(home, "kafka", heap_mb=HEAP_MB, quick_start=False, main=main, arguments=(str(_properties(home)),), flags=java.agent(home))
     return Command(argv, {"TZ": "UTC", **java.agent_environment("connect", endpoints.otlp_url)}, home / "connect", None)

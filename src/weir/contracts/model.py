@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 POINTER: Final = "champion"
 POPULARITY: Final = "popularity"  # the version that the API tells while no model has beaten it
-HISTORY_MAX: Final = 20  # earlier champions kept in the pointer; rollback needs one, twenty bound the file
+HISTORY_MAX: Final = 5  # earlier champions to which one may roll back: each keeps its export
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 Floats = npt.NDArray[np.float32]

@@ -1,7 +1,7 @@
 """Measures what each service uses, and writes it priced to ops.cost_samples.
 
-In: pids of the services. Out: `Usage`s, rows. Keep: a process that ends between two readings costs nothing rather than an error; a part's
-children count as the part.
+In: pids of the services and of the supervisor. Out: `Usage`s, rows. Keep: a process that ends between two readings costs nothing rather than an
+error; a part's children count as the part; the supervisor and all that it runs beside the services is one part, `platform`, so that the parts add up.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from weir.errors import Unavailable
 
 DDL: Final = Path(__file__).resolve().parents[3] / "cost" / "ddl"
 
+PLATFORM: Final = "platform"
 # Folders of WEIR_HOME whose bytes are a part's.
-FOLDERS: Final[Mapping[str, tuple[str, ...]]] = {name: (name,) for name in ("postgres", "kafka", "connect", "clickhouse", "redis", "features")}
+FOLDERS: Final[Mapping[str, tuple[str, ...]]] = {name: (name,) for name in ("postgres", "kafka", "connect", "clickhouse", "redis", "features")} | {
+    PLATFORM: ("logs", "run", "mlflow", "models", "evidence")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +63,38 @@ def folder_bytes(path: Path) -> int:
     return total
 
 
-def read(pid: int, folders: Sequence[Path] = ()) -> Reading:
-    """Read the counters of a process and its children."""
-    cpu: dict[tuple[int, float], float] = {}
-    memory, kind = 0, "pss"
+def family(pid: int) -> list[psutil.Process]:
+    """Return a process and its descendants; none when it has ended."""
     try:
         parent = psutil.Process(pid)
-        processes = [parent, *parent.children(recursive=True)]
+        return [parent, *parent.children(recursive=True)]
     except psutil.Error:
-        processes = []
+        return []
+
+
+def beside(home: Path, services: Mapping[str, int]) -> list[psutil.Process]:
+    """Return the supervisor, and every process under it that is no service's."""
+    try:
+        supervisor = psutil.Process(int((home / "run" / "supervisord.pid").read_text()))
+        children = supervisor.children()
+    except (OSError, ValueError, psutil.Error):
+        return []
+    own = [c for c in children if c.pid not in services.values() and _program(c) not in services]
+    return [supervisor, *(p for child in own for p in family(child.pid))]
+
+
+def _program(process: psutil.Process) -> str:
+    """Return the name under which the supervisor runs it: a service that has just started anew is not in services.json yet by its pid."""
+    try:
+        return str(process.environ().get("SUPERVISOR_PROCESS_NAME", ""))
+    except (OSError, psutil.Error):
+        return ""
+
+
+def read(processes: Sequence[psutil.Process], folders: Sequence[Path] = ()) -> Reading:
+    """Read the counters of some processes, and the bytes of some folders."""
+    cpu: dict[tuple[int, float], float] = {}
+    memory, kind = 0, "pss"
     for process in processes:
         try:
             times = process.cpu_times()
@@ -121,7 +146,11 @@ class Sampler:
 
     def sample(self, services: Mapping[str, int] | None = None) -> list[Usage]:
         """Return the usage of each part since the last call; a part seen for the first time is only remembered."""
-        found = {n: read(p, [self._home / f for f in FOLDERS.get(n, ())]) for n, p in (pids(self._home) if services is None else services).items()}
+        running = pids(self._home) if services is None else services
+        parts = {name: family(pid) for name, pid in running.items()}
+        if others := beside(self._home, running):
+            parts[PLATFORM] = others
+        found = {name: read(processes, [self._home / f for f in FOLDERS.get(name, ())]) for name, processes in parts.items()}
         usages = [between(n, self._last[n], r) for n, r in found.items() if n in self._last]
         self._last = found
         return usages

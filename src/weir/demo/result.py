@@ -50,7 +50,7 @@ class DemoResult:
     notes: dict[str, float] = field(default_factory=dict)
 
     def document(self) -> dict[str, object]:
-        """Return the JSON document, with the keys that the issue names."""
+        """Return the JSON document of `./weir demo --json`. Times in ms, `seconds_to_ready` from the command to the first recommendation without downloads."""
         return {
             "recommendations_before": self.recommendations_before,
             "recommendations_after": self.recommendations_after,

@@ -17,6 +17,7 @@ from typing import Any
 from weir.quality.judge import Check, Verdict
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "chaos"
+KEPT = 50  # runs of each experiment whose evidence is kept whatever they said
 _NAME = re.compile(r"(?P<experiment>.+)-(?P<at_s>\d+)\.json")
 
 
@@ -42,22 +43,22 @@ class Proof:
     judged_reason: str = ""
 
 
-def _runs(home: Path, experiment: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (ms, evidence) of the experiment's runs, the newest first; each file is read only when it is asked for."""
+def _runs(home: Path, experiment: str) -> Iterator[tuple[Path, int, dict[str, Any]]]:
+    """Yield (file, ms, evidence) of the experiment's runs, the newest first; each file is read only when it is asked for."""
     found = [(int(m["at_s"]), path) for path in (home / "evidence").glob(f"{experiment}-*.json")
              if (m := _NAME.fullmatch(path.name)) and m["experiment"] == experiment]
     for at_s, path in sorted(found, reverse=True):
         try:
             document = json.loads(path.read_text())
-            yield int(document["began_at_ms"]), {**document, "verdict": Verdict(document["verdict"])}
+            yield path, int(document["began_at_ms"]), {**document, "verdict": Verdict(document["verdict"])}
         except (OSError, ValueError, KeyError, TypeError):
-            yield at_s * 1000, {"verdict": Verdict.UNKNOWN, "reason": f"its evidence {path.name} cannot be read"}
+            yield path, at_s * 1000, {"verdict": Verdict.UNKNOWN, "reason": f"its evidence {path.name} cannot be read"}
 
 
 def proof(home: Path, experiment: str) -> Proof:
     """Return what the runs of one experiment have shown."""
     newest = Proof(experiment)
-    for at_ms, run in _runs(home, experiment):
+    for _, at_ms, run in _runs(home, experiment):
         verdict, commit = run["verdict"], str(run.get("commit", ""))
         if newest.at_ms is None:
             newest = Proof(experiment, verdict, at_ms, str(run.get("reason", "")), commit)
@@ -68,6 +69,23 @@ def proof(home: Path, experiment: str) -> Proof:
         if verdict is Verdict.YES:
             return replace(newest, proven_at_ms=at_ms, proven_commit=commit)
     return newest
+
+
+def prune(home: Path, experiment: str, kept: int = KEPT) -> list[Path]:
+    """Delete an experiment's evidence but for the newest `kept` runs and those on which `proof` rests: the last yes, the last no, the last that broke something.
+
+    Returns:
+        what was deleted.
+    """
+    wanted: set[str] = set()
+    gone = []
+    for nth, (path, _, run) in enumerate(_runs(home, experiment)):
+        marks = {str(run["verdict"])} | ({"broken"} if run.get("broken") != 0 else set())
+        if nth >= kept and not (marks - {str(Verdict.UNKNOWN)}) - wanted:
+            path.unlink(missing_ok=True)
+            gone.append(path)
+        wanted |= marks
+    return gone
 
 
 def proofs(home: Path, experiments: Path = EXPERIMENTS) -> tuple[Proof, ...]:

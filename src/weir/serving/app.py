@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -73,6 +73,7 @@ class Features(BaseModel):
     user_id: int
     features: dict[str, dict[str, Any]]
     event_at_ms: dict[str, int | None]
+    newest_event_age_ms: int | None  # null: nothing is served about this user
     feature_age_ms: dict[str, int | None]
     degraded: list[str]
 
@@ -113,13 +114,18 @@ def _age(event_ms: int | None, now_ms: int) -> int | None:
     return None if event_ms is None else max(0, now_ms - event_ms)
 
 
-def newest_event_age(view: LiveView, views: Mapping[str, ServedView], now_ms: int) -> int | None:
-    """Return the age of the newest event among all that the answer used: the user's, the items' activity, the lists, the model's last."""
+def _last_event_ms(views: Mapping[str, ServedView]) -> int | None:
     activity = views.get("user_activity")
     last = activity.values.get("last_event_at_ms") if activity else None
-    used = [last if isinstance(last, int) else None, view.snapshot.item_event_ms, view.snapshot.trending_event_ms]
-    if view.champion.manifest:
-        used.append(view.champion.manifest.newest_event_at_ms)
+    return last if isinstance(last, int) else None
+
+
+def _model_event_ms(view: LiveView) -> int | None:
+    return view.champion.manifest.newest_event_at_ms if view.champion.manifest else None
+
+
+def newest_age(used: Iterable[int | None], now_ms: int) -> int | None:
+    """Return the age of the newest of the times that an answer used; None when it used none that has a time. Pure."""
     return _age(max((v for v in used if v is not None), default=None), now_ms)
 
 
@@ -167,7 +173,8 @@ class Api:
             items=_shown(view, ranked),
             strategy=_strategy(view, known, bool(user.recent_items)),
             model_version=view.champion.version,
-            newest_event_age_ms=newest_event_age(view, views, now_ms),
+            newest_event_age_ms=newest_age(
+                (_last_event_ms(views), view.snapshot.item_event_ms, view.snapshot.trending_event_ms, _model_event_ms(view)), now_ms),
             feature_age_ms=self._ages(view, views, now_ms),
             degraded=_flags(view, views, now_ms, features=answered),
         )
@@ -203,7 +210,7 @@ def _read_routes(app: FastAPI, api: Api) -> None:
             found = similar(view.snapshot.items, view.aligned, item_id, k)
             return SimilarItems(
                 item_id=item_id, items=_shown(view, found), model_version=view.champion.version,
-                newest_event_age_ms=_age(view.champion.manifest.newest_event_at_ms, now_ms) if view.champion.manifest else None,
+                newest_event_age_ms=newest_age((view.snapshot.catalogue_event_ms, _model_event_ms(view)), now_ms),  # by genres alone without a model
                 degraded=_flags(view, {}, now_ms),
             )
 
@@ -217,6 +224,7 @@ def _read_routes(app: FastAPI, api: Api) -> None:
                 user_id=user_id,
                 features={name: dict(served.values) for name, served in views.items()},
                 event_at_ms={name: served.event_ms for name, served in views.items()},
+                newest_event_age_ms=newest_age((_last_event_ms(views), *(served.event_ms for served in views.values())), now_ms),
                 feature_age_ms={name: _age(served.event_ms, now_ms) for name, served in views.items()},
                 degraded=_flags(api.live.view(), views, now_ms, features=answered),
             )

@@ -40,6 +40,7 @@ class Snapshot:
     titles: tuple[str, ...] = ()
     genres: tuple[tuple[str, ...], ...] = ()
     trending: Mapping[str, Trending] = field(default_factory=dict)
+    catalogue_event_ms: int | None = None  # newest change of an item's own row
     item_event_ms: int | None = None  # newest event in item_activity
     trending_event_ms: int | None = None
     read_at_ms: int = 0
@@ -70,7 +71,8 @@ class CatalogueBuilder:
             np.asarray([_number(self._rows[i][2], "interactions") for i in ids], np.float32),
             known.items.index,
         )
-        self._last = Snapshot(known.version, arrays, known.titles, known.genres, trending, max(stamps, default=None), newest, now_ms)
+        changed = max((at for i in ids if (at := self._rows[i][0].event_ms) is not None), default=None)
+        self._last = Snapshot(known.version, arrays, known.titles, known.genres, trending, changed, max(stamps, default=None), newest, now_ms)
         return self._last
 
     def _take_items(self, items: Mapping[int, Raw], now_ms: int) -> bool:

@@ -39,7 +39,7 @@ class ServiceSpec:
     health: str = ""
 
 
-# Start order, as the issue names them. `watch` and `cost` are the platform's own and come last.
+# The services, along the path; each starts when what it needs is ready (`ServiceSpec.needs`). What runs beside them: `companions`.
 ORDER = ("postgres", "kafka", "connect", "clickhouse", "redis", "otlp", "ingest", "features", "catalogue", "api", "dashboard")
 
 JVM_SLOW_S = 150  # Kafka and Connect: 10 s each alone on two cores; more than 60 on a busy machine, or while a second stack started beside
@@ -166,6 +166,11 @@ def companions(settings: StackSettings) -> dict[str, Command]:
                "quality": "weir.quality.advance"}
     more = {"reconcile": _clickhouse_of_tools(settings, "")}  # it has dbt make a mart anew that differs
     return {name: Command((sys.executable, "-m", module), environment(settings, name) | more.get(name, {}), settings.root, None) for name, module in modules.items()}
+
+
+def names(settings: StackSettings) -> list[str]:
+    """Return what the supervisor runs here by name: every local service in start order, then the companions."""
+    return [*(spec.name for spec in build(settings)), *companions(settings)]
 
 
 def _users(settings: StackSettings) -> list[str]:

@@ -1,7 +1,7 @@
 """Supervisor (supervisord 4): its configuration from the specs, and talking to it over its socket.
 
 In: `ServiceSpec`s. Out: a running supervisord, process states. Keep: the configuration names every program; the socket is 0600.
-Supervisor restarts what dies (waiting one second longer after each failed start); `weir.stack.watch` adds health.
+Supervisor restarts what dies, waiting one second longer after each start that did not last (`lasting_s`); `weir.stack.watch` adds health.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from weir.errors import ServiceFailed, SettingsError, Unavailable
 from weir.stack.services import ServiceSpec, log_path
 
 LOG_BYTES = 5 << 20  # each log rotates at 5 MiB and keeps 2 older files: at most 15 MiB a service
-START_RETRIES = 8  # with Supervisor's growing pause: about 36 s of tries before FATAL, which the watcher tries again each 30 s
+START_RETRIES = 8  # with Supervisor's growing pause: about 36 s of pauses before FATAL, which the watcher tries again each 30 s
+LASTING_S = 10  # a start that ends sooner failed, and the next one waits; with less, a service that dies after importing would start for ever without a pause
 SOCKET_PATH_MAX = 100  # sun_path holds 108 bytes
 
 
@@ -58,7 +59,12 @@ def _quote_variable(name: str, value: str) -> str:
     return f"{name}='{value.replace('%', '%%')}'"
 
 
-def _program(name: str, command: Command, home: Path, *, stop_signal: str, stop_wait_s: int) -> str:
+def lasting_s(slow_s: int) -> int:
+    """Return how long a service must live for its start to count: a fifth of what it may take to become ready. Readiness does not wait for it. Pure."""
+    return max(LASTING_S, slow_s // 5)
+
+
+def _program(name: str, command: Command, home: Path, *, stop_signal: str, stop_wait_s: int, start_s: int) -> str:
     child = Path(__file__).with_name("child.py")
     uid = "-" if command.uid is None else str(command.uid)
     argv = [sys.executable, "-I", str(child), uid, f"SIG{stop_signal}", "--", *command.argv]
@@ -72,7 +78,7 @@ environment={variables}
 directory={directory}
 autostart=false
 autorestart=true
-startsecs=1
+startsecs={start_s}
 startretries={START_RETRIES}
 stopsignal={stop_signal}
 stopwaitsecs={stop_wait_s}
@@ -104,8 +110,8 @@ childlogdir={run}
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 """
-    programs = [_program(s.name, s.command, home, stop_signal=s.stop_signal, stop_wait_s=s.stop_wait_s) for s in specs]
-    programs += [_program(name, command, home, stop_signal="TERM", stop_wait_s=5) for name, command in companions.items()]
+    programs = [_program(s.name, s.command, home, stop_signal=s.stop_signal, stop_wait_s=s.stop_wait_s, start_s=lasting_s(s.slow_s)) for s in specs]
+    programs += [_program(name, command, home, stop_signal="TERM", stop_wait_s=5, start_s=LASTING_S) for name, command in companions.items()]
     return head + "".join(programs)
 
 

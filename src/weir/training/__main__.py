@@ -16,7 +16,7 @@ from weir.contracts.model import ModelManifest, Pointer, read_pointer, write_mod
 from weir.errors import SettingsError, WeirError
 from weir.telemetry import Telemetry, setup
 from weir.training import source
-from weir.training.champion import promote, reconcile, rollback
+from weir.training.champion import promote, prune, reconcile, rollback
 from weir.training.model import Settings, train
 from weir.training.registry import Registry
 
@@ -43,6 +43,7 @@ def train_and_register(home: Path, clickhouse_url: str, settings: Settings, tele
         )
         registry.register(run, write_model(home, manifest, trained.factors))
         pointer = promote(home, registry, version) if trained.beats_popularity else read_pointer(home)
+        prune(home, registry)
     telemetry.gauge("weir.training.ndcg", trained.model.ndcg)
     telemetry.gauge("weir.training.popularity_ndcg", trained.popularity.ndcg)
     telemetry.record("weir.training.train_s", time.monotonic() - started)

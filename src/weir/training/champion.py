@@ -7,15 +7,28 @@ agree again at the start of each command, so a kill between both is healed (docs
 from __future__ import annotations
 
 import fcntl
+import json
+import shutil
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from weir.contracts.model import Pointer, models_folder, read_model, read_pointer, write_pointer
 from weir.errors import ContractViolation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+
+OTHERS: Final = 5  # versions besides the champion and those before it: to look at why one lost
+
+
+class Forgetful(Protocol):
+    """The registry, as pruning needs it."""
+
+    def forget(self, version: str) -> None:
+        """Delete what is held of one of our versions; harmless when nothing is."""
+        ...
 
 
 class Alias(Protocol):
@@ -78,6 +91,28 @@ def reconcile(home: Path, alias: Alias) -> bool:
             return False
         alias.set_alias(wanted)
         return True
+
+
+def spare(pointer: Pointer, versions: Sequence[tuple[int, str]], others: int = OTHERS) -> list[str]:
+    """Return which versions may go, given (trained at, version): neither the champion nor one before it in the pointer, nor of the newest `others`. Pure."""
+    kept = {pointer.version, *pointer.previous}
+    return [version for _, version in sorted(versions, reverse=True) if version not in kept][others:]
+
+
+def prune(home: Path, registry: Forgetful) -> list[str]:
+    """Delete the exports that may go, and their versions, runs and artifacts in the registry; return which. The registry's go first, so that a kill is made good the next time."""
+    with _alone(home):
+        found = []
+        for manifest in models_folder(home).glob("*/manifest.json"):  # a folder without one is still being written, under a name that begins with a dot
+            try:
+                found.append((int(json.loads(manifest.read_text())["trained_at_ms"]), manifest.parent.name))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        gone = spare(read_pointer(home), found)
+        for version in gone:
+            registry.forget(version)
+            shutil.rmtree(models_folder(home) / version)
+        return gone
 
 
 def _move(home: Path, alias: Alias, pointer: Pointer) -> Pointer:

@@ -1,6 +1,6 @@
 """MLflow on SQLite and files below WEIR_HOME: runs, metrics, registered versions, the alias.
 
-Keep: MLflow is imported only here and late (9 s), and phones nobody.
+Keep: MLflow is imported only here and late (it takes seconds), and phones nobody.
 """
 
 from __future__ import annotations
@@ -97,3 +97,18 @@ class Registry:
             return str(self._client.get_model_version_by_alias(MODEL_NAME, ALIAS).version)
         except MlflowException:
             return ""
+
+    def forget(self, version: str) -> None:
+        """Delete MLflow's versions tagged with our name for them, their runs, and the runs' artifacts; rows of deleted runs stay until `mlflow gc`."""
+        from mlflow.exceptions import MlflowException
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        try:
+            found = [v for v in self._client.search_model_versions(f"name='{MODEL_NAME}'") if v.tags.get("weir_version") == version]
+        except MlflowException:
+            return  # nothing was ever registered
+        for registered in found:
+            run = self._client.get_run(str(registered.run_id)).info
+            self._client.delete_model_version(MODEL_NAME, registered.version)
+            get_artifact_repository(run.artifact_uri).delete_artifacts()  # type: ignore[no-untyped-call]  # (mlflow) the method has no annotations
+            self._client.delete_run(run.run_id)

@@ -2,6 +2,7 @@
 import importlib.machinery
 import importlib.util
 import os
+import pwd
 import subprocess
 import sys
 import time
@@ -36,6 +37,20 @@ def test_another_system_or_machine_is_refused_by_name(launcher, capsys, monkeypa
     monkeypatch.setattr(launcher.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(launcher.sys, "platform", "darwin")
     assert "darwin" in _refusal(capsys, launcher.check_platform)
+
+
+def test_a_python_without_linux_own_modules_is_refused_in_one_line():
+    """Windows' Python has no fcntl, pwd, resource or termios: the launcher must get as far as its refusal without them."""
+    script = (
+        "import runpy, sys\n"
+        "for name in ('fcntl', 'pwd', 'grp', 'resource', 'termios'): sys.modules[name] = None\n"
+        f"sys.platform, sys.argv = 'win32', [{str(ROOT / 'weir')!r}, 'demo']\n"
+        f"runpy.run_path({str(ROOT / 'weir')!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("weir: runs on Linux x86-64 only; this is win32")
+    assert done.stderr.count("\n") == 1
 
 
 def test_musl_and_an_old_glibc_are_refused_by_name(launcher, capsys, monkeypatch):
@@ -182,7 +197,7 @@ def test_a_uid_without_a_name_is_refused_before_anything_is_installed(launcher, 
     def unknown(_):
         raise KeyError
 
-    monkeypatch.setattr(launcher.pwd, "getpwuid", unknown)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
     monkeypatch.setattr(launcher, "make", lambda _: pytest.fail("began to install"))
     said = _refusal(capsys, lambda: launcher.environment(tmp_path / "home"))
     assert f"uid {os.geteuid()}" in said

@@ -83,3 +83,20 @@ def test_it_is_told_with_its_age_and_a_newer_run_that_was_no_yes_is_not_hidden()
     p = Proof("kill", Verdict.UNKNOWN, 170_000, "no load", "", 50_000)
     assert terminal.recovery_lines([p], 180_000) == ["recovery kill: proven 2 min ago; its newest run, 10 s ago, says unknown: no load"]
     assert {k: recovery.document([p], 180_000)[0][k] for k in ("verdict", "age_s", "proven_age_s")} == {"verdict": "unknown", "age_s": 10.0, "proven_age_s": 130.0}
+
+
+def test_old_evidence_goes_and_the_proof_stays_the_same(tmp_path, leave):
+    leave("kill", 1, "no")
+    leave("kill", 2, "yes")  # the last yes
+    leave("kill", 3, "no", reason="2 lost")  # the last no, after it
+    leave("kill", 4, "unknown", broken=1)
+    leave("kill-more", 1, "yes")
+    for at_s in range(10, 40):
+        leave("kill", at_s, "unknown", broken=0)
+    before = proof(tmp_path, "kill")
+    gone = recovery.prune(tmp_path, "kill", kept=10)
+    left = {p.name for p in (tmp_path / "evidence").iterdir()}
+    assert left == {f"kill-{n}.json" for n in (2, 3, 4, *range(30, 40))} | {"kill-more-1.json"}
+    assert len(gone) == 21
+    assert proof(tmp_path, "kill") == before
+    assert recovery.prune(tmp_path, "kill", kept=10) == []

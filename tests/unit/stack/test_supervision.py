@@ -1,10 +1,11 @@
 """The supervisor's configuration and the watcher's decisions, without a process."""
 import configparser
+from dataclasses import replace
 from pathlib import Path
 
 from weir.connect.command import Command
 from weir.stack.services import ServiceSpec
-from weir.stack.supervision import ProcessState, configuration, socket_path
+from weir.stack.supervision import LASTING_S, ProcessState, configuration, lasting_s, socket_path
 from weir.stack.watch import MISSES, ServiceState, Watcher, judge
 
 
@@ -36,6 +37,16 @@ def test_percent_signs_and_quotes_in_commands_and_values_survive_supervisors_own
     program = next(c for group in options.process_group_configs for c in group.process_configs if c.name == "kafka")
     assert program.environment["A"] == 'b"c%'
     assert "--a=50%" in program.command
+
+
+def test_a_start_counts_only_when_it_lasted_and_readiness_does_not_wait_for_that(tmp_path):
+    parser = configparser.RawConfigParser()
+    parser.read_string(configuration([_spec(), replace(_spec("api"), slow_s=150)], {"watch": _spec("watch").command}, tmp_path))
+    seconds = {name: int(parser[f"program:{name}"]["startsecs"]) for name in ("kafka", "api", "watch")}
+    assert seconds == {"kafka": lasting_s(60), "api": lasting_s(150), "watch": LASTING_S}
+    assert min(seconds.values()) >= 10  # a service is still importing at 2 s: dying then must meet the pause
+    assert judge(ProcessState("x", "STARTING", 1, 0, ""), answers=True) == "ready"
+    assert judge(ProcessState("x", "STARTING", 1, 0, ""), answers=False) == "starting"
 
 
 def test_a_home_too_deep_for_a_socket_gets_a_short_socket_path():

@@ -72,3 +72,46 @@ def test_an_unreadable_pointer_says_what_to_do(home):
     (home / "models" / "champion").write_text("{")
     with pytest.raises(ContractViolation, match="promote VERSION"):
         m.read_pointer(home)
+
+
+class Registry(FakeAlias):
+    def __init__(self):
+        super().__init__()
+        self.forgotten = []
+
+    def forget(self, version):
+        self.forgotten.append(version)
+
+
+def _trained(home, at_ms):
+    one = np.ones(1, np.int64)
+    facts = m.ModelManifest(f"v{at_ms}", at_ms, 1, 1, 1, 10, 0.2, 0.2, 0.1, 0.1, str(at_ms))
+    m.write_model(home, facts, m.Factors(one, one, np.ones((1, 1), np.float32), np.ones((1, 1), np.float32), np.array([0, 1]), one))
+    return facts.version
+
+
+def test_after_many_trainings_champion_those_before_it_and_the_newest_others_are_left(tmp_path):
+    registry = Registry()
+    for at_ms in range(1, 41):
+        version = _trained(tmp_path, at_ms)
+        if at_ms % 4 == 1:  # three of four lose
+            c.promote(tmp_path, registry, version)
+        c.prune(tmp_path, registry)
+    pointer = m.read_pointer(tmp_path)
+    assert (pointer.version, len(pointer.previous)) == ("v37", m.HISTORY_MAX)
+    left = {p.name for p in m.models_folder(tmp_path).glob("v*")}
+    assert left == {pointer.version, *pointer.previous, "v40", "v39", "v38", "v36", "v35"}
+    assert sorted(registry.forgotten) == sorted(f"v{n}" for n in range(1, 41) if f"v{n}" not in left)
+    while m.read_pointer(tmp_path).previous:
+        c.rollback(tmp_path, registry)  # to each that is still named
+
+
+def test_pruning_that_was_killed_is_made_good_the_next_time(tmp_path):
+    registry = Registry()
+    for at_ms in range(1, 9):
+        _trained(tmp_path, at_ms)
+    registry.forget = lambda version: (_ for _ in ()).throw(OSError("killed"))
+    with pytest.raises(OSError, match="killed"):
+        c.prune(tmp_path, registry)
+    assert len(list(m.models_folder(tmp_path).glob("v*"))) == 8
+    assert c.prune(tmp_path, Registry()) == ["v3", "v2", "v1"]

@@ -1,4 +1,4 @@
-"""The load while workers die: events of the mission's shape in short pieces, some bad, some sent twice, with pauses in which a lane finishes its last batch.
+"""The load while workers die: events as ./weir load makes them, in short pieces, some bad, some sent twice, with pauses in which a lane finishes its last batch.
 
 In: the broker, a rate, a seed. Out: records, one journal a piece. Keep: only what the broker acknowledged is in a journal; Kafka is not killed, so all of it is.
 """
