@@ -255,7 +255,7 @@ def test(
     from weir.cli import checks
 
     settings = _settings()
-    raise typer.Exit(checks.run(settings.root, long=long, only=only))
+    raise typer.Exit(checks.run(settings.root, settings.home, long=long, only=only))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
@@ -278,7 +278,7 @@ def bench(context: typer.Context, name: Annotated[str, typer.Argument(help="Whic
 def lock() -> None:
     """Make the requirement locks anew from requirements/*.in (needs a network)."""
     root = _settings().root / "requirements"
-    for name, extra in (("runtime", []), ("dataset", ["--no-deps"]), ("bootstrap", []), ("bench", []), ("bench-build", [])):
+    for name, extra in (("runtime", []), ("dataset", ["--no-deps"]), ("bootstrap", []), ("bench", []), ("bench-build", []), ("node", [])):
         subprocess.run(
             [sys.executable, "-m", "uv", "pip", "compile", "-q", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-header",
              "--upgrade", *extra, str(root / f"{name}.in"), "-o", str(root / f"{name}.lock")],
