@@ -35,7 +35,7 @@ exec "$here/chrome" "$@"
 """
 FONTS: Final = """<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
-<fontconfig><dir prefix="relative">fonts</dir><dir>/usr/share/fonts</dir><cachedir prefix="relative">cache</cachedir></fontconfig>
+<fontconfig><dir>{here}/fonts</dir><dir>/usr/share/fonts</dir><cachedir>{here}/cache</cachedir></fontconfig>
 """
 
 
@@ -80,7 +80,7 @@ def locked(home: Path, say: Callable[[str], None] = lambda _line: None, lock: Pa
             archive = next(Path(folder).glob("*.tgz"))
             if summed(archive) != integrity:
                 raise ContractViolation(f"{package} {version} has another SHA-512 than {lock.name} says", hint="do not use it; ask the registry's owner")
-            unpack(archive, Path(folder) / "whole")
+            unpack(archive, Path(folder) / "whole", target.absolute())
             if why := works(str(Path(folder) / "whole" / "chromium")):
                 raise MissingTool(f"the locked browser does not start here: {why}", hint=f"it needs glibc 2.34 or newer; else {ELSE}")
             try:
@@ -143,8 +143,8 @@ def _last_line(done: subprocess.CompletedProcess[str], otherwise: str) -> str:
     return next((line for line in npms if line.split()[0] not in {"code", "syscall", "errno"}), (lines or [otherwise])[-1])
 
 
-def unpack(archive: Path, target: Path) -> None:
-    """Unpack the package's brotli-packed parts into `target`: chrome, its libraries, its font, and `chromium`, which starts it with them."""
+def unpack(archive: Path, target: Path, here: Path) -> None:
+    """Unpack the package's brotli-packed parts into `target`: chrome, its libraries, its font, and `chromium`, which starts it with them; it will stand at `here`."""
     target.mkdir()
     with tarfile.open(archive) as package:
         for member in package:
@@ -159,7 +159,7 @@ def unpack(archive: Path, target: Path) -> None:
                 (target / name).unlink()
     for library in target.glob("lib/*"):
         library.rename(target / library.name)
-    (target / "fonts.conf").write_text(FONTS)
+    (target / "fonts.conf").write_text(FONTS.format(here=here))
     (target / "chromium").write_text(START)
     for program in ("chrome", "chromium"):
         (target / program).chmod(0o755)

@@ -2,6 +2,7 @@
 import io
 import subprocess
 import tarfile
+from xml.etree import ElementTree
 
 import brotli
 import pytest
@@ -59,6 +60,9 @@ def test_the_locked_browser_starts_with_its_own_libraries_and_font_and_is_fetche
     assert said[2].split(":")[0] == str(folder)
     assert said[3] == str(folder / "fonts.conf")
     assert ((folder / "nss").read_bytes(), (folder / "fonts" / "Sans").read_bytes()) == (b"library", b"font")
+    fonts = ElementTree.parse(folder / "fonts.conf").getroot()
+    # Both absolute: fontconfig takes a relative cachedir from whatever folder it is started in.
+    assert (fonts.find("dir").text, fonts.find("cachedir").text) == (str(folder / "fonts"), str(folder / "cache"))
     assert get() == program
     assert asked == ["browser-package@1.2.3"]
 
