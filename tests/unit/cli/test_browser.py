@@ -2,7 +2,7 @@
 import io
 import subprocess
 import tarfile
-from xml.etree import ElementTree
+import xml.etree.ElementTree as ET
 
 import brotli
 import pytest
@@ -60,7 +60,7 @@ def test_the_locked_browser_starts_with_its_own_libraries_and_font_and_is_fetche
     assert said[2].split(":")[0] == str(folder)
     assert said[3] == str(folder / "fonts.conf")
     assert ((folder / "nss").read_bytes(), (folder / "fonts" / "Sans").read_bytes()) == (b"library", b"font")
-    fonts = ElementTree.parse(folder / "fonts.conf").getroot()
+    fonts = ET.parse(folder / "fonts.conf").getroot()
     # Both absolute: fontconfig takes a relative cachedir from whatever folder it is started in.
     assert (fonts.find("dir").text, fonts.find("cachedir").text) == (str(folder / "fonts"), str(folder / "cache"))
     assert get() == program
@@ -79,6 +79,15 @@ def test_a_browser_that_does_not_start_here_is_not_kept_and_says_why(tmp_path, p
     with pytest.raises(MissingTool, match=r"GLIBC_2.34 not found.*glibc 2.34 or newer.*WEIR_CHROMIUM"):
         get()
     assert list((tmp_path / "home" / "browser").iterdir()) == []
+
+
+def test_a_file_that_would_land_outside_is_refused(tmp_path):
+    path, target = tmp_path / "inner.tar", tmp_path / "target"
+    target.mkdir()
+    path.write_bytes(brotli.decompress(_packed(**{"..__outside": b"x"})))
+    with pytest.raises(ContractViolation, match="outside"):
+        browser._files(path, target)
+    assert not (tmp_path / "outside").exists()
 
 
 @pytest.mark.parametrize("text", ["", "# only this\n", "package 1.0\n", "package 1.0 sha1-abc\n"])
