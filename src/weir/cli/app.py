@@ -243,7 +243,7 @@ def test(
     from weir.cli import checks
 
     settings = _settings()
-    raise typer.Exit(checks.run(settings.root, long=long, only=only))
+    raise typer.Exit(checks.run(settings.root, settings.home, long=long, only=only))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},

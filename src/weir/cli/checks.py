@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from weir.errors import UnknownName
+from weir.cli import browser
+from weir.errors import UnknownName, WeirError
 
 # How often the gateway is killed with an insert in flight (20 otherwise), rounds of random changes (4 otherwise), seconds of pgbench; for how many seconds the
 # gateway's scanner is held to the engine's parser (known oddities only otherwise).
@@ -30,15 +30,18 @@ def _checks() -> list[tuple[str, Sequence[str]]]:
     ]
 
 
-def ensure_browser() -> str:
-    """Return the path of a browser for the dashboard's test, installing Debian's where that is possible (root, apt); empty when there is none."""
-    found = os.environ.get("WEIR_CHROMIUM") or shutil.which("chromium")
-    if not found and os.geteuid() == 0 and shutil.which("apt-get"):
-        sys.stdout.write("installing Debian's chromium for the dashboard's test\n")
-        for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]):
-            subprocess.run(command, check=False, capture_output=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
-        found = shutil.which("chromium")
-    return found or ""
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def ensure_browser(home: Path) -> str:
+    """Return the path of a browser for the dashboard's test, fetched below `home` where the machine has none; empty, with the reason on standard output, when none can be had."""
+    try:
+        return browser.ensure(home, _say)
+    except WeirError as error:
+        sys.stdout.write(f"no browser, so the dashboard's tests will fail: {error}\n")
+        return ""
 
 
 def chosen(root: Path, only: str) -> list[str]:
@@ -62,8 +65,8 @@ def told_time(seconds: float, *, whole: bool) -> str:
     return f"checks and tests: {seconds:.0f} s{past}"
 
 
-def run(root: Path, *, long: bool, only: str) -> int:
-    """Run checks and tests under `root`; print each check's result; return the exit code (0: all passed).
+def run(root: Path, home: Path, *, long: bool, only: str) -> int:
+    """Run checks and tests under `root`, with what they fetch kept below `home` (WEIR_HOME); print each check's result; return the exit code (0: all passed).
 
     Raises:
         UnknownName: there is no folder of tests `only`.
@@ -84,7 +87,7 @@ def run(root: Path, *, long: bool, only: str) -> int:
         arguments += ["-m", "not long"]
     arguments += [f"tests/{name}" for name in order]
     if not only or only == "stack":
-        os.environ["WEIR_CHROMIUM"] = ensure_browser()
+        os.environ["WEIR_CHROMIUM"] = ensure_browser(home)
     env = {**(LONG if long else {}), **os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     code = subprocess.run(arguments, cwd=root, env=env, check=False).returncode
     sys.stdout.write(told_time(time.monotonic() - started, whole=not (long or only)) + "\n")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from weir.errors import Unavailable
 
-LOCKS = (("runtime", ()), ("dataset", ("--no-deps",)), ("bootstrap", ()), ("bench", ()), ("bench-build", ()))
+LOCKS = (("runtime", ()), ("dataset", ("--no-deps",)), ("bootstrap", ()), ("bench", ()), ("bench-build", ()), ("node", ()))
 
 
 def make(root: Path, report: Callable[[str, str], None]) -> None:

@@ -71,7 +71,7 @@ def examine(settings: StackSettings) -> list[Finding]:
     available = psutil.virtual_memory().available
     wanted = jars.parse(jars.lock_path().read_text())
     there = sum((settings.home / "jars" / j.folder / j.filename).exists() for j in wanted)
-    browser = bool(shutil.which("chromium") or os.environ.get("WEIR_CHROMIUM"))
+    browser = bool(os.environ.get("WEIR_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or any(settings.home.glob("browser/chromium-*")))
     return [
         _passable(settings),
         Finding(f"disk: {free / 2**30:.1f} GB free of {DISK_BYTES >> 30} wanted", free >= DISK_BYTES, "free some, ./weir clean, or set WEIR_HOME to a larger disk"),
@@ -80,5 +80,5 @@ def examine(settings: StackSettings) -> list[Finding]:
         Finding(f"the jars: {there} of {len(wanted)}", ok=True, remedy="./weir up fetches them (needs a network; WEIR_MAVEN_URL names a mirror)",
                 state="ok" if there == len(wanted) else "to fetch"),
         _ports(settings),
-        Finding("a browser for the dashboard's test", ok=True, remedy="apt install chromium, or set WEIR_CHROMIUM to one", state="ok" if browser else "optional"),
+        Finding("a browser for the dashboard's test", ok=True, remedy="./weir test fetches one (needs a network); WEIR_CHROMIUM names your own", state="ok" if browser else "to fetch"),
     ]

@@ -72,6 +72,9 @@ def environment(settings: StackSettings, service: str = "") -> dict[str, str]:
         "PYTHONPATH": str(settings.root / "src"),
         "DBT_PROJECT_DIR": str(settings.root / "dbt"),
         "DBT_PROFILES_DIR": str(settings.root / "dbt"),
+        # Not where weir.transform.build has its own: a person's run beside one of the stack's must not replace the results that it reads.
+        "DBT_TARGET_PATH": str(settings.home / "dbt" / "by-hand" / "target"),
+        "DBT_LOG_PATH": str(settings.home / "dbt" / "by-hand" / "logs"),
         "FEAST_FS_YAML_FILE_PATH": str(settings.root / "feature_repo" / "feature_store.yaml"),
         "MLFLOW_TRACKING_URI": f"sqlite:///{settings.home}/mlflow/mlflow.db",
         "TZ": "UTC",

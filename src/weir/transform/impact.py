@@ -39,7 +39,8 @@ def manifest(home: Path, root: Path) -> dict[str, Any]:
     Raises:
         Undecided: there is none yet.
     """
-    found = [p for p in (home / "dbt" / "target" / "manifest.json", root / "dbt" / "target" / "manifest.json") if p.exists()]
+    ran = (home / "dbt", home / "dbt" / "by-hand", root / "dbt")  # the stack, `./weir run dbt`, and dbt without Weir
+    found = [p for folder in ran if (p := folder / "target" / "manifest.json").exists()]
     if not found:
         raise Undecided("dbt has written no manifest, so what a column reaches is not known", hint="./weir run dbt build")
     document: dict[str, Any] = json.loads(max(found, key=lambda p: p.stat().st_mtime).read_text())
