@@ -247,10 +247,18 @@ class Exchange:
             await self._in_thread(running.abandon)
 
     async def _send_sliced(self, data: bytes, *, more: bool) -> None:
-        """Send a piece of a body; a large one slice by slice, each of which the server copies once more, so that the copy stays in the processor's cache."""
+        """Send a piece of a body; a large one slice by slice, each of which the server copies once more, so that the copy stays in the processor's cache.
+
+        Raises:
+            ClientGoneError: nobody takes it.
+        """
         view = memoryview(data)
         for at in range(0, max(1, len(data)), _SLICE_BYTES):
             left = at + _SLICE_BYTES < len(data)
+            if at:  # a client that went is noticed between two slices, not after all of them
+                await asyncio.sleep(0)
+                if self._gone.done():
+                    raise ClientGoneError
             await self._send({"type": "http.response.body", "body": view[at : at + _SLICE_BYTES], "more_body": left or more})
 
     async def _next(self, running: Running, ticket: Ticket) -> bytes | None:
