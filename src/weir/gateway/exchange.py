@@ -134,15 +134,15 @@ class Exchange:
         stops = self._plan.statement.reads
         try:
             while not work.done():
-                watched = {work} if self._gone.done() else {work, self._gone}
-                seconds = self._lanes.promote_s if ticket.is_short else None
-                await asyncio.wait(watched, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-                if work.done():
-                    break
-                if self._gone.done() and stops:
+                if self._gone.done() and stops:  # also of a client that went while the statement waited for its turn
                     await self._stop(work)
                     await self._thrown_away(work)
                     raise ClientGoneError
+                watched = {work} if self._gone.done() else {work, self._gone}
+                seconds = self._lanes.promote_s if ticket.is_short else None
+                await asyncio.wait(watched, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                if work.done() or (self._gone.done() and stops):
+                    continue
                 if ticket.is_short and not ticket.promote(restartable=restartable):
                     await self._stop(work)
                     if (error := work.exception()) is not None and getattr(error, "code", None) == QUERY_WAS_CANCELLED:
