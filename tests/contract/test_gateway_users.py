@@ -1,14 +1,15 @@
 """Users: each may do what its role says, whatever way it asks. The suite of attempts runs as a reader and as a builder of views."""
 import subprocess
 import sys
+import threading
 
 import clickhouse_connect
 import httpx
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
-from tests.contract.gateway_server import ROOT, Server
+from tests.contract.gateway_server import ROOT, Server, wait_until
 
-from weir.gateway import accounts, config
+from weir.gateway import access, accounts, config
 
 PASSWORD = "a:b ü"
 ROLES = """
@@ -333,7 +334,7 @@ def test_what_the_engine_tells_of_itself_leaves_out_what_a_role_may_not_know(ser
         "SELECT count() FROM system.parts WHERE database = 'closed'",
         "SELECT count() FROM system.databases WHERE name = 'closed'",
         "SELECT count() FROM information_schema.tables WHERE table_schema = 'closed'",
-        "SELECT count() FROM system.processes",
+        "SELECT count() FROM system.processes WHERE user != 'default' OR query NOT LIKE '%of one of mine%'",
         "SELECT count() FROM system.query_log",
         f"SELECT count() FROM system.{config.QUERY_LOG}",
         "SELECT count() FROM merge('system', 'query_log')",
@@ -344,6 +345,79 @@ def test_what_the_engine_tells_of_itself_leaves_out_what_a_role_may_not_know(ser
         assert answer.text == "0\n" or code(answer) in {"497", "60", "636"}, (sql, answer.text)
     assert int(ask(server, "admin", "SELECT count() FROM system.query_log").text) > 0
     assert int(ask(server, "admin", "SELECT count() FROM system.processes").text) > 0
+
+
+# --- by which name one is known -------------------------------------------------------------------------------------------------------
+
+ENDLESS = "SELECT count() FROM numbers(10000000000000) WHERE cityHash64(number) % 7 = 8"
+
+
+def test_a_user_is_known_by_the_own_name_in_sql_and_in_the_query_log(server):
+    sql = "SELECT currentUser(), USER ( ), current_user(/* x */), session_user(), authenticatedUser(), upper(currentUser()), 'currentUser()', (SELECT user())"
+    for user in ("reader", "builder", "admin"):
+        assert ask(server, user, sql).text.rstrip("\n").split("\t") == [user] * 5 + [user.upper(), "currentUser()", user]
+        assert ask(server, user, "SELECT currentUser()", session_id=f"named-{user}").text == f"{user}\n"
+        assert httpx.get(server.url, params={"query": "SELECT currentUser()", "query_id": f"named-{user}"}, auth=httpx.BasicAuth(user, PASSWORD)).text == f"{user}\n"
+    assert ask(server, "reader", "SELECT currentUser(), user(), count() FROM numbers(2) GROUP BY currentUser(), user() FORMAT JSONEachRow").json() == {"currentUser()": "reader", "user()": "reader", "count()": 2}
+    ask(server, "admin", "SYSTEM FLUSH LOGS")
+    logged = ask(server, "admin", "SELECT DISTINCT query_id, user, initial_user FROM system.query_log WHERE query_id LIKE 'named-%' ORDER BY 1")
+    assert logged.text == "".join(f"named-{u}\t{u}\t{u}\n" for u in ("admin", "builder", "reader"))
+
+
+def test_a_view_and_a_default_know_who_asks_not_who_made_them(server):
+    for sql in ("CREATE VIEW open.readers AS SELECT count() FROM open.t WHERE currentUser() = 'reader' HAVING count() > 0", "CREATE TABLE open.signed (a UInt8, who String DEFAULT user()) ENGINE = MergeTree ORDER BY a"):
+        assert ask(server, "admin", sql).status_code == 200, sql
+    assert (ask(server, "reader", "SELECT count() FROM open.readers").text, ask(server, "writer", "SELECT count() FROM open.readers").text) == ("1\n", "0\n")
+    assert ask(server, "writer", "INSERT INTO open.signed (a) VALUES (1)").status_code == 200
+    assert ask(server, "builder", "INSERT INTO open.signed SELECT 2, currentUser()").status_code == 200
+    assert ask(server, "reader", "SELECT a, who FROM open.signed ORDER BY a").text == "1\twriter\n2\tbuilder\n"
+
+
+def test_a_user_kills_the_own_queries_and_nobody_elses(server):
+    for victim, killer, ends in (("reader", "writer", False), ("reader", "reader", True), ("writer", "admin", True)):
+        query_id, answers = f"{victim}-by-{killer}", []
+        thread = threading.Thread(target=lambda v=victim, q=query_id, a=answers: a.append(ask(server, v, ENDLESS, query_id=q)))
+        thread.start()
+        assert wait_until(lambda q=query_id: ask(server, "admin", f"SELECT count() FROM system.processes WHERE Settings['chdb_client_name'] = '{q}'").text == "1\n")
+        assert ask(server, killer, "SELECT count() FROM system.processes WHERE query LIKE 'SELECT count() FROM numbers(1%'").text == f"{int(ends)}\n"
+        killed = ask(server, killer, f"KILL QUERY WHERE query_id = '{query_id}' SYNC")
+        assert (killed.status_code, query_id in killed.text or "finished" in killed.text) == (200, ends), killed.text
+        if not ends:
+            ask(server, "admin", f"KILL QUERY WHERE query_id = '{query_id}' SYNC")
+        thread.join(20)
+        assert code(answers[0]) == "394"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"SET {access.USER_TAG} = 'admin'",
+        f"SET {access.USER_TAG} = DEFAULT",
+        f"SET max_threads = 1, {access.USER_TAG.upper()} = 'admin'",
+        f"SELECT currentUser() SETTINGS {access.USER_TAG} = 'admin'",
+        f"SELECT currentUser() SETTINGS {access.USER_TAG} = DEFAULT",
+        f"SELECT currentUser() SETTINGS `{access.USER_TAG}` = 'admin'",
+        "SELECT currentUser() SETTINGS `distributed\\x5fcache_client_id` = 'admin'",
+        f"SELECT * FROM (SELECT currentUser() SETTINGS {access.USER_TAG} = 'admin')",
+        f"CREATE VIEW open.forged AS SELECT currentUser() SETTINGS {access.USER_TAG} = 'admin'",
+        f"KILL QUERY WHERE 1 SETTINGS {access.USER_TAG} = 'admin'",
+        f"INSERT INTO open.sink SETTINGS {access.USER_TAG} = 'admin' SELECT currentUser()",
+        f"EXPLAIN SELECT 1 SETTINGS {access.USER_TAG} = 'admin'",
+    ],
+)
+def test_nobody_takes_another_ones_name(server, sql):
+    for more in ({}, {"session_id": "forger"}):
+        answer = ask(server, "builder", sql, **more)
+        assert answer.status_code != 200, answer.text
+        assert ask(server, "builder", "SELECT currentUser()", **more).text == "builder\n"
+    assert ask(server, "reader", "SELECT count() FROM open.sink WHERE a = 'admin'").text == "0\n"
+
+
+def test_a_locked_setting_is_not_set_to_its_default_either(server):
+    for form in ("VALUES", "FORMAT Values"):
+        sql = f"INSERT INTO open.sink SETTINGS input_format_values_interpret_expressions = DEFAULT {form}"
+        assert code(ask(server, "writer", sql, f"(file('{server.outside}'))".encode())) == "497"
+    assert code(ask(server, "writer", "SET input_format_values_interpret_expressions = DEFAULT", session_id="default")) == "497"
 
 
 def test_merge_over_everything_gives_only_what_may_be_read(server):
@@ -369,7 +443,7 @@ def test_external_data_brings_no_code(server, structure):
     assert "4711" not in answer.text
 
 
-@pytest.mark.parametrize("setting", ["default_view_definer", "format_template_row", "input_format_values_interpret_expressions", "additional_result_filter", "url_base"])
+@pytest.mark.parametrize("setting", [access.USER_TAG, "default_view_definer", "format_template_row", "input_format_values_interpret_expressions", "additional_result_filter", "url_base"])
 def test_settings_in_the_url_are_held_to_the_same(server, setting):
     assert code(ask(server, "reader", "SELECT 1", **{setting: "1"})) in {"497", "452"}
 

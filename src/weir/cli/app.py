@@ -21,6 +21,7 @@ from weir.cli.connector import connector_app
 from weir.cli.demo import demo
 from weir.cli.load import load
 from weir.cli.quarantine import quarantine_app
+from weir.cli.queries import queries
 from weir.cli.reconcile import reconcile
 from weir.cli.simulate import simulate
 from weir.cli.table import table_app
@@ -279,6 +280,7 @@ def main() -> None:
 app.command(epilog="Examples: ./weir demo · ./weir demo --json | python3 -m json.tool")(demo)
 app.command(epilog="Examples: ./weir load --events 1000000 --seed 7 · ./weir load --rate 27778 --events 500000")(load)
 app.add_typer(quarantine_app, name="quarantine")
+app.command(epilog="Examples: ./weir queries · ./weir queries --hours 24 --top 20 · ./weir queries --json")(queries)
 app.command(epilog="Examples: ./weir simulate --seeds 2000 · ./weir simulate --seed 17 --seeds 1 · ./weir simulate --mutant list")(simulate)
 app.add_typer(table_app, name="table")
 app.add_typer(verify_app, name="verify")

@@ -28,7 +28,7 @@ _KEPT_BYTES = 16 << 10  # of a text that is kept
 _STRUCTURED = frozenset({"values", "sqlstandardvalues", "generaterandom", "null", "input", "format", "fuzzjson"})
 _FILES = frozenset({"file", "python", "arrowstream", "eval", "executable"})
 _SUSPECT = re.compile(
-    rb"\\|role|definer|security|outfile|infile|attach|interpret_expressions|deduce_templates"
+    rb"\\|role|definer|security|outfile|infile|attach|interpret_expressions|deduce_templates|distributed_cache_client_id"
     rb"|(?<!\w)(?:file|disk|python|arrowstream(?=[\"`\s]*[(/#-])|eval|executable)(?!\w)"
     rb"|(?<!\w)(?:values|sqlstandardvalues|generaterandom|null|input|format|fuzzjson)(?=[\"`\s]*[(/#-])",
     re.IGNORECASE,
@@ -37,7 +37,12 @@ _CODE = re.compile(r"default|alias|materialized|ephemeral", re.IGNORECASE)
 
 # Settings that let data be code; the gateway sets them for every role but an administrator's, and nobody else may.
 NO_CODE_IN_DATA = {"input_format_values_interpret_expressions": "0", "input_format_values_deduce_templates_of_expressions": "0"}
-_LOCKED = frozenset({*NO_CODE_IN_DATA, "disk", "storage_policy"})
+
+# The engine knows every connection as one user. This setting has no use outside ClickHouse's cloud, so the gateway keeps the user's name in it, where row policies,
+# `currentUser()` and the query log find it.
+USER_TAG = "distributed_cache_client_id"
+USER_NAME = f"if(getSetting('{USER_TAG}') = '', currentUser(), getSetting('{USER_TAG}'))"  # with a user's own name in it, SQL that means currentUser()
+_LOCKED = frozenset({*NO_CODE_IN_DATA, "disk", "storage_policy", USER_TAG})
 
 # Statements that the parser does not show as JSON, and that hold neither functions nor settings beyond what rights cover.
 _OPAQUE = ("Show", "Exists", "Describe", "Grant", "CreateUser", "CreateRole", "CreateQuota", "CreateRowPolicy", "CreateSettingsProfile", "DropAccessEntity", "Undrop")
@@ -120,7 +125,7 @@ def _here(node: dict[str, Any], role: str) -> str:
         return "ATTACH"
     if kind == "SQLSecurity" and node.get("security_type") != "INVOKER":
         return "SQL SECURITY other than INVOKER"
-    if kind == "SetQuery" and (name := forbidden_setting(c.get("name", "") for c in node.get("changes", []))):
+    if kind == "SetQuery" and (name := forbidden_setting(iter([*(c.get("name", "") for c in node.get("changes", [])), *node.get("default_settings", [])]))):
         return f"the setting {name}"
     if kind == "Function":
         return _function(node, role)

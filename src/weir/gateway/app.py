@@ -28,6 +28,7 @@ from weir.gateway.failures import Failure, busy, failure
 from weir.gateway.hold import WAIT_S, Writes
 from weir.gateway.lanes import OPEN, ClientGoneError, Lanes
 from weir.gateway.quotas import Quotas
+from weir.gateway.ready import Who
 from weir.gateway.request import Request
 from weir.telemetry import Telemetry
 
@@ -99,7 +100,7 @@ class Gateway:
                 await self._send(send, asked, *plain, query_id="")
                 return
             account = await self._authenticate(asked)
-            query_id = query_id or self._engine.ready.reserve(account.role.name if account.role else "")
+            query_id = query_id or self._engine.ready.reserve(Who(account.role.name, account.name) if account.role else Who())
             kind = await self._query(asked, account, query_id, receive, sending)
         except ClientGoneError:
             status = 499

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from weir.gateway.access import USER_TAG
 from weir.gateway.accounts import ENGINE_ROLE, Accounts
 
 # Pinned, never inherited: defaults changed between releases, and the exactly-once claim rests on these.
@@ -91,7 +92,8 @@ def users_xml(accounts: Accounts | None, memory_bytes: int) -> str:
     roles = "".join(f"<{name}><grants>{_queries(given)}</grants></{name}>" for name, given in grants.items())
     seers = [ENGINE_ROLE, *(r.name for r in accounts.roles.values() if r.admin or r.sees_queries)]
     seen = f"hasAny(currentRoles(), {seers!r})"
-    policies = "".join(f"<{table}><filter>{seen}</filter></{table}>" for table in PRIVATE)
+    own = f"(getSetting('{USER_TAG}') != '' AND Settings['{USER_TAG}'] = getSetting('{USER_TAG}'))"  # one's own queries that run: what KILL QUERY finds
+    policies = "".join(f"<{table}><filter>{seen}{f' OR {own}' if table == 'processes' else ''}</filter></{table}>" for table in PRIVATE)
     return _USERS.format(
         pinned=_elements(PINNED | ({"default_view_definer": definer} if definer else {})), memory=memory_bytes,
         locked="".join(f"<{name}><readonly/></{name}>" for name in (*LOCKED, "default_view_definer")),

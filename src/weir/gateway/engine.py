@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from weir.gateway import config, layout, snapshot, tokens
-from weir.gateway.access import Guard
+from weir.gateway.access import USER_TAG, Guard
 from weir.gateway.accounts import Accounts
 from weir.gateway.body import SQL_MAX_BYTES
 from weir.gateway.config import PINNED
 from weir.gateway.failures import busy, from_engine
-from weir.gateway.ready import Ready
+from weir.gateway.ready import Ready, Who
 from weir.gateway.running import OURS, Counts, Running, name, quote
 from weir.gateway.sessions import TIMEOUT_S, Sessions
 
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 # there are none) and stands in system.processes and in the query log, so the client's id goes there; log_comment stays the client's own.
 TAG = "chdb_client_name"
 _REFRESH_S = 30.0  # for a refresh that runs to notice that it is stopped
+ASKED_BY = f"if(Settings['{USER_TAG}'] = '', user, Settings['{USER_TAG}'])"
 CLIENT_ID = f"if(Settings['{TAG}'] = '', query_id, Settings['{TAG}'])"
 
 
@@ -68,6 +69,11 @@ class Work:
     suspect: tuple[bytes, ...] = ()
     revision: int = 0
     describe: tuple[bytes, str] | None = None
+
+    @property
+    def who(self) -> Who:
+        """Whose connection it needs."""
+        return Who(self.role, self.user if self.role else "")
 
     @property
     def leaves_nothing(self) -> bool:
@@ -125,10 +131,10 @@ class Engine:
     def _connect(self) -> Any:
         return self._chdb.connect(self._address)
 
-    def _connect_as(self, role: str) -> Any:
+    def _connect_as(self, who: Who) -> Any:
         connection = self._connect()
-        if role:
-            connection.query(f"{OURS}SET ROLE {name(role)}", "TabSeparated")
+        if who.role:
+            connection.query(f"{OURS}SET ROLE {name(who.role)}; {OURS}SET {USER_TAG}={quote(who.user)}", "TabSeparated")
         return connection
 
     @staticmethod
@@ -152,7 +158,7 @@ class Engine:
             self._ask("DROP TABLE system.query_log SYNC")  # an earlier version's; it held days of logs and nothing else
         self._ask("SYSTEM FLUSH LOGS")
         self._ask(
-            f"CREATE OR REPLACE VIEW system.query_log AS SELECT * REPLACE ({CLIENT_ID} AS query_id, {CLIENT_ID} AS initial_query_id) "
+            f"CREATE OR REPLACE VIEW system.query_log AS SELECT * REPLACE ({CLIENT_ID} AS query_id, {CLIENT_ID} AS initial_query_id, {ASKED_BY} AS user, {ASKED_BY} AS initial_user) "
             f"FROM system.{config.QUERY_LOG} WHERE NOT startsWith(query, {quote(OURS.strip())})"
         )
 
@@ -174,14 +180,14 @@ class Engine:
             if session:
                 self.sessions.give(session, end=work.session_end)
             elif running.ended_well and work.leaves_nothing:
-                self.ready.more(work.role, connection)
+                self.ready.more(work.who, connection)
             else:
                 connection.close()
-                self.ready.more(work.role)
+                self.ready.more(work.who)
             self._ended()
 
         running = Running(connection, session, release, work.user, revision=work.revision, describe=work.describe)
-        settings = {**work.settings} if ahead else {**work.settings, TAG: work.query_id}
+        settings = {**work.settings} if ahead else {**work.settings, TAG: work.query_id, **({USER_TAG: work.user} if work.role else {})}
         if work.readonly and not session:  # in a session it could not be undone; there the statement's kind decides
             settings["readonly"] = "2"
         try:

@@ -134,15 +134,15 @@ class Exchange:
         stops = self._plan.statement.reads
         try:
             while not work.done():
-                watched = {work} if self._gone.done() else {work, self._gone}
-                seconds = self._lanes.promote_s if ticket.is_short else None
-                await asyncio.wait(watched, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-                if work.done():
-                    break
-                if self._gone.done() and stops:
+                if self._gone.done() and stops:  # also of a client that went while the statement waited for its turn
                     await self._stop(work)
                     await self._thrown_away(work)
                     raise ClientGoneError
+                watched = {work} if self._gone.done() else {work, self._gone}
+                seconds = self._lanes.promote_s if ticket.is_short else None
+                await asyncio.wait(watched, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                if work.done() or (self._gone.done() and stops):
+                    continue
                 if ticket.is_short and not ticket.promote(restartable=restartable):
                     await self._stop(work)
                     if (error := work.exception()) is not None and getattr(error, "code", None) == QUERY_WAS_CANCELLED:
@@ -247,10 +247,18 @@ class Exchange:
             await self._in_thread(running.abandon)
 
     async def _send_sliced(self, data: bytes, *, more: bool) -> None:
-        """Send a piece of a body; a large one slice by slice, each of which the server copies once more, so that the copy stays in the processor's cache."""
+        """Send a piece of a body; a large one slice by slice, each of which the server copies once more, so that the copy stays in the processor's cache.
+
+        Raises:
+            ClientGoneError: nobody takes it.
+        """
         view = memoryview(data)
         for at in range(0, max(1, len(data)), _SLICE_BYTES):
             left = at + _SLICE_BYTES < len(data)
+            if at:  # a client that went is noticed between two slices, not after all of them
+                await asyncio.sleep(0)
+                if self._gone.done():
+                    raise ClientGoneError
             await self._send({"type": "http.response.body", "body": view[at : at + _SLICE_BYTES], "more_body": left or more})
 
     async def _next(self, running: Running, ticket: Ticket) -> bytes | None:

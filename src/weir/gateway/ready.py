@@ -1,6 +1,6 @@
-"""Connections that are ready before the request comes that will have them, each under a role and a query id already.
+"""Connections that are ready before the request comes that will have them, each under a user, a role and a query id already.
 
-In: roles that were asked for, and connections that a request left as it found them. Out: a query id, and by it a connection. Keep: nothing that one
+In: users who asked, and connections that a request left as it found them. Out: a query id, and by it a connection. Keep: nothing that one
 request set is there for the next: a connection comes back only from a SELECT that brought no settings, database, parameters or tables, and
 ended well; every other one is closed. What is set on it ahead is what every request would set. To open a connection and tell it role and id takes 0.4 ms,
 half of what a simple query takes in all; a query id alone takes 0.15 ms.
@@ -14,28 +14,37 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-SIZE = 16  # of each role, as many as the short lane has slots: 0.13 MiB each; requests beyond open their own
-_Work = tuple[str, Any | None]
+SIZE = 16  # of each user, as many as the short lane has slots: 0.13 MiB each; requests beyond open their own
+
+
+class Who(NamedTuple):
+    """The engine's role of a connection, and the user's name that it knows; both empty where there are no users."""
+
+    role: str = ""
+    user: str = ""
+
+
+_Work = tuple[Who, Any | None]
 
 
 class Ready:
-    """The connections ahead. `connect`: opens one under a role ("": none); `tell`: gives one a query id; any thread may call them."""
+    """The connections ahead. `connect`: opens one of a user under a role; `tell`: gives one a query id; any thread may call them."""
 
-    def __init__(self, connect: Callable[[str], Any], tell: Callable[[Any, str], None], size: int = SIZE) -> None:
+    def __init__(self, connect: Callable[[Who], Any], tell: Callable[[Any, str], None], size: int = SIZE) -> None:
         self._connect, self._tell, self._size = connect, tell, size
-        self._waiting: dict[str, deque[tuple[str, Any]]] = {}
+        self._waiting: dict[Who, deque[tuple[str, Any]]] = {}
         self._reserved: dict[str, Any] = {}
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._prepare, name="ready", daemon=True)
         self._thread.start()
 
-    def reserve(self, role: str) -> str:
+    def reserve(self, who: Who) -> str:
         """Return a new query id; where one is ready, a connection is kept under it until `take` or `forget`. Never waits."""
         with self._lock:
-            ahead = self._waiting.setdefault(role, deque())
+            ahead = self._waiting.setdefault(who, deque())
             if ahead:
                 query_id, connection = ahead.popleft()
                 self._reserved[query_id] = connection
@@ -50,27 +59,27 @@ class Ready:
         """Close the connection of this id if nobody took it."""
         _close(self._reserved.pop(query_id, None))
 
-    def more(self, role: str, left: Any | None = None) -> None:
-        """Note that a request of `role` ended, so that there is time to make the next one's connection: of `left`, or a new one."""
-        self._work.put((role, left))
+    def more(self, who: Who, left: Any | None = None) -> None:
+        """Note that a request of `who` ended, so that there is time to make the next one's connection: of `left`, or a new one."""
+        self._work.put((who, left))
 
     def _prepare(self) -> None:
         while (work := self._work.get()) is not None:
-            role, connection = work
+            who, connection = work
             with self._lock:
-                enough = len(self._waiting.setdefault(role, deque())) >= self._size
+                enough = len(self._waiting.setdefault(who, deque())) >= self._size
             if enough:
                 _close(connection)
                 continue
             query_id = str(uuid.uuid4())
             try:
-                connection = connection or self._connect(role)
+                connection = connection or self._connect(who)
                 self._tell(connection, query_id)
             except Exception:  # noqa: BLE001 - the request that would have had it opens its own, and tells why that fails
                 _close(connection)
                 continue
             with self._lock:
-                self._waiting[role].append((query_id, connection))
+                self._waiting[who].append((query_id, connection))
 
     def close(self) -> None:
         """Close them all; no more are made."""

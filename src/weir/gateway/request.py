@@ -125,6 +125,8 @@ def plan(request: Request, body: Body, spool: Path, query_id: str, account: Acco
     statement = statements.read(sql)
     _check(request, sql, statement)
     suspect = () if account.free else _suspect(sql, statement, tables)
+    if account.role and statement.insert_data_at < 0 and (named := statements.rewrite_user(sql, access.USER_NAME.encode())) != sql:
+        sql, statement = named, statements.read(named)
     if statement.kind == "KILL":
         sql = statements.rewrite_kill(sql, CLIENT_ID.encode())
     if statement.input_at:

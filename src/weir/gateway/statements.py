@@ -24,6 +24,9 @@ _TOKEN = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 VALUES_END = re.compile(rb"(?:\bFORMAT\s+)?\bVALUES\s*$", re.IGNORECASE)
+_USER_EXACT = frozenset({b"currentUser", b"authenticatedUser", b"authUser"})  # these are case-sensitive (system.functions)
+_USER = frozenset({b"user", b"current_user", b"session_user"})
+_CALLS_USER = re.compile(rb"user\s*(?:/\*|--|\()", re.IGNORECASE)
 _COMMENT = re.compile(rb"/\*|\*/")
 
 
@@ -240,6 +243,23 @@ def rewrite_kill(sql: bytes, client_id: bytes) -> bytes:
         if token.value in {b"query_id", b"`query_id`", b'"query_id"'} and before.value != b".":
             parts += [sql[at : token.start], client_id]
             at = token.end
+    return b"".join([*parts, sql[at:]])
+
+
+def rewrite_user(sql: bytes, name: bytes) -> bytes:
+    """Return a statement with each call of `currentUser()`, by any of its names, as the expression `name`, under the name that its column would have.
+
+    Only where the lexer sees a function's name with its empty parentheses: never inside literals, comments or quoted names.
+    """
+    if not _CALLS_USER.search(sql):
+        return sql
+    found, parts, at = list(tokens(sql)), [], 0  # type: list[Token], list[bytes], int
+    selecting = not found or _word(found[0]) not in {"CREATE", "REPLACE", "ALTER"}  # a column's default may have no name in it
+    for before, token, opened, closed in zip([Token("other", b"", 0, 0), *found], found, found[1:], found[2:], strict=False):
+        if token.kind == "word" and (opened.value, closed.value) == (b"(", b")") and before.value != b"." and (token.value in _USER_EXACT or token.value.lower() in _USER):
+            parts += [sql[at : token.start], b"(%b AS `%b()`)" % (name, token.value) if selecting else b"(%b)" % name]
+            at = closed.end
+        selecting = selecting or _word(token) == "SELECT"
     return b"".join([*parts, sql[at:]])
 
 

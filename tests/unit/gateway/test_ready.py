@@ -1,7 +1,9 @@
-"""Connections ahead: each serves once, under the id and role it was made for, and none is left open."""
+"""Connections ahead: each serves once, under the id, user and role it was made for, and none is left open."""
 import pytest
 
-from weir.gateway.ready import Ready
+from weir.gateway.ready import Ready, Who
+
+A, B, C, BROKEN = Who("a", "u"), Who("a", "v"), Who("c", "u"), Who("broken", "u")
 
 
 class Connection:
@@ -20,7 +22,7 @@ def made():
 @pytest.fixture
 def ready(made):
     def connect(role):
-        if role == "broken":
+        if role == BROKEN:
             raise RuntimeError("refused")
         made.append(Connection(role))
         return made[-1]
@@ -31,7 +33,7 @@ def ready(made):
 
 
 def test_an_id_without_a_connection_ahead_is_new_and_holds_nothing(ready, made):
-    first, second = ready.reserve("a"), ready.reserve("a")
+    first, second = ready.reserve(A), ready.reserve(A)
     assert first != second
     assert ready.take(first) is None
     assert not made
@@ -39,11 +41,11 @@ def test_an_id_without_a_connection_ahead_is_new_and_holds_nothing(ready, made):
 
 def test_a_connection_is_had_once_under_its_role_and_its_last_id(made):
     ready = Ready(lambda role: made.append(Connection(role)) or made[-1], lambda c, i: c.ids.append(i), size=2)
-    left = Connection("a")
-    ready.more("a", left)
-    while (query_id := ready.reserve("a")) not in left.ids:
+    left = Connection(A)
+    ready.more(A, left)
+    while (query_id := ready.reserve(A)) not in left.ids:
         assert ready.take(query_id) is None
-    assert ready.reserve("b") not in left.ids
+    assert ready.reserve(B) not in left.ids
     assert ready.take(query_id) is left
     assert ready.take(query_id) is None
     ready.close()
@@ -51,18 +53,18 @@ def test_a_connection_is_had_once_under_its_role_and_its_last_id(made):
 
 
 def test_what_nobody_took_what_is_too_much_and_what_failed_is_closed(ready, made):
-    kept = [Connection("a") for _ in range(4)]
+    kept = [Connection(A) for _ in range(4)]
     for connection in kept:
-        ready.more("a", connection)
-    ready.more("broken")
-    ready.more("c")
-    while (query_id := ready.reserve("a")) not in kept[0].ids:
+        ready.more(A, connection)
+    ready.more(BROKEN)
+    ready.more(C)
+    while (query_id := ready.reserve(A)) not in kept[0].ids:
         pass
     ready.forget(query_id)
     assert kept[0].closed
     ready.close()
     assert all(connection.closed for connection in kept + made)
-    assert ready.reserve("a") not in kept[1].ids
+    assert ready.reserve(A) not in kept[1].ids
 
 
 def test_one_that_cannot_be_told_its_id_is_closed_and_not_given(made):
@@ -70,8 +72,8 @@ def test_one_that_cannot_be_told_its_id_is_closed_and_not_given(made):
         raise RuntimeError("gone")
 
     ready = Ready(Connection, refuse)
-    left = Connection("a")
-    ready.more("a", left)
+    left = Connection(A)
+    ready.more(A, left)
     ready.close()
     assert left.closed
-    assert ready.take(ready.reserve("a")) is None
+    assert ready.take(ready.reserve(A)) is None

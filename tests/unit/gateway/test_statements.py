@@ -93,6 +93,24 @@ def test_kill_finds_the_clients_id_and_edits_nothing_but_the_name(sql, expected)
     assert statements.rewrite_kill(sql.encode(), KILLED) == expected.encode()
 
 
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELECT currentUser()", "SELECT (N AS `currentUser()`)"),
+        ("CREATE TABLE t (a String DEFAULT user()) AS SELECT user()", "CREATE TABLE t (a String DEFAULT (N)) AS SELECT (N AS `user()`)"),
+        ("ALTER TABLE t MODIFY COLUMN a DEFAULT user()", "ALTER TABLE t MODIFY COLUMN a DEFAULT (N)"),
+        ("SELECT USER ( ), 1", "SELECT (N AS `USER()`), 1"),
+        ("SELECT user(/* x */) AS me", "SELECT (N AS `user()`) AS me"),
+        ("SELECT a WHERE authUser()=b AND session_user()=c", "SELECT a WHERE (N AS `authUser()`)=b AND (N AS `session_user()`)=c"),
+        *[(kept, kept) for kept in (
+            "SELECT 'currentUser()'", "SELECT 1 -- user()", "SELECT user, `user`() FROM t", "SELECT CURRENTUSER()", "SELECT user(1)", "SELECT myuser()", "SELECT t.user()", "CREATE USER x", "SELECT $$user()$$",
+        )],
+    ],
+)  # fmt: skip
+def test_a_call_of_the_users_name_is_found_and_nothing_else_is_edited(sql, expected):
+    assert statements.rewrite_user(sql.encode(), b"N") == expected.encode()
+
+
 @given(st.text(max_size=40))
 def test_kill_never_edits_a_literal(text):
     literal = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
