@@ -1,15 +1,12 @@
-"""A keyed model is exchanged for a changed one: every row that lands meanwhile is in the new table, a deploy that fails or is killed at any step loses nothing. dbt's part is played by SQL here, but for the last tests."""
-import shutil
+"""A keyed model is exchanged for a changed one: every row that lands meanwhile is in the new table, a deploy that fails or is killed at any step loses nothing. dbt's part is played by SQL here."""
 import threading
 
-import httpx
 import pytest
-from tests.contract.gateway_server import ROOT, Server, wait_until
+from tests.contract.gateway_server import wait_until
 
 from weir.contracts import names
-from weir.errors import ContractViolation, ServiceFailed, Terminal, UnknownName
+from weir.errors import ContractViolation, Terminal, UnknownName
 from weir.ingest import schema
-from weir.stack import accounts
 from weir.transform import build, proof, shadow
 from weir.transform.deploy import Deploy
 from weir.transform.warehouse import Warehouse
@@ -159,6 +156,45 @@ def test_killed_at_any_step_of_the_exchange_it_is_run_again_and_what_landed_mean
     assert held(server) == sent
 
 
+@pytest.mark.parametrize("version", ["", "version"])
+def test_what_landed_in_a_killed_exchange_is_brought_though_the_next_deploy_is_refused(server, url, model, land, deploy, version):
+    class Killed(Warehouse):
+        def together(self, statements):
+            super().together(statements[:2])  # the new table has the name, and no view
+            raise KeyboardInterrupt
+
+    more = {"query": NEW.replace(" AS who", " AS who, offset AS version"), "engine": ENGINE.replace("MergeTree", f"MergeTree({version})"),
+            "columns": "user_id Int64, event_id String, item_id Int64, rating Nullable(Float32), who String, version UInt64"}
+    sent = land(30)
+    dying = Killed(url)
+    with pytest.raises(KeyboardInterrupt):
+        deploy(dying, **more)
+    dying.close()
+    sent += land(4)
+    assert len(held(server)) == 30
+    with pytest.raises(ContractViolation, match="1 keys are missing"):
+        deploy(**more, spoil="event_id != 'e000003'")
+    assert held(server) == sent
+    assert server.text("SELECT count() FROM staging.int_made WHERE item_id % 2 = 1") == "0\n"
+    assert server.text("SELECT count() FROM staging.int_made") == "34\n"
+    sent += land(2)
+    assert (held(server), beside(server)) == (sent, "")
+
+
+def test_what_a_ttl_takes_is_not_owed(server, model, land, deploy):
+    how = {"query": "SELECT user_id, event_id, toDateTime(produced_at) AS at FROM landing.user_events WHERE 1", "columns": "user_id Int64, event_id String, at DateTime",
+           "engine": "ENGINE = ReplacingMergeTree ORDER BY (user_id, event_id) TTL at + INTERVAL 2 DAY SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1"}
+    land(10)
+    server.text("INSERT INTO landing.user_events (topic, partition, offset, produced_at, event_id, user_id) "
+                "SELECT 'user-events', 0, 1000 + number, now64(3) - INTERVAL 3 DAY, concat('o', toString(number)), 1 FROM numbers(5)")
+    told = deploy(**how, history="drop")
+    assert (told.proof.keys, told.proof.missing) == (10, 0)
+    server.text("OPTIMIZE TABLE staging.int_made FINAL")
+    assert deploy(**how, history="drop").proof.keys == 10
+    with pytest.raises(ContractViolation, match="1 keys are missing"):
+        deploy(**how, history="drop", spoil="event_id != 'e000003'")
+
+
 def test_another_models_deploy_waits_for_the_exchange_that_was_begun(server, url, model, land, deploy, warehouse):
     server.text(f"CREATE TABLE staging.int_other (user_id Int64, event_id String) {ENGINE}")
     server.text("CREATE MATERIALIZED VIEW staging.int_other_mv TO staging.int_other AS SELECT user_id, event_id FROM landing.user_events")
@@ -284,89 +320,3 @@ def test_a_refused_exchange_says_what_ends_it(server, url, model, land, deploy):
     sent += land(1)
     assert deploy().ended_earlier
     assert held(server) == sent
-
-
-# dbt itself, each with the rights that it has on a stack: ingest lands, dbt builds, an administrator deploys
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory):
-    home = tmp_path_factory.mktemp("guarded")
-    passwords = accounts.passwords(home)
-    accounts.prepare(home, passwords)
-    found = Server(home / "data", "--users", str(ROOT / "gateway" / "roles.toml"), "--users", str(accounts.path(home))).start()
-    found.known = {user: (user, password) for user, password in passwords.items()}
-    schema.apply(accounts.as_user(found.url, "ingest", passwords["ingest"]))
-    yield found
-    assert found.stop() == 0
-
-
-def _asked(guarded, user, sql):
-    answer = httpx.post(guarded.url, content=sql, auth=guarded.known[user], timeout=60)
-    assert answer.status_code == 200, answer.text
-    return answer.text
-
-
-@pytest.fixture
-def project(guarded, tmp_path, monkeypatch):
-    """A checkout whose models may be changed, its staging of events built; (the model's file, what dbt runs in, what deploys)."""
-    shutil.copytree(ROOT / "dbt", tmp_path / "dbt", ignore=shutil.ignore_patterns("target", "logs"))
-    monkeypatch.setattr(build, "ROOT", tmp_path)
-    environment = {"WEIR_HOME": str(tmp_path / "home"), "CLICKHOUSE_HOST": "127.0.0.1", "CLICKHOUSE_PORT": str(guarded.port), "CLICKHOUSE_USER": "dbt",
-                   "CLICKHOUSE_PASSWORD": guarded.known["dbt"][1], "PATH": "/usr/bin:/bin"}
-    build.build(environment, ("--select", "int_user_events", "user_activity", "--resource-type", "model"))
-    warehouse = Warehouse(accounts.as_user(guarded.url, *guarded.known["admin"]))
-    yield tmp_path / "dbt" / "models" / "intermediate" / "int_user_events.sql", environment, warehouse
-    warehouse.close()
-
-
-@pytest.fixture
-def landed(guarded):
-    """Land events as ingest does; their ids go on from where an earlier test's ended."""
-    def landing(count):
-        first = int(_asked(guarded, "admin", "SELECT count() FROM landing.user_events"))
-        _asked(guarded, "ingest", "INSERT INTO landing.user_events (topic, partition, offset, batch, produced_at, event_id, user_id, item_id, event_type, occurred_at, country) "
-               f"SELECT 'user-events', 0, number, 'b', now64(3), concat('e', leftPad(toString(number), 6, '0')), number % 50, 1, 'view', now64(3), 'DE' FROM numbers({first}, {count})")
-        return list(range(first + count))
-    return landing
-
-
-def _kept(guarded):
-    return [int(e[1:]) for e in _asked(guarded, "dbt", "SELECT event_id FROM staging.int_user_events FINAL ORDER BY event_id").split()]
-
-
-def _stands(guarded):
-    return _asked(guarded, "admin", "SELECT name FROM system.tables WHERE name LIKE '%int_user_events%' ORDER BY name").split()
-
-
-def test_dbt_builds_a_changed_model_beside_and_takes_it_for_its_own_after_the_exchange(guarded, project, landed):
-    path, environment, warehouse = project
-    landed(60)
-    path.write_text(path.read_text().replace("    produced_at\n", "    produced_at,\n    produced_at - occurred_at AS late_s\n"))
-    told = Deploy(warehouse, environment, "int_user_events").run()
-    sent = landed(5)
-    assert (told.changed, told.proof.keys, told.readers) == (True, 60, ("marts.user_activity",))
-    assert _kept(guarded) == sent
-    assert "late_s" in _asked(guarded, "analyst", "DESCRIBE TABLE staging.int_user_events")
-    assert _asked(guarded, "admin", "SELECT comment LIKE 'caught up %' FROM system.tables WHERE database = 'staging' AND name = 'int_user_events'") == "1\n"
-    assert _stands(guarded) == ["int_user_events", "int_user_events_mv"]
-    build.build(environment, ("--select", "int_user_events", "--resource-type", "model"))
-    assert _asked(guarded, "dbt", "SELECT count() FROM staging.int_user_events") == "65\n"
-
-
-def test_a_model_whose_test_fails_is_not_deployed(guarded, project, landed):
-    path, environment, warehouse = project
-    landed(10)
-    path.write_text(path.read_text().replace("    event_type,\n", "    if(user_id = 3, 'sigh', toString(event_type)) AS event_type,\n"))
-    with pytest.raises(ServiceFailed, match="accepted_values"):
-        Deploy(warehouse, environment, "int_user_events").run()
-    assert _stands(guarded) == ["int_user_events", "int_user_events_mv"]
-    sent = landed(1)
-    assert _kept(guarded) == sent
-
-
-def test_only_an_administrator_holds_writes_for_statements(guarded):
-    for user in ("dbt", "capture", "ingest", "analyst"):
-        answer = httpx.post(f"{guarded.url}/together", content='["DROP TABLE landing.user_events"]', auth=guarded.known[user])
-        assert (answer.status_code, answer.headers["X-ClickHouse-Exception-Code"]) == (403, "497"), answer.text
-    assert httpx.post(f"{guarded.url}/together", content='["DROP TABLE landing.user_events"]').status_code == 403

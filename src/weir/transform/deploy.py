@@ -87,7 +87,7 @@ class Deploy:
         return Deployed(self.model, live.shape != beside.shape, proven, lone, history, readers, held_ms, ended, time.monotonic() - began)
 
     def _end_earlier(self) -> bool:
-        """End the exchange of a deploy of this model that was killed in it; what the table lacks since, this deploy brings."""
+        """End the exchange of a deploy of this model that was killed in it, and bring what landed since, whatever becomes of this deploy."""
         tables = shadow.standing(self.warehouse)
         begun = [m for m in shadow.verified(tables) if tables.get(m, _NONE).comment == shadow.VERIFIED or tables.get(shadow.shadow_of(m), _NONE).feeds]
         if not begun:
@@ -96,6 +96,8 @@ class Deploy:
             raise ContractViolation(f"the exchange of {other} was begun and not ended", hint=f"./weir deploy {other} ends it")
         self.report(f"{self.model}: ending the exchange that an earlier deploy had begun")
         exchange(self.warehouse, self.model, self.report)
+        count = proof.fill(self.warehouse, shadow.standing(self.warehouse)[self.model])
+        self.report(f"{self.model}: {count} keys had landed while no view filled it")
         self.warehouse.run(f"ALTER TABLE {names.DB_STAGING}.{self.model} MODIFY COMMENT ''")
         return True
 

@@ -145,6 +145,21 @@ def prove(warehouse: Warehouse, table: Keyed) -> Proof:
     return Proof(found[0], rows, found[1], different, found[2], found[3], at)
 
 
+def fill(warehouse: Warehouse, table: Keyed) -> int:
+    """Insert what landed while no view fed the table, by its own views' queries; return how many keys it lacked. Beside live inserts, as dbt's catch_up: noted, waited for, looked at again."""
+    gap, query, mine = f"{names.DB_STAGING}.{names.SHADOW_PREFIX}{table.name}__gap", landed(table, table.columns), f"SELECT k, v FROM (SELECT {_hashed(table)} FROM {table.table})"
+    newest = "ORDER BY v DESC LIMIT 1 BY k" if table.version else ""
+    settle(warehouse)
+    count = _note(warehouse, gap, f"SELECT k, v FROM (SELECT {_hashed(table)} FROM ({query}) WHERE {_kept(table)} {newest}) WHERE (k, v) NOT IN ({mine})")
+    if count:
+        settle(warehouse)
+        columns = ", ".join(f"`{c}`" for c in table.columns)
+        warehouse.run(f"INSERT INTO {table.table} ({columns}) SELECT {columns} FROM (SELECT *, {_hashed(table)} FROM ({query})) "
+                      f"WHERE (k, v) IN (SELECT k, v FROM {gap}) AND (k, v) NOT IN ({mine}) SETTINGS insert_deduplicate = 0")
+    warehouse.run(f"DROP TABLE {gap} SYNC")
+    return count
+
+
 def lone(warehouse: Warehouse, live: Keyed, beside: Keyed) -> int:
     """Note the keys that only the standing table has, since the landing tables have lost theirs; return how many. `prove` has run: what is beside is noted."""
     mine, given, only = (f"{beside.table}__{what}" for what in ("mine", "given", "lone"))
