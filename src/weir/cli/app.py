@@ -19,6 +19,7 @@ from weir.cli import outcome
 from weir.cli.backup import backup_app, restore
 from weir.cli.connector import connector_app
 from weir.cli.demo import demo
+from weir.cli.deploy import deploy
 from weir.cli.load import load
 from weir.cli.quarantine import quarantine_app
 from weir.cli.queries import queries
@@ -286,6 +287,7 @@ app.add_typer(table_app, name="table")
 app.add_typer(verify_app, name="verify")
 app.command(epilog="Examples: ./weir torture --kills 40 · ./weir torture --kills 1000 --seed 7 --json > record.json")(torture)
 app.add_typer(connector_app, name="connector")
+app.command(epilog="Examples: ./weir deploy int_user_events · ./weir deploy stg_users --history copy --json")(deploy)
 app.add_typer(backup_app, name="backup")
 app.command(epilog="Examples: ./weir restore latest --replace · WEIR_HOME=/srv/other ./weir restore /mnt/backups/weir-20261124T201500Z")(restore)
 app.command(epilog="Examples: ./weir reconcile --once --json · ./weir reconcile --table users")(reconcile)

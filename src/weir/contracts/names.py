@@ -33,6 +33,7 @@ DB_OTEL: Final = "otel"
 DB_OPS: Final = "ops"
 DB_CAPTURED: Final = "captured"  # keyed tables made by ./weir table add
 
+SHADOW_PREFIX: Final = "shadow__"  # begins the names of what ./weir deploy builds beside, in staging: nobody reads it
 LANDING_EVENTS: Final = "landing.user_events"
 LANDING_CDC: Final = "landing.cdc_changes"
 LANDING_CATALOGUE: Final = "landing.catalogue_items"

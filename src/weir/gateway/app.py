@@ -19,7 +19,7 @@ from typing import Any
 
 from opentelemetry.trace import SpanKind
 
-from weir.gateway import access, answer, coding, request
+from weir.gateway import access, answer, coding, request, together
 from weir.gateway.accounts import Account, Accounts
 from weir.gateway.body import Body
 from weir.gateway.engine import Engine
@@ -39,7 +39,7 @@ _INLINE_PLAIN_BYTES = 16 << 20  # of a body that needs no decoding: to write a p
 _INLINE_BYTES = 64 << 10  # less is decoded at once: a thread would take longer
 _SWEEP_S = 5.0
 _KILL_EVERY_S = 0.2
-_KINDS = frozenset({"SELECT", "INSERT", "WITH", "CREATE", "ALTER", "DROP", "SHOW", "DESCRIBE", "EXISTS", "SET", "USE", "KILL", "OPTIMIZE", "TRUNCATE", "SYSTEM", "EXPLAIN", "SNAPSHOT"})
+_KINDS = frozenset({"SELECT", "INSERT", "WITH", "CREATE", "ALTER", "DROP", "SHOW", "DESCRIBE", "EXISTS", "SET", "USE", "KILL", "OPTIMIZE", "TRUNCATE", "SYSTEM", "EXPLAIN", "SNAPSHOT", "TOGETHER"})
 
 
 class Gateway:
@@ -91,9 +91,9 @@ class Gateway:
             await send(message)
 
         try:
-            if asked.path == "/snapshot":
-                kind = "SNAPSHOT"
-                await self._snapshot(asked, sending)
+            if asked.path in {"/snapshot", "/together"}:
+                kind = asked.path[1:].upper()
+                await (self._snapshot(asked, sending) if kind == "SNAPSHOT" else self._together(asked, receive, sending))
                 return
             plain = self._plain(asked)
             if plain is not None:
@@ -182,18 +182,40 @@ class Gateway:
 
     async def _snapshot(self, asked: Request, send: Send) -> None:
         """Make a cut of all tables at one moment: POST /snapshot[?wait_s=30]; the answer names its folder, which the caller reads and removes."""
-        account = await self._authenticate(asked)
-        if asked.method != "POST":
-            raise failure(501, "INVALID_HTTP_METHOD", "A snapshot is made by POST", 405)
-        if not account.free:
-            raise access.denied("/snapshot")
-        try:
-            wait_s = float(asked.url.get("wait_s", WAIT_S))
-        except ValueError:
-            raise failure(36, "BAD_ARGUMENTS", f"wait_s is no number of seconds: '{asked.url['wait_s']}'") from None
+        wait_s = await self._admitted(asked)
         async with self._writes.hold(wait_s):
             made = await asyncio.shield(asyncio.to_thread(self._engine.snapshot))
         await self._send(send, asked, 200, [("Content-Type", "application/json")], json.dumps(made).encode() + b"\n", query_id="")
+
+    async def _together(self, asked: Request, receive: Receive, send: Send) -> None:
+        """Run statements of definition while nothing writes: POST /together[?wait_s=30] with a JSON list of them; runs on when the client goes."""
+        wait_s = await self._admitted(asked)
+        if self._draining:
+            raise busy("The server is shutting down")
+        body = Body(b"", self._spool, coding.decoder(asked.headers.get("content-encoding", ""), native_framing=False), is_form=False)
+        try:
+            await _receive(receive, body)
+            wanted = together.read(body.sql())
+        finally:
+            body.discard()
+        made = await asyncio.shield(asyncio.ensure_future(self._held_for(wanted, wait_s)))
+        await self._send(send, asked, 200, [("Content-Type", "application/json")], json.dumps(made).encode() + b"\n", query_id="")
+
+    async def _held_for(self, wanted: list[str], wait_s: float) -> dict[str, float | int]:
+        async with self._writes.hold(wait_s):
+            return await asyncio.to_thread(self._engine.together, wanted)
+
+    async def _admitted(self, asked: Request) -> float:
+        """Return for how long a request that holds writes waits for those that run (s); refuse whoever may not hold them."""
+        account = await self._authenticate(asked)
+        if asked.method != "POST":
+            raise failure(501, "INVALID_HTTP_METHOD", f"{asked.path} is asked by POST", 405)
+        if not account.free:
+            raise access.denied(asked.path)
+        try:
+            return float(asked.url.get("wait_s", WAIT_S))
+        except ValueError:
+            raise failure(36, "BAD_ARGUMENTS", f"wait_s is no number of seconds: '{asked.url['wait_s']}'") from None
 
     async def _exchange(self, exchange: Exchange, asked: Request, kind: str) -> None:
         parent = asked.headers.get("traceparent", "")

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from weir.gateway import config, layout, snapshot, tokens
+from weir.gateway import config, layout, snapshot, together, tokens
 from weir.gateway.access import USER_TAG, Guard
 from weir.gateway.accounts import Accounts
 from weir.gateway.body import SQL_MAX_BYTES
@@ -237,6 +237,17 @@ class Engine:
                 self._ask(f"SYSTEM STOP VIEW {name(database)}.{name(view)}")
         return {"path": str(target.resolve()), "files": made.files, "size_bytes": made.size_bytes, "held_ms": round((time.monotonic() - began) * 1000, 1),
                 "engine": self.version, "layout": layout.LAYOUT}  # fmt: skip
+
+    def together(self, wanted: list[str]) -> dict[str, float | int]:
+        """Run statements of definition one after another with every right; no statement may write meanwhile.
+
+        Raises:
+            Failure: the engine refuses one; those before it are done.
+        """
+        try:
+            return together.run(self._ask, wanted)
+        finally:
+            self.tables_changed()
 
     def tables_changed(self) -> None:
         """Note that tables may have come or gone: their deduplication logs are looked for again."""

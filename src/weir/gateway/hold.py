@@ -41,7 +41,7 @@ class Writes:
         try:
             await asyncio.wait_for(self._until_free(), HELD_S)
         except TimeoutError:
-            raise busy("Writes are held for a snapshot") from None
+            raise busy("Writes are held for a snapshot or an exchange") from None
         self.running += 1
         self._none.clear()
         try:
@@ -63,7 +63,7 @@ class Writes:
             Failure: 503, they did not end in time, or writes are held already.
         """
         if self.held:
-            raise busy("Another snapshot is being made")
+            raise busy("Writes are held already, for a snapshot or an exchange")
         self._free.clear()
         try:
             await asyncio.wait_for(self._none.wait(), wait_s)

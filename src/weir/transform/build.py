@@ -55,23 +55,23 @@ def read_results(document: Mapping[str, Any]) -> BuildResult:
     return BuildResult(nodes, float(document["elapsed_time"]))
 
 
-def environment(base: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment that dbt runs in: its own folders, artifacts in WEIR_HOME, nothing sent home."""
+def environment(base: Mapping[str, str], target: str = "target") -> dict[str, str]:
+    """Return the environment that dbt runs in: its own folders, artifacts in WEIR_HOME (in the folder `target` of dbt's), nothing sent home."""
     home = Path(base["WEIR_HOME"]) / "dbt"
-    return {**base, "DBT_PROJECT_DIR": str(ROOT / "dbt"), "DBT_PROFILES_DIR": str(ROOT / "dbt"), "DBT_TARGET_PATH": str(home / "target"),
+    return {**base, "DBT_PROJECT_DIR": str(ROOT / "dbt"), "DBT_PROFILES_DIR": str(ROOT / "dbt"), "DBT_TARGET_PATH": str(home / target),
             "DBT_LOG_PATH": str(home / "logs"), "DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "DO_NOT_TRACK": "1"}
 
 
-def build(base: Mapping[str, str], arguments: Sequence[str] = ()) -> BuildResult:
-    """Run `dbt build` and return its results.
+def build(base: Mapping[str, str], arguments: Sequence[str] = (), target: str = "target") -> BuildResult:
+    """Run `dbt build` and return its results. `target`: where the artifacts go; another folder for a run under other names, whose manifest is not to be read for the project's.
 
     Raises:
         ServiceFailed: a node failed, dbt could not run, ended badly or not in time; names the node and what it said.
     """
-    env = environment(base)
-    target = Path(env["DBT_TARGET_PATH"])
-    target.mkdir(parents=True, exist_ok=True)
-    results = target / "run_results.json"
+    env = environment(base, target)
+    folder = Path(env["DBT_TARGET_PATH"])
+    folder.mkdir(parents=True, exist_ok=True)
+    results = folder / "run_results.json"
     results.unlink(missing_ok=True)
     dbt = Path(sys.executable).parent / "dbt"
     try:

@@ -107,7 +107,7 @@ def _run(capsys, *arguments):
 
 
 def test_a_wrong_command_and_a_missing_argument_are_one_line_that_leads_to_the_help(capsys):
-    assert _run(capsys, "dmeo") == (2, "weir: No such command 'dmeo'. Did you mean 'demo'? ./weir --help shows how, with examples")
+    assert _run(capsys, "qarantine") == (2, "weir: No such command 'qarantine'. Did you mean 'quarantine'? ./weir --help shows how, with examples")
     code, said = _run(capsys, "logs")
     assert code == 2
     assert said.endswith("./weir logs --help shows how, with examples")

@@ -84,7 +84,7 @@ class Verification:
             WeirError: Kafka or ClickHouse could not be asked at all. What cannot be asked later is counted as unknown, with its reason.
         """
         bounds = self._bounds()
-        targets = [t for t in guard.fed(self.client, [names.LANDING_EVENTS]) if t != names.LANDING_EVENTS]
+        targets = [t for t in guard.fed(self.client, [names.LANDING_EVENTS]) if t != names.LANDING_EVENTS and not t.startswith(f"{names.DB_STAGING}.{names.SHADOW_PREFIX}")]
         table = Table(names.LANDING_EVENTS)
         self._total = sum(b.committed - b.low for b in bounds.values()) + sum(self._rows(t) for t in (names.LANDING_EVENTS, *targets))
         with tempfile.TemporaryDirectory(prefix="verify-", dir=self.scratch) as folder:
