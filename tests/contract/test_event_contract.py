@@ -22,6 +22,7 @@ def client(tmp_path_factory):
     made = Server(tmp_path_factory.mktemp("clickhouse")).start()
     schema.apply(made.url)
     client = ClickHouse(made.url)
+    client.endpoint = made.url
     yield client
     client.close()
     made.stop()
@@ -53,6 +54,6 @@ def test_a_later_version_waits_in_the_quarantine_with_the_version_that_judged_it
 def test_a_quarantine_that_stood_before_rows_had_a_version_gets_it_and_goes_on(client):
     client.execute(f"ALTER TABLE {names.QUARANTINE} DROP COLUMN contract_version")
     land(client, 20, b"{")
-    schema.apply(client.url)
+    schema.apply(client.endpoint)
     land(client, 21, b"{")
     assert client.execute(f"SELECT offset, contract_version FROM {names.QUARANTINE} WHERE offset IN (20, 21) ORDER BY offset") == "20\t1\n21\t1\n"
