@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from weir.quality import board, flow, recovery, terminal
+from weir.quality import board, event_facts, flow, recovery, terminal
 from weir.quality.judge import Verdict
 from weir.telemetry import setup
 
@@ -102,6 +102,23 @@ def quarantine_table(b: board.Board) -> None:
                        "staging": str(UNKNOWN if t.sink_rows is None else t.sink_rows)} for t in b.report.tables]), hide_index=True)
 
 
+def events_table(b: board.Board) -> None:
+    st.caption(f"Late and repeated events, {event_facts.OVER_H} h")
+    found = b.pipeline.events
+    told = {  # what is not known stays so
+        "late by more than 1 h": found and found.late_1h, "late by more than 1 d": found and found.late_1d, "hours restated": found and found.hours_restated,
+        "days restated": found and found.days_restated, "repeated ids, same contents": found and found.repeated - found.conflicting,
+        "conflicting ids": found and found.conflicting, "counted again by user": found and found.again_by_user, "counted again by item": found and found.again_by_item}
+    st.dataframe(pd.DataFrame([(name, UNKNOWN if n is None else f"{n:,}") for name, n in told.items()], columns=["what", "events"]), hide_index=True)
+    if found is None:
+        return
+    if found.hours:
+        rows = [(f"{datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%d %H}:00", f"{n:,}") for at, n in found.hours]
+        st.dataframe(pd.DataFrame(rows, columns=["restated hour (UTC)", "events"]), hide_index=True)
+    sought = UNKNOWN if found.back_to_ms is None else f"{age(b.report.checked_at_ms - found.back_to_ms)} back"
+    st.caption(f"looked through to {clock(found.through_ms)}, {age(found.behind_ms)} behind; repeats sought {sought}, among {found.back_rows:,} events")
+
+
 def capture_table(b: board.Board) -> None:
     st.caption("Change data capture")
     slot, connector, verified = b.pipeline.slot, b.pipeline.connector, b.pipeline.verified
@@ -153,6 +170,7 @@ def page() -> None:
         services_table(b)
     with middle:
         quarantine_table(b)
+        events_table(b)
         capture_table(b)
     with right:
         cost_chart(b)

@@ -107,13 +107,18 @@ CREATE TABLE IF NOT EXISTS landing.quarantine
     produced_at DateTime64(3, 'UTC'),
     reject_reason LowCardinality(String),
     raw String,
-    traceparent String
+    traceparent String,
+    contract_version UInt8 DEFAULT if(topic = 'user-events', 1, 0) COMMENT 'of the contract that it was judged by (ingest/contracts); 0: its topic has no versions'
 )
 ENGINE = MergeTree
 PARTITION BY toDate(produced_at)
 ORDER BY (topic, partition, offset)
 TTL toDateTime(produced_at) + INTERVAL ${quarantine_days} DAY
 SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1;
+
+-- A table that stood before quarantine rows had a version: its rows are of version 1, the only one that there was. Whoever raises the version writes the old
+-- rows' one down first (ALTER TABLE landing.quarantine MATERIALIZE COLUMN contract_version), then changes the default here and in the standing table.
+ALTER TABLE landing.quarantine ADD COLUMN IF NOT EXISTS contract_version UInt8 DEFAULT if(topic = 'user-events', 1, 0) COMMENT 'of the contract that it was judged by (ingest/contracts); 0: its topic has no versions';
 
 CREATE TABLE IF NOT EXISTS landing.ingest_ledger
 (

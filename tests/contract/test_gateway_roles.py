@@ -10,10 +10,12 @@ from weir.contracts.endpoints import Endpoints
 from weir.contracts.retention import Retention
 from weir.cost import sampler
 from weir.ingest import schema
-from weir.quality import ask, landing, marks
+from weir.quality import ask, event_facts, landing, marks
 from weir.quality.advance import Advance
 from weir.quality.ask import Offsets
+from weir.quality.event_walk import EventWalk
 from weir.stack import accounts
+from weir.telemetry import setup
 from weir.telemetry.store import ClickHouseSink
 
 
@@ -58,6 +60,13 @@ def test_the_owner_of_the_marks_checks_and_keeps_and_the_page_reads_what_it_kept
     assert sum(looked.totals.values()) == 1
 
 
+def test_the_walk_over_events_keeps_what_it_found_and_the_page_reads_it(server):
+    assert _status(server, "admin", f"INSERT INTO {names.LANDING_EVENTS} (topic, event_id, produced_at, occurred_at) SELECT 'user-events', 'e', now64(3), now64(3)") == 200
+    assert _status(server, "quality", f"INSERT INTO {names.CHECKED_WINDOWS} (topic, next, newest_at, checked_at) SELECT 'user-events', 1, now64(3), now64(3)") == 200
+    assert EventWalk(_url(server, "quality"), setup("test", otlp_url="")).round().times.rows == 1
+    assert event_facts.ask(_url(server, "dashboard")).rows == 1
+
+
 def test_a_retention_set_anew_reaches_every_table_that_ingest_makes(server):
     schema.apply(_url(server, "ingest"), Retention(landing=40))
     left = httpx.post(server.url, content="SELECT name FROM system.tables WHERE engine_full LIKE '%toIntervalDay(30)%' AND database IN ('landing', 'ops') AND name != 'cost_samples' ORDER BY name", auth=("admin", server.passwords["admin"]))
@@ -91,6 +100,7 @@ def test_views_feed_where_the_worker_may_not_write(server):
         ("quality", "INSERT INTO landing.user_events (event_id) VALUES ('x')"),
         ("quality", "INSERT INTO ops.captured_tables (name) VALUES ('x')"),
         ("dashboard", "INSERT INTO ops.checked_windows (topic) VALUES ('x')"),
+        ("dashboard", "INSERT INTO ops.event_windows (topic) VALUES ('x')"),
         ("cost", "INSERT INTO otel.otel_traces (TraceId) VALUES ('x')"),
         ("analyst", "SELECT * FROM landing.user_events"),
         ("analyst", "INSERT INTO staging.copied VALUES ('x')"),

@@ -104,13 +104,13 @@ def status(
     as_json: Json = False,
     keep: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, with each stage's rate and lag, each hop's freshness, and rows of source and sink.")] = False,
 ) -> None:
-    """Show each service, the connector's task, the slot, the tables, through which LSN each was verified, whether there is something to recommend, and when recovery was last proven.
+    """Show each service, the connector's task, the slot, the tables, through which LSN each was verified, what came late, repeated or in conflict, whether there is something to recommend, and when recovery was last proven.
 
     Exits 1 unless all are ready and none has failed. A service that answers while a part of it has stopped is degraded; its line says what to do.
     """
     from weir.cli import watching
     from weir.contracts.model import POINTER, models_folder
-    from weir.quality import growth, pipeline, recovery, terminal
+    from weir.quality import event_facts, growth, pipeline, recovery, terminal
     from weir.stack import external, services, watch
 
     settings = _settings()
@@ -124,6 +124,7 @@ def status(
     tables, grown = pipeline.ask_captured(settings.endpoints.clickhouse_url), growth.now(settings.endpoints.postgres_dsn, settings.home)
     api, proofs, now_ms = pipeline.ask_api(settings.endpoints.api_url), recovery.proofs(settings.home), int(time.time() * 1000)
     verified, load = pipeline.ask_verified(settings.endpoints.clickhouse_url), pipeline.ask_load(settings.endpoints.clickhouse_url)
+    events = event_facts.ask(settings.endpoints.clickhouse_url)
     served = pipeline.judge_api(api, promoted=(models_folder(settings.home) / POINTER).exists())
     checks = [pipeline.judge_connector(connector), pipeline.judge_slot(slot), *pipeline.judge_captured(tables), served]
     if as_json:
@@ -132,12 +133,12 @@ def status(
         _print_json({"services": [asdict(r) for r in rows] + theirs, "endpoints": {k: endpoints[k] for k in wanted},
                      "connector": connector and asdict(connector), "slot": slot and asdict(slot) | {"growth": grown and asdict(grown)},
                      "tables": tables and captured.told(tables), "verified": verified and [asdict(v) | {"lsn": v.lsn} for v in verified], "verifying_cores": load,
-                     "recovery": recovery.document(proofs, now_ms), "api": api and asdict(api)})
+                     "recovery": recovery.document(proofs, now_ms), "api": api and asdict(api), "events": event_facts.document(events)})
     else:
         if cause := outcome.cause_of_silence():
             out.print(cause, markup=False)
         out.print(watching.services_table([*rows, *elsewhere]))
-        proven = [*pipeline.verified_lines(verified, load, now_ms), *terminal.recovery_lines(proofs, now_ms)]
+        proven = [*pipeline.verified_lines(verified, load, now_ms), *event_facts.lines(events), *terminal.recovery_lines(proofs, now_ms)]
         for line in [*watching.trouble_lines(rows), *watching.capture_lines(connector, slot, grown, tables), *(f" {told}" for told in proven)]:
             out.print(line, markup=False, soft_wrap=True)
         out.print(watching.served_line(api, served), markup=False, soft_wrap=True)

@@ -42,6 +42,7 @@ QUARANTINE: Final = "landing.quarantine"
 QUARANTINE_ACTIONS: Final = "landing.quarantine_actions"
 LEDGER: Final = "landing.ingest_ledger"
 CHECKED_WINDOWS: Final = "ops.checked_windows"  # which ranges of landed offsets quality has checked: docs/decisions/0017-marks.md
+EVENT_WINDOWS: Final = "ops.event_windows"  # what was late, repeated or in conflict among landed events: docs/decisions/0019
 RESTORES: Final = "landing.restores"
 
 # Keyed copies of the source's tables, made by dbt: a deleted row stays, with is_deleted = 1 at its newest version.

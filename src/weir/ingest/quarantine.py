@@ -86,7 +86,10 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One record in the quarantine. `raw` is its first 4,096 bytes; `fixed` the corrected record, `low` and `to_offset` as in the audit rows."""
+    """One record in the quarantine. `raw` is its first 4,096 bytes; `fixed` the corrected record, `low` and `to_offset` as in the audit rows.
+
+    `contract_version`: of the contract that it was judged by, 0 where its topic has no versions; `claimed_version`: what it says itself, 0 where that can't be read.
+    """
 
     place: Place
     produced_at: str
@@ -98,12 +101,15 @@ class Entry:
     low: int | None = None
     to_offset: int | None = None
     actions: tuple[Action, ...] = field(default=())
+    contract_version: int = 0
+    claimed_version: int = 0
 
     def document(self, *, whole: bool = False) -> dict[str, Any]:
         """Return the entry for JSON; bytes that are not UTF-8 are shown with replacement characters, and whole as base64 too."""
         found: dict[str, Any] = {
             "place": str(self.place), "produced_at": self.produced_at, "reason": self.reason, "state": self.state,
             "raw": self.raw.decode("utf-8", "replace"), "traceparent": self.traceparent, "replayed_as": self.replayed_as,
+            "contract_version": self.contract_version, "claimed_version": self.claimed_version,
         }
         if whole:
             found["raw_base64"] = base64.b64encode(self.raw).decode()
@@ -220,7 +226,8 @@ class Quarantine:
     def _rows(self, where: str, limit: int, **parameters: str | int) -> list[Entry]:
         order = "ORDER BY produced_at DESC, topic, partition, offset DESC"
         text = self._client.execute(
-            f"SELECT topic, partition, offset, produced_at, reject_reason, base64Encode(raw) AS raw, traceparent FROM {names.QUARANTINE} {where} {order} "
+            f"SELECT topic, partition, offset, produced_at, reject_reason, base64Encode(raw) AS raw, traceparent, contract_version,"
+            f" JSONExtractUInt({names.QUARANTINE}.raw, 'schema_version') AS claimed_version FROM {names.QUARANTINE} {where} {order} "
             f"LIMIT {limit} FORMAT JSONEachRow SETTINGS output_format_json_quote_64bit_integers = 0", **parameters,
         )
         done: dict[Place, list[Action]] = {}
@@ -232,7 +239,8 @@ class Quarantine:
         entries = []
         for row in map(json.loads, text.splitlines()):
             place = Place(row["topic"], row["partition"], row["offset"])
-            entry = Entry(place, row["produced_at"], row["reject_reason"], base64.b64decode(row["raw"]), row["traceparent"])
+            entry = Entry(place, row["produced_at"], row["reject_reason"], base64.b64decode(row["raw"]), row["traceparent"],
+                          contract_version=row["contract_version"], claimed_version=row["claimed_version"])
             entries.append(after(entry, done.get(place, ())))
         return entries
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from weir.contracts import names
 from weir.contracts.endpoints import Endpoints
-from weir.quality import ask, gaps, landing, marks, pipeline, recovery
+from weir.quality import ask, event_facts, gaps, landing, marks, pipeline, recovery
 from weir.quality.facts import ClickHouseFacts, clickhouse
 from weir.quality.judge import Check, Hop, PartitionCount, Report, TableCount, Verdict, judge
 from weir.quality.landing import Landed
@@ -24,12 +24,12 @@ __all__ = ["Report", "Verdict", "ask_pipeline", "verdict"]
 
 
 def ask_pipeline(endpoints: Endpoints, home: Path) -> pipeline.Pipeline:
-    """Ask for the connector, the slot, the last reconciliation, the captured tables, the API and the proofs of recovery, all at once; never raises for a part that is away."""
-    with ThreadPoolExecutor(max_workers=5) as pool:
+    """Ask for the connector, the slot, the last reconciliation, captured tables, the API, late and repeated events and the proofs of recovery at once; never raises for a part that is away."""
+    with ThreadPoolExecutor(max_workers=6) as pool:
         slot, connector = pool.submit(pipeline.ask_slot, endpoints.postgres_dsn), pool.submit(pipeline.ask_connector, endpoints.connect_url)
         verified, tables = pool.submit(pipeline.ask_verified, endpoints.clickhouse_url), pool.submit(pipeline.ask_captured, endpoints.clickhouse_url)
-        api = pool.submit(pipeline.ask_api, endpoints.api_url)
-        return pipeline.Pipeline(slot.result(), connector.result(), verified.result(), recovery.proofs(home), tables.result(), api.result())
+        api, events = pool.submit(pipeline.ask_api, endpoints.api_url), pool.submit(event_facts.ask, endpoints.clickhouse_url)
+        return pipeline.Pipeline(slot.result(), connector.result(), verified.result(), recovery.proofs(home), tables.result(), api.result(), events.result())
 
 
 def verdict(endpoints: Endpoints, home: Path, *, now_ms: int | None = None, about: pipeline.Pipeline | None = None) -> Report:

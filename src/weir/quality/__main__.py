@@ -12,20 +12,20 @@ from pathlib import Path
 from weir.contracts import captured
 from weir.contracts.endpoints import Endpoints
 from weir.errors import WeirError
-from weir.quality import Report, ask_pipeline, recovery, terminal, verdict
+from weir.quality import Report, ask_pipeline, event_facts, recovery, terminal, verdict
 from weir.quality.pipeline import Pipeline
 
 STATUS = {"yes": 0, "no": 1, "unknown": 2}
 
 
 def document(report: Report, about: Pipeline) -> dict[str, object]:
-    """Return the report, the connector, the slot, what was verified and when recovery was proven as a JSON document."""
+    """Return the report, the connector, the slot, what was verified, late and repeated events and when recovery was proven as a JSON document."""
     partitions = [asdict(p) | {"lag": p.lag} for p in report.partitions]
     verified = None if about.verified is None else [asdict(v) | {"lsn": v.lsn} for v in about.verified]
     tables = None if about.captured is None else captured.told(about.captured)
     proofs = recovery.document(about.recovery or (), report.checked_at_ms)
     told = {"partitions": partitions, "reasons": list(report.reasons)}
-    return asdict(report) | told | asdict(about) | {"verified": verified, "captured": tables, "recovery": proofs}
+    return asdict(report) | told | asdict(about) | {"verified": verified, "captured": tables, "recovery": proofs, "events": event_facts.document(about.events)}
 
 
 def main() -> None:
@@ -50,6 +50,7 @@ def main() -> None:
             sys.stdout.write(f"{hop.name}: {'unknown' if hop.age_ms is None else f'{hop.age_ms / 1000:.1f} s old'}\n")
         for v in about.verified or ():
             sys.stdout.write(f"{v.name}: verified through {v.lsn}\n")
+        sys.stdout.write("".join(f"{line}\n" for line in event_facts.lines(about.events)))
         sys.stdout.write("".join(f"{line}\n" for line in terminal.recovery_lines(about.recovery or (), report.checked_at_ms)))
     sys.exit(STATUS[report.verdict])
 

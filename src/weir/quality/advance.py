@@ -1,6 +1,6 @@
 """`python -m weir.quality.advance`: check what has landed window by window, and the old windows again, until SIGTERM. Beside the services, under their supervisor.
 
-In: landing tables, ledger, Kafka's offsets. Out: rows of ops.checked_windows. Keep: one writer of a home; a window is written only when every part could be asked,
+In: landing tables, ledger, Kafka's offsets. Out: rows of ops.checked_windows; of ops.event_windows by weir.quality.event_walk. Keep: one writer of a home; a window is written only when every part could be asked,
 so a mark never passes what is not known; what is wrong is written as such and looked at again each round.
 """
 
@@ -24,6 +24,7 @@ from weir.contracts.endpoints import Endpoints
 from weir.errors import Unavailable
 from weir.quality import ask, gaps, landing, marks, pipeline, windows
 from weir.quality.ask import Offsets
+from weir.quality.event_walk import EventWalk
 from weir.quality.marks import RECHECK_S, Key, Mark
 from weir.quality.windows import STEP, Window
 from weir.telemetry import setup
@@ -217,16 +218,17 @@ def main() -> None:
     home = Path(os.environ["WEIR_HOME"])
     (home / "run").mkdir(parents=True, exist_ok=True)
     advance, more, telemetry = Advance(Endpoints.from_environment()), False, setup("quality")
+    walk = EventWalk(advance.url, telemetry)
     with (home / "run" / "quality.lock").open("w") as lock:
         while not ended.wait(0.2 if more else EVERY_S):
             with telemetry.span("weir.quality.round"):
-                outcome, more = _turn(advance, lock)
+                outcome, more = _turn(advance, walk, lock)
             telemetry.count("weir.quality.rounds", 1, {"outcome": outcome})
     telemetry.shutdown()
 
 
-def _turn(advance: Advance, lock: IO[str]) -> tuple[str, bool]:
-    """Work one round where no other process of this home does; return its outcome, and whether more is waiting."""
+def _turn(advance: Advance, walk: EventWalk, lock: IO[str]) -> tuple[str, bool]:
+    """Work one round, and the events' walk behind it, where no other process of this home does; return its outcome, and whether more is waiting."""
     more = False
 
     def work() -> None:
@@ -236,6 +238,7 @@ def _turn(advance: Advance, lock: IO[str]) -> tuple[str, bool]:
         except BlockingIOError as error:
             raise Unavailable("another process of this home has the marks") from error
         more = advance.round()
+        walk.round()
 
     return attempt(work, log), more
 

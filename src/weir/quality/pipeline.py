@@ -17,6 +17,7 @@ from weir.contracts import captured, cdc
 from weir.contracts.captured import Captured, State
 from weir.quality import recovery
 from weir.quality.ask import TIMEOUT_S, query
+from weir.quality.event_facts import EventFacts
 from weir.quality.judge import Check, Verdict
 
 RESYNC = "resync needed"
@@ -90,6 +91,7 @@ class Pipeline:
     recovery: tuple[recovery.Proof, ...] | None = None
     captured: tuple[Captured, ...] | None = ()
     api: Api | None = None
+    events: EventFacts | None = None
 
 
 _SLOT = """

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 import polars as pl
 
 from weir.contracts import names
+from weir.contracts.events import EVENT_SCHEMA_VERSION
 from weir.ingest.verify.outcome import OUTLIVED, UNPLACED
 
 MINUTE_MS: Final = 60_000
@@ -152,7 +153,7 @@ _ITEM: Final = {
 }
 _QUARANTINE: Final = {
     "partition": "toInt64(partition)", "offset": "toInt64(offset)", "batch": "batch", "produced_at": _MS.format("produced_at"),
-    "reject_reason": "toString(reject_reason)", "raw": "raw", "traceparent": "traceparent",
+    "reject_reason": "toString(reject_reason)", "raw": "raw", "traceparent": "traceparent", "contract_version": "toInt64(contract_version)",
 }
 _LEDGER: Final = {
     "partition": "toInt64(partition)", "batch": "batch", "first_offset": "toInt64(first_offset)", "last_offset": "toInt64(last_offset)", "rows": "toInt64(rows)",
@@ -162,7 +163,7 @@ _MINUTE: Final = pl.col("occurred_at") - pl.col("occurred_at") % MINUTE_MS
 
 RECOMPUTED: Final[Mapping[str, Recompute]] = {
     names.QUARANTINE: Recompute(
-        ("partition", "offset"), _QUARANTINE, lambda: _Each(~_ACCEPTED, _columns(*_QUARANTINE)), _OURS, _since("produced_at"),
+        ("partition", "offset"), _QUARANTINE, lambda: _Each(~_ACCEPTED, _columns(*_QUARANTINE) | {"contract_version": pl.lit(EVENT_SCHEMA_VERSION, pl.Int64)}), _OURS, _since("produced_at"),
         place=lambda _horizon_ms: (pl.col("partition"), pl.col("offset"), pl.col("offset"), pl.lit(1)),
     ),
     names.LEDGER: Recompute(
