@@ -11,7 +11,7 @@ from tests.contract.gateway_server import Server, wait_until
 
 from weir.contracts import names
 from weir.errors import DiskFull, Transient
-from weir.ingest import clickhouse, schema
+from weir.ingest import clickhouse, parts, pressure, schema
 from weir.ingest.batch import DAY_MS
 from weir.ingest.clickhouse import ClickHouse
 from weir.ingest.decode import user_events
@@ -217,3 +217,33 @@ def test_an_insert_over_its_time_is_an_exception_and_the_same_batch_is_counted_o
     assert refused == ["ClickHouse refused with code 159 TIMEOUT_EXCEEDED (HTTP 408)"]
     assert counts(tables, "l.t", "l.target") == [["10", "10"]] * 2
     client.close()
+
+
+def test_a_lane_before_a_table_with_many_parts_is_slowed_and_recovers_when_they_are_merged(tables):
+    tables.text("CREATE MATERIALIZED VIEW l.v TO l.target AS SELECT topic, partition, offset, batch, reject_reason FROM l.t")
+    tables.text("ALTER TABLE l.target MODIFY SETTING parts_to_delay_insert = 20")
+    tables.text("ALTER TABLE l.t MODIFY SETTING parts_to_throw_insert = 3000, parts_to_delay_insert = 1000")
+    tables.text("SYSTEM STOP MERGES l.target")
+    lane, topic, _ = thin_of(tables)
+    ask = parts.Asker(tables.url, ["l.t"])
+    lane.parts = ask
+    now = [0.0]
+    lane.clock = lambda: now[0]
+    topic.produce(400, 4)
+    slowed_at = 0
+    for at in range(0, 400, 10):
+        now[0] += 1.0  # of virtual time, so only the pace decides
+        lane.take(topic.records[at:at + 10])
+        if not slowed_at and lane.pace.why:
+            slowed_at = at
+            assert "l.target has 10 parts in a partition, and ClickHouse delays inserts from 20 on" in lane.pace.why
+    assert {p.table: p.bound for p in ask()} == {"l.t": 1000, "l.target": 20}
+    assert 0 < max(p.most for p in ask() if p.table == "l.target") < 20, "it was not slowed enough to stay below what ClickHouse delays at"
+    tables.text("SYSTEM START MERGES l.target")
+    tables.text("OPTIMIZE TABLE l.target FINAL")
+    for _ in range(60):
+        now[0] += 1.0
+        lane.take([])
+    assert lane.pace == pressure.UNHURRIED
+    lane.finish()
+    assert counts(tables, "l.t", "l.target") == [["400", "400"]] * 2

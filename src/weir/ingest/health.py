@@ -48,12 +48,12 @@ def stuck(stats: Stats) -> bool:
     return stats.state.startswith(("stopped", "failing"))
 
 
-def answer(lanes: Sequence[Asked], path: str, now_s: float) -> Answer:
-    """Answer one GET."""
+def answer(lanes: Sequence[Asked], path: str, now_s: float, alarms: Sequence[str] = ()) -> Answer:
+    """Answer one GET. `alarms`: what somebody has to see to although every lane may be well, such as records that Kafka soon deletes."""
     if path == "/health":
         ok = all(well(lane.stats, now_s) for lane in lanes)
         told = [lane.document() for lane in lanes]
-        trouble = [f"{d['table']} {d['state']}" for d, lane in zip(told, lanes, strict=True) if stuck(lane.stats)]
+        trouble = [f"{d['table']} {d['state']}" for d, lane in zip(told, lanes, strict=True) if stuck(lane.stats)] + list(alarms)
         notes = [f"{d['table']} {d['state']}" for d in told if str(d["state"]).startswith(SLOWED)]
         return HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE, {"ok": ok, "lanes": told, "trouble": trouble, "notes": notes}
     if path == "/live":
@@ -62,12 +62,12 @@ def answer(lanes: Sequence[Asked], path: str, now_s: float) -> Answer:
     return HTTPStatus.NOT_FOUND, {"error": "known: GET /health (is every lane landing?), GET /live (does the process work?)"}
 
 
-def serve(lanes: Sequence[Asked], url: str, clock: Callable[[], float] = monotonic) -> ThreadingHTTPServer:
-    """Serve the answers in a thread of its own, on loopback unless `url` names a host."""
+def serve(lanes: Sequence[Asked], url: str, clock: Callable[[], float] = monotonic, alarms: Callable[[], Sequence[str]] = tuple) -> ThreadingHTTPServer:
+    """Serve the answers in a thread of its own, on loopback unless `url` names a host. `alarms` must not wait."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, document = answer(lanes, urlsplit(self.path).path, clock())
+            status, document = answer(lanes, urlsplit(self.path).path, clock(), alarms())
             body = json.dumps(document).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

@@ -1,30 +1,26 @@
 """How many parts the tables behind a lane's inserts have, asked of the server every few seconds, in a thread beside the lane.
 
-In: a server, landing tables. Out: `Parts` of each table that an insert reaches. Keep: `latest` never waits and never raises: an answer that is old or did not
-come is no answer; nothing is asked while nobody looks.
+In: a server, landing tables. Out: `Parts` of each table that an insert reaches. Keep: the lane never waits for it; which tables there are is asked again, since dbt
+may have added a view.
 """
 
 from __future__ import annotations
 
-import logging
 import re
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from weir.contracts.clickhouse import literal
-from weir.errors import WeirError
 from weir.ingest import guard
+from weir.ingest.beside import Beside
 from weir.ingest.clickhouse import ClickHouse
 from weir.ingest.pressure import Parts, bound
 
 ASK_S: Final = 5.0  # at ten inserts a second a table gains 50 parts in it, a twentieth of the bound that ClickHouse has by default
-TABLES_S: Final = 60.0  # how often it is asked which tables there are: dbt may have added a view
+TABLES_S: Final = 60.0  # how often it is asked which tables there are
 OLD_S: Final = 30.0
 SETTINGS: Final = ("parts_to_delay_insert", "parts_to_throw_insert")
-
-log = logging.getLogger("weir.ingest")
 
 
 def bounds(engines: dict[str, str], defaults: dict[str, int]) -> dict[str, int]:
@@ -62,33 +58,29 @@ def ask(server: guard.Asked, known: dict[str, int]) -> tuple[Parts, ...]:
     return tuple(Parts(table, int(most), known[table]) for table, most in rows)
 
 
-class Watch:
-    """The newest answer for `tables` of the server at `url`; the next question is put when one looks and the last is `ASK_S` old."""
+class Asker:
+    """Asks the server at `url` about `tables` and what lies behind them."""
 
     def __init__(self, url: str, tables: list[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._url, self._tables, self._clock = url, tables, clock
-        self._answer: tuple[Parts, ...] = ()
-        self._answered_s = self._asked_s = self._bounds_s = float("-inf")
         self._bounds: dict[str, int] = {}
-        self._asking: threading.Thread | None = None
+        self._bounds_s = float("-inf")
 
-    def latest(self) -> tuple[Parts, ...]:
-        """Return what was answered last, nothing when that is `OLD_S` ago."""
-        now_s = self._clock()
-        if now_s - self._asked_s >= ASK_S and (self._asking is None or not self._asking.is_alive()):
-            self._asked_s = now_s
-            self._asking = threading.Thread(target=self.ask, name="parts", daemon=True)
-            self._asking.start()
-        return self._answer if now_s - self._answered_s < OLD_S else ()
+    def __call__(self) -> tuple[Parts, ...]:
+        """Ask now.
 
-    def ask(self) -> None:
-        """Ask now."""
+        Raises:
+            WeirError: it was not answered.
+        """
         client = ClickHouse(self._url)
         try:
             if self._clock() - self._bounds_s >= TABLES_S:
                 self._bounds, self._bounds_s = ask_bounds(client, self._tables), self._clock()
-            self._answer, self._answered_s = ask(client, self._bounds), self._clock()
-        except (WeirError, ValueError) as error:
-            log.debug("parts were not told: %s", error)
+            return ask(client, self._bounds)
         finally:
             client.close()
+
+
+def watch(url: str, tables: list[str], clock: Callable[[], float] = time.monotonic) -> Beside[tuple[Parts, ...]]:
+    """Return the newest answer, asked each `ASK_S` while somebody looks."""
+    return Beside("parts", Asker(url, tables, clock), (), every_s=ASK_S, old_s=OLD_S, clock=clock)

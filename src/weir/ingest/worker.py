@@ -26,13 +26,14 @@ from weir.contracts.captured import Captured
 from weir.contracts.clickhouse import literal
 from weir.errors import Fenced, Terminal, WeirError
 from weir.ingest import guard, points, pressure
+from weir.ingest import parts as told_parts
+from weir.ingest.beside import Beside
 from weir.ingest.clickhouse import ClickHouse
 from weir.ingest.decode import Decoder
 from weir.ingest.gate import Gate
 from weir.ingest.intent import Intent
 from weir.ingest.kafka_log import SESSION_MS, SESSION_VARIABLE, KafkaLog
 from weir.ingest.lane import RUNNING, SLOWED, Entry, Lane, Limits, Partition, Sink, Stats
-from weir.ingest.parts import Watch
 from weir.ingest.pressure import Pace, Parts
 from weir.ingest.record import Record
 from weir.ingest.rejoin import Bounded, Rejoin
@@ -163,10 +164,10 @@ def real(bootstrap: str, clickhouse_url: str) -> Edges:
         finally:
             client.close()
 
-    watches: dict[str, Watch] = {}
+    watches: dict[str, Beside[tuple[Parts, ...]]] = {}
 
     def parts(table: str) -> Sequence[Parts]:
-        watch = watches.get(table) or watches.setdefault(table, Watch(clickhouse_url, [table, names.QUARANTINE, names.LEDGER]))
+        watch = watches.get(table) or watches.setdefault(table, told_parts.watch(clickhouse_url, [table, names.QUARANTINE, names.LEDGER]))
         return watch.latest()
 
     return Edges(lambda name, topics: KafkaLog(bootstrap, name, topics, int(os.environ.get(SESSION_VARIABLE) or SESSION_MS)), store, check, register, rejoined=Rejoin, parts=parts,
@@ -179,6 +180,7 @@ class LaneThread(threading.Thread):
     def __init__(self, table: str, decoder: Decoder, topics: list[str], edges: Edges, telemetry: Telemetry) -> None:
         super().__init__(name=table, daemon=True)
         self.table, self._decoder, self._topics = table, decoder, topics
+        self.topics = topics  # the captured tables' too, once it has joined
         self._edges, self._telemetry = edges, telemetry
         self.stats = Stats()
         self._gate: Gate | None = None
@@ -256,7 +258,7 @@ class LaneThread(threading.Thread):
         edges = self._edges
         sink = edges.store()
         register = edges.register if self.table == names.LANDING_CDC else None
-        topics = sorted({*self._topics, *(register() if register else ())})
+        topics = self.topics = sorted({*self._topics, *(register() if register else ())})
         kafka = edges.log(names.ingest_group(self.table), topics)
         gate = self._gate = Gate(kafka, register, self._holds, edges.clock) if register else None
         lane = Lane(self.table, self._decode, kafka, sink, limits=edges.limits, stats=self.stats, reach=edges.reach, wait=edges.wait,

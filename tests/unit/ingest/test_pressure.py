@@ -11,7 +11,7 @@ from weir.errors import Unavailable
 from weir.ingest import health, parts, pressure
 from weir.ingest.kafka_log import POLL_INTERVAL_MS
 from weir.ingest.lane import Lane, Limits, Stats
-from weir.ingest.parts import Watch, ask, ask_bounds, bounds
+from weir.ingest.parts import ask, ask_bounds, bounds
 from weir.ingest.pressure import UNHURRIED, Pace, Parts, bound, judge
 from weir.ingest.record import Record
 from weir.ingest.simulation.run import Run, simulate, thin
@@ -196,12 +196,12 @@ def test_an_answer_that_is_old_or_did_not_come_slows_nothing(monkeypatch):
     now = [0.0]
     answers = Answers(*BOUNDS, "m.a\t15\n", Unavailable("away"))
     monkeypatch.setattr(parts, "ClickHouse", lambda _url: answers)
-    watch = Watch("http://x", ["l.t"], clock=lambda: now[0])
+    watch = parts.watch("http://x", ["l.t"], clock=lambda: now[0])
 
     def look():
         found = watch.latest()
-        if watch._asking:
-            watch._asking.join(20)
+        if watch.asking:
+            watch.asking.join(20)
         return found
 
     look()
