@@ -9,7 +9,7 @@ from weir.contracts import names
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.retention import Retention
 from weir.cost import sampler
-from weir.ingest import schema
+from weir.ingest import parts, schema
 from weir.quality import ask, event_facts, landing, marks
 from weir.quality.advance import Advance
 from weir.quality.ask import Offsets
@@ -47,6 +47,18 @@ def test_services_make_and_fill_their_own_tables(server):
     sampler.write(_url(server, "cost"), [])
     assert _status(server, "dashboard", "SELECT count() FROM ops.cost_samples") == 200
     assert _status(server, "dashboard", "SELECT count() FROM otel.otel_traces") == 200
+
+
+def test_a_worker_sees_the_parts_of_every_table_behind_its_inserts(server):
+    for sql in ("CREATE TABLE marts.behind (offset UInt64) ENGINE = MergeTree ORDER BY offset SETTINGS parts_to_delay_insert = 7",
+                "CREATE MATERIALIZED VIEW marts.behind_view TO marts.behind AS SELECT offset FROM landing.user_events",
+                "INSERT INTO marts.behind VALUES (1)"):
+        assert _status(server, "admin", sql) == 200
+    try:
+        assert parts.Parts("marts.behind", 1, 7) in parts.Asker(_url(server, "ingest"), [names.LANDING_EVENTS])()
+    finally:
+        for sql in ("DROP VIEW marts.behind_view", "DROP TABLE marts.behind SYNC"):
+            assert _status(server, "admin", sql) == 200
 
 
 def test_the_owner_of_the_marks_checks_and_keeps_and_the_page_reads_what_it_kept(server, monkeypatch):

@@ -106,11 +106,11 @@ def status(
 ) -> None:
     """Show each service, the connector's task, the slot, the tables, through which LSN each was verified, what came late, repeated or in conflict, whether there is something to recommend, and when recovery was last proven.
 
-    Exits 1 unless all are ready and none has failed. A service that answers while a part of it has stopped is degraded; its line says what to do.
+    Before Kafka deletes a record that is not landed, a line *retention* says how many hours are left. Exits 1 unless all are ready and none has failed. A service that answers while a part of it has stopped is degraded; its line says what to do.
     """
     from weir.cli import watching
     from weir.contracts.model import POINTER, models_folder
-    from weir.quality import event_facts, growth, pipeline, recovery, terminal
+    from weir.quality import ask, event_facts, growth, pipeline, recovery, retained, terminal
     from weir.stack import external, services, watch
 
     settings = _settings()
@@ -126,20 +126,24 @@ def status(
     verified, load = pipeline.ask_verified(settings.endpoints.clickhouse_url), pipeline.ask_load(settings.endpoints.clickhouse_url)
     events = event_facts.ask(settings.endpoints.clickhouse_url)
     served = pipeline.judge_api(api, promoted=(models_folder(settings.home) / POINTER).exists())
-    checks = [pipeline.judge_connector(connector), pipeline.judge_slot(slot), *pipeline.judge_captured(tables), served]
+    bootstrap = settings.endpoints.kafka_bootstrap
+    alarms = retained.ask(bootstrap, ask.kafka(bootstrap, {t.topic for t in tables or ()}))
+    kept = retained.judge_retention(alarms)
+    checks = [pipeline.judge_connector(connector), pipeline.judge_slot(slot), *pipeline.judge_captured(tables), served, *kept]
     if as_json:
         wanted = ("postgres_dsn", "kafka_bootstrap", "connect_url", "clickhouse_url", "redis_url", "otlp_url", "api_url", "dashboard_url")
         theirs = [asdict(r) | {"state": "external", "answers": r.state == external.ANSWERS} for r in elsewhere]
         _print_json({"services": [asdict(r) for r in rows] + theirs, "endpoints": {k: endpoints[k] for k in wanted},
                      "connector": connector and asdict(connector), "slot": slot and asdict(slot) | {"growth": grown and asdict(grown)},
                      "tables": tables and captured.told(tables), "verified": verified and [asdict(v) | {"lsn": v.lsn} for v in verified], "verifying_cores": load,
-                     "recovery": recovery.document(proofs, now_ms), "api": api and asdict(api), "events": event_facts.document(events)})
+                     "recovery": recovery.document(proofs, now_ms), "api": api and asdict(api), "events": event_facts.document(events),
+                     "retention": alarms if alarms is None else [asdict(a) for a in alarms]})
     else:
         if cause := outcome.cause_of_silence():
             out.print(cause, markup=False)
         out.print(watching.services_table([*rows, *elsewhere]))
         proven = [*pipeline.verified_lines(verified, load, now_ms), *event_facts.lines(events), *terminal.recovery_lines(proofs, now_ms)]
-        for line in [*watching.trouble_lines(rows), *watching.capture_lines(connector, slot, grown, tables), *(f" {told}" for told in proven)]:
+        for line in [*watching.trouble_lines(rows), *watching.capture_lines(connector, slot, grown, tables), *watching.check_lines(kept), *(f" {told}" for told in proven)]:
             out.print(line, markup=False, soft_wrap=True)
         out.print(watching.served_line(api, served), markup=False, soft_wrap=True)
     raise typer.Exit(0 if all(r.state in {"ready", external.ANSWERS} for r in [*rows, *elsewhere]) and "no" not in {c.verdict for c in checks} else 1)

@@ -57,6 +57,11 @@ def capture_lines(
     return lines + [f" {check.name}: {check.reason}" for check in pipeline.judge_captured(tables)]
 
 
+def check_lines(checks: Sequence[Check]) -> list[str]:
+    """Return checks as lines. Pure."""
+    return [f" {check.name}: {check.reason or 'ok'}" for check in checks]
+
+
 def served_line(api: pipeline.Api | None, judged: Check) -> str:
     """Return what is served: how many items, and by which model. Pure."""
     by = f" ({api.items:,} items, {'by popularity' if api.model_version == POPULARITY else f'model {api.model_version}'})" if api and api.ready else ""

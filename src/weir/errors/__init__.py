@@ -53,7 +53,7 @@ class UnknownName(Terminal):
 
 
 class DiskFull(Terminal):
-    """There is too little room on the disk of WEIR_HOME."""
+    """There is too little room on a disk: that of WEIR_HOME, or ClickHouse's."""
 
 
 class MissingTool(Terminal):

@@ -24,7 +24,7 @@ from weir.gateway.accounts import Account, Accounts
 from weir.gateway.body import Body
 from weir.gateway.engine import Engine
 from weir.gateway.exchange import Exchange, Send
-from weir.gateway.failures import Failure, busy, failure
+from weir.gateway.failures import NO_ROOM, Failure, busy, failure, no_room
 from weir.gateway.hold import WAIT_S, Writes
 from weir.gateway.lanes import OPEN, ClientGoneError, Lanes
 from weir.gateway.quotas import Quotas
@@ -173,6 +173,10 @@ class Gateway:
             finally:
                 self._quotas.end(account, exchange.read_rows)
                 gone.cancel()
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise no_room() from error
+            raise
         finally:
             self._ids.discard(query_id)
             if not self._ids:

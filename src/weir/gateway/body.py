@@ -6,6 +6,7 @@ comes; the data of an INSERT never passes through memory whole.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import IO
 
 from weir.gateway import statements
 from weir.gateway.coding import Decoder
-from weir.gateway.failures import failure
+from weir.gateway.failures import failure, no_room
 
 MEMORY_BYTES = 256 << 10  # the server's own max_query_size: a statement that is longer must be an INSERT with its data
 SQL_MAX_BYTES = 64 << 20  # a client may raise max_query_size; this much of SQL is held in memory at most
@@ -74,7 +75,7 @@ class Body:
         if self._file is None:
             return
         if self.size % (64 << 20) < len(data) and shutil.disk_usage(self._spool).free < FREE_BYTES:
-            raise failure(243, "NOT_ENOUGH_SPACE", "There is no room on the disk for the request's body", 507)
+            raise no_room()
         self._file.write(data)
 
     def _new(self) -> IO[bytes]:
@@ -143,7 +144,8 @@ class Body:
     def discard(self) -> None:
         """Remove the files."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # closing writes what is left, and on a full disk fails as the write did: the file is to go all the same
+                self._file.close()
         for path in self.paths:
             path.unlink(missing_ok=True)
         self.paths.clear()

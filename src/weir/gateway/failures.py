@@ -5,6 +5,7 @@ Source of the mapping: ClickHouse, src/Server/HTTP/exceptionCodeToHTTPStatus.cpp
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ _STATUS = {
     48: 501,
 }
 UNKNOWN_EXCEPTION = 1002
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 QUERY_WAS_CANCELLED = 394
 _VERSION = " (version 26.9.2.1 (official build))"
 
@@ -46,6 +48,11 @@ def failure(code: int, name: str, message: str, status: int | None = None) -> Fa
 def busy(message: str) -> Failure:
     """Return the failure of a request for which there is no room; the client may come again (503 with Retry-After)."""
     return failure(202, "TOO_MANY_SIMULTANEOUS_QUERIES", message)
+
+
+def no_room() -> Failure:
+    """Return the failure of a request whose body or answer finds no room on the disk."""
+    return failure(243, "NOT_ENOUGH_SPACE", "There is no room on the disk for the request", 507)
 
 
 def from_engine(text: str, user: str = "") -> Failure:

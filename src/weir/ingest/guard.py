@@ -19,11 +19,15 @@ _REFRESHED = re.compile(r"^CREATE MATERIALIZED VIEW \S+ REFRESH ")  # computed a
 _WINDOW = re.compile(r"\b(?P<kind>non_)?replicated_deduplication_window = '?(?P<value>\d+)")
 
 
-class Server(Protocol):
-    """What is asked."""
+class Asked(Protocol):
+    """What answers a statement."""
 
     def execute(self, sql: str, **parameters: str | int) -> str:
         """Run a statement."""
+
+
+class Server(Asked, Protocol):
+    """What is asked."""
 
     def settings_in_force(self) -> dict[str, str]:
         """Return the insert's settings as the server takes them."""
@@ -83,7 +87,7 @@ def _check_settings(server: Server) -> None:
                                 hint="SET deduplicate_insert = 'enable' in its profile", setting="deduplicate_insert")
 
 
-def fed(server: Server, tables: list[str]) -> dict[str, str]:
+def fed(server: Asked, tables: list[str]) -> dict[str, str]:
     """Ask which tables an insert into `tables` reaches; see `behind`. Views that are computed anew each time are not among them."""
     text = server.execute(
         "SELECT database || '.' || name, target_database || '.' || target_table, replaceRegexpAll(as_select, '\\\\s+', ' '), "

@@ -15,14 +15,17 @@ from typing import Protocol
 import pyarrow.compute as pc
 
 from weir.errors import ContractViolation, Fenced, Transient
+from weir.ingest import pressure
 from weir.ingest.batch import Batch
 from weir.ingest.decode import Decoder, arrow_stream
 from weir.ingest.intent import Intent, Range, decode, of
+from weir.ingest.pressure import Pace, Parts
 from weir.ingest.record import Record
 
 Partition = tuple[str, int]
 Entry = tuple[int, str]  # committed offset, metadata
 RUNNING = "running"
+SLOWED = "slowed: "  # it lands what comes, less often than it could: see weir.ingest.pressure
 
 
 class Log(Protocol):
@@ -72,14 +75,19 @@ class Stats:
     rejoins: int = 0
     last_batch_at_s: float = 0.0
     last_age_ms: float = 0.0  # of the oldest record of the last batch, when it was landed
-    state: str = "starting"  # running; waiting, rejoining, failing or stopped, with why; see weir.ingest.health
+    state: str = "starting"  # running; slowed, with why, which is well; waiting, rejoining, failing or stopped, with why; see weir.ingest.health
     left_running_s: float = -math.inf  # by the lane's clock
 
     def become(self, state: str, now_s: float) -> None:
         """Take on a state."""
-        if self.state == RUNNING and state != RUNNING:
+        if lands(self.state) and not lands(state):
             self.left_running_s = now_s
         self.state = state
+
+
+def lands(state: str) -> bool:
+    """Return whether a lane in this state lands what comes. Pure."""
+    return state == RUNNING or state.startswith(SLOWED)
 
 
 def cut(buffer: Sequence[Record], rows: int) -> Batch:
@@ -114,11 +122,15 @@ class Lane:
     between_tries: Callable[[], None] = lambda: None  # keeps the group membership alive; raises Fenced when it is over
     told: Callable[[Intent, int, float], None] = lambda _intent, _rejected, _seconds: None
     rejoined: Callable[[Mapping[Partition, Entry]], Mapping[Partition, Entry]] = dict  # after a restore: see weir.ingest.rejoin
+    parts: Callable[[], Sequence[Parts]] = tuple  # what ClickHouse said last of the tables behind the inserts; does not wait
+    pace: Pace = pressure.UNHURRIED
     _position: dict[Partition, int] = field(default_factory=dict)
     _applied: Intent | None = None
     _buffer: Batch = field(default_factory=lambda: Batch([]))
     _since: float = -math.inf  # the oldest record of the buffer came after this
     _looked: float = -math.inf  # when the last look at Kafka ended
+    _inserted_s: float = -math.inf  # when the last insert ended, and how long it took
+    _insert_s: float = 0.0
     _epoch: int = 0  # how often partitions came or went: a batch that began in one is not finished in another
 
     # -- assignment
@@ -185,11 +197,22 @@ class Lane:
         if records and not self._buffer:
             self._since = looked  # the oldest may have waited since then, for as long as the last batch took
         self._buffer += records
-        full = len(self._buffer) >= self.limits.rows or self._buffer.size >= self.limits.size_bytes
-        if self._buffer and (full or self.clock() - self._since >= self.limits.age_s):
+        since_s = self._looked - self._inserted_s
+        self.pace = pressure.judge(self.parts(), self._insert_s if since_s < pressure.RECENT_S else 0.0, self.pace)
+        due = self._full or self.clock() - self._since >= self.limits.age_s
+        if self._buffer and due and since_s >= self.pace.apart_s:
             self._process()
         elif not self._buffer:
             self.finish()
+
+    @property
+    def _full(self) -> bool:
+        return len(self._buffer) >= self.limits.rows or self._buffer.size >= self.limits.size_bytes
+
+    @property
+    def waits(self) -> bool:
+        """Whether it holds a whole batch back, for ClickHouse's sake: nothing more is to be read."""
+        return self._full and self._looked - self._inserted_s < self.pace.apart_s
 
     def _process(self) -> None:
         batch = cut(self._buffer, self.limits.rows)
@@ -206,11 +229,13 @@ class Lane:
         self.reach("after_declare")
         began = self.clock()
         self._insert(intent, table, "insert")
+        self._inserted_s = self.clock()
+        self._insert_s = self._inserted_s - began
         self.reach("after_insert")
         for r in intent.ranges:
             self._position[r.topic, r.partition] = r.last + 1
         self._applied = intent
-        self._count(intent, batch, table, self.clock() - began)
+        self._count(intent, batch, table, self._insert_s)
 
     def _count(self, intent: Intent, batch: Batch, table: object, seconds: float) -> None:
         column = table.column("reject_reason")  # type: ignore[attr-defined]  # (dyn) pyarrow has no types

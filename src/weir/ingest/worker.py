@@ -24,14 +24,17 @@ from weir.contracts import captured, names
 from weir.contracts.captured import Captured
 from weir.contracts.clickhouse import literal
 from weir.errors import Fenced, Terminal, WeirError
-from weir.ingest import guard, points
+from weir.ingest import guard, points, pressure
+from weir.ingest import parts as told_parts
 from weir.ingest.batch import Batch
+from weir.ingest.beside import Beside
 from weir.ingest.clickhouse import ClickHouse
 from weir.ingest.decode import Decoder
 from weir.ingest.gate import Gate
 from weir.ingest.intent import Intent
 from weir.ingest.kafka_log import SESSION_MS, SESSION_VARIABLE, KafkaLog
-from weir.ingest.lane import RUNNING, Entry, Lane, Limits, Partition, Sink, Stats
+from weir.ingest.lane import RUNNING, SLOWED, Entry, Lane, Limits, Partition, Sink, Stats
+from weir.ingest.pressure import Pace, Parts
 from weir.ingest.record import Record
 from weir.ingest.rejoin import Bounded, Rejoin
 from weir.telemetry import Telemetry
@@ -40,6 +43,7 @@ ROUTES = Path(__file__).resolve().parents[3] / "ingest" / "routes.yaml"
 FETCH_S = 0.05
 REJOIN_S = 0.5
 RETRY_S = 10.0
+SERVED_S = 60.0  # a lane that reads nothing, since its batch has to wait, serves the group's callbacks as often: a fifth of max.poll.interval.ms
 PROVEN_S = 30.0  # a lane that stopped and finds nothing to land runs again after this long without a fault
 
 log = logging.getLogger("weir.ingest")
@@ -121,6 +125,7 @@ class Edges:
     check: Callable[[Store, str], None]  # landing table; raises when the server does not hold what the claim rests on
     register: Callable[[], dict[str, Captured]] | None = None  # the captured tables by topic; None: no gate
     rejoined: Callable[[str, Member, Store], Callable[[Mapping[Partition, Entry]], Mapping[Partition, Entry]]] = lambda _table, _log, _store: dict
+    parts: Callable[[str], Sequence[Parts]] = lambda _table: ()  # of the tables behind a landing table, as ClickHouse said last; does not wait
     held: Callable[[Record, str], None] = lambda _record, _why: None  # a table's record was left in Kafka
     ended: Ended = field(default_factory=threading.Event)
     reach: Callable[[str], None] = lambda _point: None
@@ -157,8 +162,14 @@ def real(bootstrap: str, clickhouse_url: str) -> Edges:
         finally:
             client.close()
 
-    return Edges(lambda name, topics: KafkaLog(bootstrap, name, topics, int(os.environ.get(SESSION_VARIABLE) or SESSION_MS)), store, check, register, rejoined=Rejoin, held=held,
-                 reach=points.reaching(os.environ))
+    watches: dict[str, Beside[tuple[Parts, ...]]] = {}
+
+    def parts(table: str) -> Sequence[Parts]:
+        watch = watches.get(table) or watches.setdefault(table, told_parts.watch(clickhouse_url, [table, names.QUARANTINE, names.LEDGER]))
+        return watch.latest()
+
+    return Edges(lambda name, topics: KafkaLog(bootstrap, name, topics, int(os.environ.get(SESSION_VARIABLE) or SESSION_MS)), store, check, register, rejoined=Rejoin, parts=parts,
+                 held=held, reach=points.reaching(os.environ))
 
 
 class LaneThread(threading.Thread):
@@ -167,13 +178,15 @@ class LaneThread(threading.Thread):
     def __init__(self, table: str, decoder: Decoder, topics: list[str], edges: Edges, telemetry: Telemetry) -> None:
         super().__init__(name=table, daemon=True)
         self.table, self._decoder, self._topics = table, decoder, topics
+        self.topics = topics  # the captured tables' too, once it has joined
         self._edges, self._telemetry = edges, telemetry
         self.stats = Stats()
         self._gate: Gate | None = None
         self._traces: list[str] = []
         self.ended = edges.ended
         self._unproven = False  # it stopped, and has not shown since that it runs
-        self.turned_s = edges.clock()
+        self.turned_s = self._served_s = edges.clock()
+        self._pace = pressure.UNHURRIED
 
     def run(self) -> None:
         """Join, work, and join again after being fenced."""
@@ -216,17 +229,39 @@ class LaneThread(threading.Thread):
             stats.become(f"waiting: Kafka: {trouble[:120]}", self.turned_s)
         elif lane.member and (not self._unproven or stats.batches + stats.replays > done or self.turned_s - joined_s > PROVEN_S):
             self._unproven = False
-            stats.become(RUNNING, self.turned_s)
+            stats.become(f"{SLOWED}{lane.pace.why}" if lane.pace.why else RUNNING, self.turned_s)
+        if lane.pace.apart_s != self._pace.apart_s:
+            self._paced(lane.pace)
+
+    def _paced(self, pace: Pace) -> None:
+        before, self._pace = self._pace, pace
+        self._telemetry.gauge("weir.ingest.apart_s", pace.apart_s, {"table": self.table})
+        if bool(pace.why) != bool(before.why):
+            log.warning("%s %s", self.table, f"slowed: {pace.why}" if pace.why else "is slowed no more")
+
+    def _fetch(self, kafka: Member, lane: Lane) -> Sequence[Record]:
+        """Read what has come; nothing while a whole batch waits for ClickHouse, so that no more is held than a batch and what one read brings."""
+        edges = self._edges
+        if not lane.waits:
+            self._served_s = edges.clock()
+            return kafka.fetch(lane.limits.rows, FETCH_S)
+        if edges.clock() - self._served_s > SERVED_S:
+            kafka.stay()
+            self._served_s = edges.clock()
+        else:
+            edges.wait(FETCH_S)
+        return []
 
     def _membership(self) -> None:
         edges = self._edges
         sink = edges.store()
         register = edges.register if self.table == names.LANDING_CDC else None
-        topics = sorted({*self._topics, *(register() if register else ())})
+        topics = self.topics = sorted({*self._topics, *(register() if register else ())})
         kafka = edges.log(names.ingest_group(self.table), topics)
         gate = self._gate = Gate(kafka, register, self._holds, edges.clock) if register else None
         lane = Lane(self.table, self._decode, kafka, sink, limits=edges.limits, stats=self.stats, reach=edges.reach, wait=edges.wait,
-                    clock=edges.clock, between_tries=kafka.stay, told=self._told, rejoined=edges.rejoined(self.table, kafka, sink))
+                    clock=edges.clock, between_tries=kafka.stay, told=self._told, rejoined=edges.rejoined(self.table, kafka, sink),
+                    parts=lambda: edges.parts(self.table))
         try:
             edges.check(sink, self.table)
             def assigned(partitions: Iterable[Partition]) -> dict[Partition, int]:
@@ -237,7 +272,7 @@ class LaneThread(threading.Thread):
             kafka.join(assigned, lane.revoked)
             joined_s, done = edges.clock(), self.stats.batches + self.stats.replays
             while not self.ended.is_set() and (gate is None or gate.topics <= set(topics)):
-                records = kafka.fetch(lane.limits.rows, FETCH_S)
+                records = self._fetch(kafka, lane)
                 lane.take(gate.admit(records) if gate else records)
                 self._look(kafka.trouble, lane, joined_s, done)
             lane.finish()

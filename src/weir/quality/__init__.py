@@ -14,7 +14,7 @@ from typing import Any
 
 from weir.contracts import names
 from weir.contracts.endpoints import Endpoints
-from weir.quality import ask, event_facts, gaps, landing, marks, pipeline, recovery
+from weir.quality import ask, event_facts, gaps, landing, marks, pipeline, recovery, retained
 from weir.quality.facts import ClickHouseFacts, clickhouse
 from weir.quality.judge import Check, Hop, PartitionCount, Report, TableCount, Verdict, judge
 from weir.quality.landing import Landed
@@ -42,12 +42,14 @@ def verdict(endpoints: Endpoints, home: Path, *, now_ms: int | None = None, abou
     since = marks.held_from(int(time.time() * 1000) if now_ms is None else now_ms)
     known = marks.read(endpoints.clickhouse_url, since)
     asked_ms = int(time.time() * 1000)
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=3) as pool:
         offsets_asked = pool.submit(ask.kafka, endpoints.kafka_bootstrap, {t.topic for t in parts.captured or ()})
         rows_asked = pool.submit(ask.postgres, endpoints.postgres_dsn)
         wrote_asked = pool.submit(ask.document, f"{endpoints.features_url}/health")
         offsets, source = offsets_asked.result(), rows_asked.result()
+        alarms_asked = pool.submit(retained.ask, endpoints.kafka_bootstrap, offsets)
         facts, wrote = clickhouse(endpoints.clickhouse_url, known, offsets, asked_ms, since), wrote_asked.result()
+        kept = retained.judge_retention(alarms_asked.result())
     now = int(time.time() * 1000) if now_ms is None else now_ms
     tables = [TableCount(t, source.get(t), facts.staging.get(t)) for t in ask.CDC_TABLES]
     lost, trailing = _gaps(endpoints, offsets, facts)
@@ -57,7 +59,7 @@ def verdict(endpoints: Endpoints, home: Path, *, now_ms: int | None = None, abou
     hops = [Hop(name, at, None if at is None else max(0, now - at)) for name, at in newest.items()]
     report = judge(
         tables, partitions, hops, facts.quarantine, cdc_topics={t: topic for t, (_, topic) in ask.CDC_TABLES.items()}, now_ms=now,
-        first_unlanded_ms=_landed_through(partitions, facts), more=[*totals(facts, since), marks.judge_age(facts.marks, now), *pipeline.checks(parts)],
+        first_unlanded_ms=_landed_through(partitions, facts), more=[*kept, *totals(facts, since), marks.judge_age(facts.marks, now), *pipeline.checks(parts)],
     )
     answered = None if parts.api is None else parts.api.answered
     return replace(report, counters=counters(partitions, facts, wrote, answered), checked_since_ms=marks.checked_since_ms(facts.marks or {}))

@@ -92,8 +92,8 @@ def ready(url: str, timeout_s: float = 2.0) -> bool:
         return False
 
 
-def trouble(url: str, timeout_s: float = 2.0) -> tuple[str, ...]:
-    """Return what the health document at `url` names under `trouble`; nothing when it cannot be had, since readiness is another question."""
+def trouble(url: str, timeout_s: float = 2.0, part: str = "trouble") -> tuple[str, ...]:
+    """Return what the health document at `url` names under `part`, `trouble` or `notes`; nothing when it cannot be had, since readiness is another question."""
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310 - our own loopback endpoints
             text = answer.read(_DOCUMENT_BYTES)
@@ -105,7 +105,7 @@ def trouble(url: str, timeout_s: float = 2.0) -> tuple[str, ...]:
         found = json.loads(text)
     except ValueError:
         return ()
-    named = found.get("trouble") if isinstance(found, dict) else None
+    named = found.get(part) if isinstance(found, dict) else None
     return tuple(str(t) for t in named) if isinstance(named, list) else ()
 
 

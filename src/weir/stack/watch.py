@@ -29,9 +29,10 @@ log = logging.getLogger("weir.watch")
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """One row of services.json. `state`: ready, degraded, starting, unhealthy, failed, stopped or external; `why`: of one that is degraded.
+    """One row of services.json. `state`: ready, degraded, starting, unhealthy, failed, stopped or external; `why`: see below.
 
-    A degraded service answers and is not restarted; a part of it has stopped for a reason that somebody must mend.
+    A degraded service answers and is not restarted; a part of it has stopped for a reason that somebody must mend, which `why` names. Of a ready
+    one `why` is what it says of parts that are well, such as a lane that is slowed.
     """
 
     name: str
@@ -60,19 +61,19 @@ def observe(specs: Sequence[services.ServiceSpec], home: Path) -> list[ServiceSt
         states = {}
     with ThreadPoolExecutor(max_workers=12) as pool:
         answers = list(pool.map(lambda s: s.name in states and probe.ready(s.probe), specs))
-        troubles = list(pool.map(lambda s: probe.trouble(s.health) if s.health and s.name in states else (), specs))
+        told = [list(pool.map(lambda s, part=part: probe.trouble(s.health, part=part) if s.health and s.name in states else (), specs)) for part in ("trouble", "notes")]
     rows = []
-    for spec, answer, trouble in zip(specs, answers, troubles, strict=True):
+    for spec, answer, trouble, notes in zip(specs, answers, *told, strict=True):
         process = states.get(spec.name)
-        state, why = degraded(spec.name, judge(process, answers=answer), trouble)
+        state, why = degraded(spec.name, judge(process, answers=answer), trouble, notes)
         rows.append(ServiceState(spec.name, state, process.pid if process else 0, spec.endpoint, why))
     return rows
 
 
-def degraded(name: str, state: str, trouble: Sequence[str]) -> tuple[str, str]:
-    """Return a service's state and why, given what its health document says has stopped. Pure."""
+def degraded(name: str, state: str, trouble: Sequence[str], notes: Sequence[str] = ()) -> tuple[str, str]:
+    """Return a service's state and why, given what its health document says has stopped, and what it says of parts that are well. Pure."""
     if state != "ready" or not trouble:
-        return state, ""
+        return state, "; ".join(notes) if state == "ready" else ""
     return "degraded", f"{'; '.join(trouble)}: mend that (./weir logs {name} tells more), it is tried again by itself; then ./weir status"
 
 

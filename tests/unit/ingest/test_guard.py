@@ -1,6 +1,6 @@
 import pytest
 
-from weir.errors import ContractViolation, Terminal, Transient
+from weir.errors import ContractViolation, DiskFull, Terminal, Transient
 from weir.ingest.clickhouse import INSERT_SETTINGS, refusal
 from weir.ingest.guard import View, behind, check, window
 
@@ -68,10 +68,21 @@ def test_a_replicated_table_has_the_servers_default():
 @pytest.mark.parametrize(("code", "status", "text", "kind"), [
     ("252", 500, "Code: 252. DB::Exception: Too many parts (3001 with average size of 1.00 KiB) in table. Merges are processing slower", Transient),
     ("252", 500, "Code: 252. DB::Exception: Too many partitions for single INSERT block (more than 100).", Terminal),
+    ("243", 500, "Code: 243. DB::Exception: Cannot reserve 1.08 MiB, not enough space. (NOT_ENOUGH_SPACE)", DiskFull),
+    ("243", 507, "Code: 243. DB::Exception: There is no room on the disk for the request. (NOT_ENOUGH_SPACE)", DiskFull),
+    ("75", 500, "Code: 75. DB::ErrnoException: Cannot write to file: /d/t/tmp_insert/a.bin: , errno: 28, strerror: No space left on device", DiskFull),
+    ("1001", 500, "Code: 1001. DB::Exception: std::filesystem_error: in create_directory: Disk quota exceeded (STD_EXCEPTION)", DiskFull),
+    ("75", 500, "Code: 75. DB::ErrnoException: Cannot write to file, errno: 5, strerror: Input/output error", Terminal),
+    ("159", 408, "Timeout exceeded: elapsed 240 s, maximum: 240 s. (TIMEOUT_EXCEEDED)", Transient),
     ("241", 500, "Memory limit exceeded", Transient), ("", 503, "busy", Transient), ("60", 404, "no such table", Terminal), ("469", 500, "constraint", Terminal),
 ])
 def test_a_refusal_is_repeated_only_when_the_same_bytes_may_pass(code, status, text, kind):
-    assert isinstance(refusal(code, status, text), kind)
+    assert type(refusal(code, status, text)) is kind
+
+
+def test_a_full_disk_says_so_and_what_to_do_and_too_many_parts_say_so():
+    assert str(refusal("243", 500, "")).startswith("ClickHouse refused with code 243 (HTTP 500): ClickHouse's disk is full. make room there")
+    assert "too many parts" in str(refusal("252", 500, "Too many parts (3001)"))
 
 
 def test_a_window_is_read_quoted_as_dbt_writes_it_or_bare():

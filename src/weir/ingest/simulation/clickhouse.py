@@ -14,6 +14,7 @@ from typing import Final
 import pyarrow as pa
 
 from weir.errors import Terminal, Transient, Unavailable
+from weir.ingest.pressure import Parts
 from weir.ingest.simulation.world import Process, World
 
 TIMEOUT_S: Final = 30.0
@@ -56,6 +57,7 @@ class Engine:
     targets: list[Target] = field(default_factory=list)
     batches: Counter[str] = field(default_factory=Counter)
     down_until_s: float = 0.0
+    crowded_s: tuple[float, float] = (0.0, 0.0)  # from when to when its merges do not keep up
 
     def __post_init__(self) -> None:
         """Make the tables: landing first, then in the order in which the views run."""
@@ -65,6 +67,11 @@ class Engine:
             Target("quarantine", self.window, lambda row: row[2] != ""),
             Target("view", self.view_window, lambda row: row[2] == ""),
         ]
+
+    def parts(self) -> tuple[Parts, ...]:
+        """Return what it says of its parts."""
+        begins, ends = self.crowded_s
+        return (Parts("view", 900 if begins <= self.world.now_s < ends else 10, 1000),)
 
     def apply(self, token: str, batch: str, rows: list[Row], only: int = 99) -> None:
         """Apply one block to the first `only` tables."""

@@ -145,7 +145,7 @@ class Run:
             return Member(self.broker, process, ignores_refusals=self.wrong.ignores_refusals, rewrites=self.wrong.rewrites)
 
         edges = Edges(member, lambda: Store(self.engine, process, self.wrong.token_of), lambda _store, _table: None, ended=_Ended(process),
-                      reach=process.step, wait=process.sleep, clock=lambda: self.world.now_s, limits=LIMITS)
+                      reach=process.step, wait=process.sleep, clock=lambda: self.world.now_s, limits=LIMITS, parts=lambda _table: self.engine.parts())
         lane = LaneThread(names.LANDING_EVENTS, self.decoder, [TOPIC], edges, cast("Any", _Quiet()))
 
         def live() -> None:
@@ -195,10 +195,14 @@ class Run:
 
 
 def simulate(seed: int, wrong: Wrong = RIGHT) -> Outcome:
-    """Run one seed: number of workers, records and faults are the seed's."""
+    """Run one seed: number of workers, records and faults are the seed's. Every third has a time of too many parts, in which lanes are slowed."""
     rng = random.Random(seed)  # noqa: S311 - repeatable on purpose
     world = World(rng, Faults(rng, rng.choice((0.0, 0.02, 0.05, 0.1, 0.2))))
-    return Run(seed, world, journal(rng), wrong, workers=rng.randint(1, 3)).go()
+    run = Run(seed, world, journal(rng), wrong, workers=rng.randint(1, 3))
+    if seed % 3 == 1:
+        begins_s = rng.uniform(0, FAULTS_END_S / 2)
+        run.engine.crowded_s = (begins_s, begins_s + rng.uniform(1, FAULTS_END_S))
+    return run.go()
 
 
 def scripted(written: Mapping[str, Mapping[int, str]], stored: dict[Partition, list[Record]], *, decoder: Decoder = thin, workers: int = 2,
