@@ -12,7 +12,7 @@ def test_what_is_skipped_is_told_with_its_reason(tmp_path, capfd):
     folder = tmp_path / "tests" / "unit"
     folder.mkdir(parents=True)
     (folder / "test_a.py").write_text("import pytest\n\ndef test_a():\n    pytest.skip('strace is not installed')\n")
-    assert checks.run(tmp_path, long=False, only="unit") == 0
+    assert checks.run(tmp_path, tmp_path, long=False, only="unit") == 0
     said = capfd.readouterr().out
     assert "strace is not installed" in said
     assert "checks and tests: " in said
