@@ -105,11 +105,13 @@ def quarantine_table(b: board.Board) -> None:
 def events_table(b: board.Board) -> None:
     st.caption(f"Late and repeated events, {event_facts.OVER_H} h")
     found = b.pipeline.events
+    if found is not None and found.behind_ms is None:  # nothing of what landed was looked through yet
+        found = None
     told = {  # what is not known stays so
         "late by more than 1 h": found and found.late_1h, "late by more than 1 d": found and found.late_1d, "hours restated": found and found.hours_restated,
         "days restated": found and found.days_restated, "repeated ids, same contents": found and found.repeated - found.conflicting,
         "conflicting ids": found and found.conflicting, "counted again by user": found and found.again_by_user, "counted again by item": found and found.again_by_item}
-    st.dataframe(pd.DataFrame([(name, UNKNOWN if n is None else f"{n:,}") for name, n in told.items()], columns=["what", "events"]), hide_index=True)
+    st.dataframe(pd.DataFrame([(name, UNKNOWN if n is None else f"{n:,}") for name, n in told.items()], columns=["what", "count"]), hide_index=True)
     if found is None:
         return
     if found.hours:
