@@ -299,6 +299,28 @@ def test_a_server_that_cannot_hold_inserts_gets_the_steps_one_by_one_and_is_caug
     assert held(server) == sent
 
 
+def test_an_insert_that_runs_while_the_proof_notes_what_is_owed_is_waited_for(server, model, land, deploy, monkeypatch):
+    """Its row is in the landing table, and comes to the table beside while the proof waits."""
+    def waits(_warehouse):
+        server.text(f"INSERT INTO staging.shadow__int_made {NEW} AND event_id = 'e000003' SETTINGS insert_deduplicate = 0")
+
+    land(10)
+    monkeypatch.setattr(proof, "settle", waits)
+    assert deploy(spoil="event_id != 'e000003'").proof.keys == 10
+
+
+def test_what_is_waited_for_is_every_insert_into_a_landing_table_that_runs(server, url, model, land, warehouse):
+    def insert():
+        server.text("INSERT INTO landing.user_events (topic, offset, produced_at) SELECT 'user-events', number + sleepEachRow(0.2), now64(3) FROM numbers(10) SETTINGS max_block_size = 1")
+
+    slow = threading.Thread(target=insert)
+    slow.start()
+    assert wait_until(lambda: server.text("SELECT count() FROM system.processes WHERE query_kind = 'Insert'") == "1\n")
+    proof.settle(warehouse)
+    assert warehouse.one("SELECT count() FROM landing.user_events") == [10]
+    slow.join()
+
+
 def test_the_proof_is_of_each_slice_of_the_keys(server, model, land, deploy, monkeypatch):
     monkeypatch.setattr(proof, "SLICE_ROWS", 7)
     land(100)

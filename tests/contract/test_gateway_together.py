@@ -47,6 +47,30 @@ def test_a_table_and_its_view_change_places_under_load_and_no_row_is_in_the_wron
     assert set(old) <= set(sent)
 
 
+def test_an_insert_that_runs_is_waited_for(server):
+    server.text("CREATE TABLE d.src (a UInt64) ENGINE = MergeTree ORDER BY a")
+    server.text("CREATE TABLE d.was (a UInt64) ENGINE = MergeTree ORDER BY a")
+    server.text("CREATE MATERIALIZED VIEW d.was_mv TO d.was AS SELECT a FROM d.src")
+    ended = []
+
+    def insert():
+        server.text("INSERT INTO d.src SELECT number + sleepEachRow(0.2) FROM numbers(10) SETTINGS max_block_size = 1", query_id="slow")
+        ended.append("insert")
+
+    def exchange():
+        assert _together(server, "DROP TABLE d.was_mv", "RENAME TABLE d.was TO d.old").status_code == 200
+        ended.append("exchange")
+
+    slow, held = threading.Thread(target=insert), threading.Thread(target=exchange)
+    slow.start()
+    assert wait_until(lambda: server.text("SELECT count() FROM system.processes WHERE query_kind = 'Insert'") == "1\n")
+    held.start()
+    slow.join()
+    held.join()
+    assert ended == ["insert", "exchange"]
+    assert server.text("SELECT count() FROM d.old") == "10\n"
+
+
 def test_what_the_engine_refuses_ends_it_is_named_and_writes_go_on(server):
     found = _together(server, "CREATE TABLE d.one (a Int64) ENGINE = MergeTree ORDER BY a", "DROP TABLE d.there_is_none", "DROP TABLE d.one")
     assert (found.status_code, found.headers["X-ClickHouse-Exception-Code"]) == (404, "60")
