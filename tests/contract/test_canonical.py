@@ -14,8 +14,6 @@ from weir.contracts.endpoints import Endpoints
 from weir.errors import ContractViolation
 from weir.reconcile.canonical import Column, expressions, hash32, hash64, row_text
 
-PORT = free_port()
-
 
 @pytest.fixture(scope="module")
 def source():
@@ -25,7 +23,7 @@ def source():
     with tempfile.TemporaryDirectory(prefix="weir-canonical-", dir="/var/tmp") as folder:
         home = Path(folder)
         home.chmod(0o755)
-        endpoints = Endpoints.local(PORT - 1, postgres.read_or_create_password(home))
+        endpoints = Endpoints.local(free_port() - 1, postgres.read_or_create_password(home))
         postgres.prepare(home, endpoints)
         command = postgres.command(home, endpoints)
         process = subprocess.Popen(command.argv, env=dict(command.env), cwd="/", user=command.uid, group=command.uid,

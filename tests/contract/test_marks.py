@@ -145,7 +145,7 @@ def test_a_look_at_a_long_history_reads_what_is_new_and_still_sees_a_loss_and_a_
     world.land(3 * each, 3 * each + 1000, world.noon + 3 * DAY)
     again, rows = world.rows_read(world.look)
     assert (again.verdict, sum(p.landed_rows for p in again.partitions)) == (Verdict.YES, PARTITIONS * (3 * each + 1000))
-    assert max(*read[1:], rows) < min(2 * read[0], HISTORY / 50), (read, rows)
+    assert max(*read, rows) < HISTORY / 100, (read, rows)  # a granule of each part and partition, however long the history: 90,000 at most here, or none by chance
     world.lose(3, 777)
     assert any("1 rows fewer" in r for r in world.look().reasons)
     world.double(4, each)
