@@ -9,6 +9,8 @@ from pathlib import Path
 
 import httpx
 
+from weir.stack import accounts
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -67,3 +69,10 @@ def wait_until(true, seconds=20):
     while not (found := true()) and time.monotonic() < deadline:
         time.sleep(0.05)
     return found
+
+
+def guarded(home):
+    """Start a gateway with the stack's own roles and users; return it, and each user's password."""
+    passwords = accounts.passwords(home)
+    accounts.prepare(home, passwords)
+    return Server(home / "data", "--users", str(ROOT / "gateway" / "roles.toml"), "--users", str(accounts.path(home))).start(), passwords

@@ -3,7 +3,8 @@ import shutil
 
 import httpx
 import pytest
-from tests.contract.gateway_server import ROOT, Server
+from tests.contract import gateway_server
+from tests.contract.gateway_server import ROOT
 
 from weir.errors import ServiceFailed
 from weir.ingest import schema
@@ -15,10 +16,7 @@ from weir.transform.warehouse import Warehouse
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    home = tmp_path_factory.mktemp("guarded")
-    passwords = accounts.passwords(home)
-    accounts.prepare(home, passwords)
-    found = Server(home / "data", "--users", str(ROOT / "gateway" / "roles.toml"), "--users", str(accounts.path(home))).start()
+    found, passwords = gateway_server.guarded(tmp_path_factory.mktemp("guarded"))
     found.known = {user: (user, password) for user, password in passwords.items()}
     schema.apply(accounts.as_user(found.url, "ingest", passwords["ingest"]))
     yield found

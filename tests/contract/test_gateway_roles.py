@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from tests.contract.gateway_server import ROOT, Server
+from tests.contract import gateway_server
 
 from weir.contracts import names
 from weir.contracts.endpoints import Endpoints
@@ -21,11 +21,7 @@ from weir.telemetry.store import ClickHouseSink
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    home = tmp_path_factory.mktemp("roles")
-    passwords = accounts.passwords(home)
-    accounts.prepare(home, passwords)
-    server = Server(home / "data", "--users", str(ROOT / "gateway" / "roles.toml"), "--users", str(accounts.path(home))).start()
-    server.passwords = passwords
+    server, server.passwords = gateway_server.guarded(tmp_path_factory.mktemp("roles"))
     schema.apply(_url(server, "ingest"))
     yield server
     assert server.stop() == 0

@@ -3,7 +3,6 @@ import os
 import shutil
 import subprocess
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -17,20 +16,10 @@ from weir.ingest.clickhouse import ClickHouse
 from weir.ingest.decode import user_events
 from weir.ingest.lane import Lane, Limits
 from weir.ingest.record import Record
+from weir.ingest.simulation.run import Quiet
 from weir.ingest.worker import RETRY_S, Edges, LaneThread
 
 TOPIC = names.TOPIC_USER_EVENTS
-
-
-class Quiet:
-    def count(self, *_):
-        pass
-
-    gauge = record = count
-
-    @contextmanager
-    def span(self, *_, **__):
-        yield
 
 
 @dataclass

@@ -110,7 +110,7 @@ def status(
     """
     from weir.cli import watching
     from weir.contracts.model import POINTER, models_folder
-    from weir.quality import ask, event_facts, growth, pipeline, recovery, retained, terminal
+    from weir.quality import ask, ask_pipeline, event_facts, growth, pipeline, recovery, retained, terminal
     from weir.stack import external, services, watch
 
     settings = _settings()
@@ -120,11 +120,9 @@ def status(
         watching.follow(settings, out)
     rows, elsewhere = watch.observe(services.build(settings), settings.home), external.rows(settings)
     endpoints = asdict(settings.endpoints)
-    connector, slot = pipeline.ask_connector(settings.endpoints.connect_url), pipeline.ask_slot(settings.endpoints.postgres_dsn)
-    tables, grown = pipeline.ask_captured(settings.endpoints.clickhouse_url), growth.now(settings.endpoints.postgres_dsn, settings.home)
-    api, proofs, now_ms = pipeline.ask_api(settings.endpoints.api_url), recovery.proofs(settings.home), int(time.time() * 1000)
-    verified, load = pipeline.ask_verified(settings.endpoints.clickhouse_url), pipeline.ask_load(settings.endpoints.clickhouse_url)
-    events = event_facts.ask(settings.endpoints.clickhouse_url)
+    about = ask_pipeline(settings.endpoints, settings.home)
+    connector, slot, tables, api, verified, events, proofs = about.connector, about.slot, about.captured, about.api, about.verified, about.events, about.recovery or ()
+    grown, load, now_ms = growth.now(settings.endpoints.postgres_dsn, settings.home), pipeline.ask_load(settings.endpoints.clickhouse_url), int(time.time() * 1000)
     served = pipeline.judge_api(api, promoted=(models_folder(settings.home) / POINTER).exists())
     bootstrap = settings.endpoints.kafka_bootstrap
     alarms = retained.ask(bootstrap, ask.kafka(bootstrap, {t.topic for t in tables or ()}))

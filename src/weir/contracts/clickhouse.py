@@ -5,6 +5,7 @@ Source of the numbers: ClickHouse, src/Common/ErrorCodes.cpp, sent in X-ClickHou
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ NOT_BUILT_CODES: Final = frozenset({60, 81})
 HTTP_PORT: Final = 8123
 HTTPS_PORT: Final = 8443
 DEFAULT_USER: Final = "default"
+_REFRESHED: Final = re.compile(r"^CREATE MATERIALIZED VIEW \S+ REFRESH ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,11 @@ def parse(url: str) -> Server:
     interface = "https" if parts.scheme == "https" else "http"
     port = parts.port or (HTTPS_PORT if interface == "https" else HTTP_PORT)
     return Server(interface, parts.hostname or "127.0.0.1", port, unquote(parts.username or ""), unquote(parts.password or ""))
+
+
+def fires(create: str) -> bool:
+    """Say whether the materialized view of a `create_table_query` is fed by inserts, and not computed anew each time. Pure."""
+    return _REFRESHED.match(create) is None
 
 
 def literal(value: int | str) -> str:

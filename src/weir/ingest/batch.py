@@ -140,7 +140,7 @@ class Batch(Sequence[Record]):
         except TypeError:
             return np.array([-1 if v is None else len(v) for v in self.values], np.int64)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes of all values."""
         return int(self.length.clip(0).sum())

@@ -10,12 +10,12 @@ import re
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from weir.contracts.clickhouse import fires
 from weir.errors import ContractViolation
 from weir.ingest.clickhouse import INSERT_SETTINGS
 
 # A repeat comes at latest when a late request does: the batches of the longest insert (240 s) and a session, at ten a second, with no room to argue.
 MIN_WINDOW: Final = 3000
-_REFRESHED = re.compile(r"^CREATE MATERIALIZED VIEW \S+ REFRESH ")  # computed anew each time: it is not fed by inserts
 _WINDOW = re.compile(r"\b(?P<kind>non_)?replicated_deduplication_window = '?(?P<value>\d+)")
 
 
@@ -92,7 +92,7 @@ def fed(server: Asked, tables: list[str]) -> dict[str, str]:
     text = server.execute(
         "SELECT database || '.' || name, target_database || '.' || target_table, replaceRegexpAll(as_select, '\\\\s+', ' '), "
         "replaceRegexpAll(create_table_query, '\\\\s+', ' ') FROM system.tables WHERE engine = 'MaterializedView' FORMAT TabSeparatedRaw")
-    views = [View(name, target, reads) for name, target, reads, create in _rows(text) if not _REFRESHED.match(create)]
+    views = [View(name, target, reads) for name, target, reads, create in _rows(text) if fires(create)]
     return behind(tables, views)
 
 

@@ -55,7 +55,6 @@ def _headers(messages: Sequence[Message]) -> list[tuple[int, str]]:
     return [(place, trace) for place, headers in enumerate(map(Message.headers, messages)) if headers and (trace := _traceparent(headers))]
 
 
-_ERROR = Message.error
 MESSAGES: Final = Reader(
     lambda ms: map(Message.topic, ms), lambda ms: map(Message.partition, ms), lambda ms: map(Message.offset, ms),
     lambda ms: map(itemgetter(1), map(Message.timestamp, ms)), lambda ms: map(Message.value, ms), _headers, to_record,
@@ -131,7 +130,7 @@ class KafkaLog:
         """
         messages = self._consumer.consume(limit, timeout_s)
         self._raise_pending()
-        if any(map(_ERROR, messages)):
+        if any(map(Message.error, messages)):
             for message in messages:
                 if message.error() is not None:
                     self._judge(message)

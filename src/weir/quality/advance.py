@@ -7,7 +7,6 @@ so a mark never passes what is not known; what is wrong is written as such and l
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import os
 import time
@@ -16,10 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
-import httpx
-
 from weir.contracts import names
-from weir.contracts.clickhouse import literal, parse
+from weir.contracts.clickhouse import literal
 from weir.contracts.endpoints import Endpoints
 from weir.errors import Unavailable
 from weir.quality import ask, gaps, landing, marks, pipeline, windows
@@ -201,15 +198,8 @@ class Advance:
         """
         if not found:
             return
-        server = parse(self.url)
         written = f"{time.time_ns() / 1e9:.6f}"
-        body = "\n".join(json.dumps(windows.document(w) | {"written_at": written}) for w in found)
-        try:
-            answer = httpx.post(f"{server.base_url}/", params={"query": f"INSERT INTO {names.CHECKED_WINDOWS} FORMAT JSONEachRow"}, content=body.encode(),
-                                auth=server.auth, timeout=TIMEOUT_S)
-            answer.raise_for_status()
-        except httpx.HTTPError as error:
-            raise Unavailable(f"{names.CHECKED_WINDOWS} could not be written", hint="./weir logs clickhouse shows why") from error
+        ask.append(self.url, names.CHECKED_WINDOWS, [windows.document(w) | {"written_at": written} for w in found], TIMEOUT_S)
 
 
 def main() -> None:

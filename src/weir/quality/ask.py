@@ -1,6 +1,6 @@
 """Asks PostgreSQL and Kafka what the verdict needs, and ClickHouse what a room asks it. What cannot be asked comes back as None, never as zero.
 
-In: endpoints. Out: counts, offsets, rows. Keep: read-only; each question has a time limit of a few seconds.
+In: endpoints. Out: counts, offsets, rows. Keep: only `append` writes; each question has a time limit of a few seconds.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,8 @@ import httpx
 from weir.contracts import cdc, names
 from weir.contracts.clickhouse import parse
 from weir.contracts.features import FEATURE_VIEWS
+from weir.errors import Unavailable
+from weir.topics.reader import quiet_admin
 
 log = logging.getLogger("weir.quality")
 TIMEOUT_S: Final = 4.0
@@ -51,6 +53,21 @@ def query(url: str, sql: str, timeout_s: float = TIMEOUT_S) -> list[dict[str, An
     return [json.loads(line) for line in answer.text.splitlines() if line]
 
 
+def append(url: str, table: str, rows: Sequence[Mapping[str, Any]], timeout_s: float = TIMEOUT_S) -> None:
+    """Append rows to a table of ours.
+
+    Raises:
+        Unavailable: ClickHouse did not take them.
+    """
+    server = parse(url)
+    body = "\n".join(json.dumps(row) for row in rows)
+    try:
+        answer = httpx.post(f"{server.base_url}/", params={"query": f"INSERT INTO {table} FORMAT JSONEachRow"}, content=body.encode(), auth=server.auth, timeout=timeout_s)
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        raise Unavailable(f"{table} could not be written", hint="./weir logs clickhouse shows why") from error
+
+
 def document(url: str) -> dict[str, Any]:
     """Return the JSON object that one of our services tells of itself at `url`; empty when it does not."""
     try:
@@ -82,12 +99,10 @@ def postgres(dsn: str) -> dict[str, int | None]:
 def kafka(bootstrap: str, more: Collection[str] = ()) -> dict[tuple[str, int], Offsets] | None:
     """Return the offsets of every partition of the path's topics, and of `more` topics; None when the broker does not answer."""
     from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-    from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # (own) documented, but not in __all__
+    from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # (own) documented, but not in __all__
 
-    quiet = logging.getLogger("weir.quality.kafka")
-    quiet.setLevel(logging.CRITICAL)
     try:
-        admin = AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 3000, "log_level": 0}, logger=quiet)
+        admin = quiet_admin(bootstrap)
         topics = admin.list_topics(timeout=2.0).topics
         partitions = [TopicPartition(t, p) for t in dict.fromkeys([*names.PARTITIONS, *more]) if t in topics for p in topics[t].partitions]
         if not partitions:

@@ -6,20 +6,16 @@ what waits meanwhile is told; an answer that did not come writes nothing.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-import httpx
-
 from weir.contracts import names
-from weir.contracts.clickhouse import parse
 from weir.errors import Unavailable
 from weir.quality import event_windows as of
 from weir.quality import marks
-from weir.quality.ask import query
+from weir.quality.ask import append, query
 from weir.quality.event_windows import EventWindow, Repeats, Span
 from weir.telemetry import Telemetry
 
@@ -97,13 +93,7 @@ class EventWalk:
         Raises:
             Unavailable: ClickHouse did not take it.
         """
-        server = parse(self.url)
-        try:
-            answer = httpx.post(f"{server.base_url}/", params={"query": f"INSERT INTO {names.EVENT_WINDOWS} FORMAT JSONEachRow"},
-                                content=json.dumps(of.document(window)).encode(), auth=server.auth, timeout=TIMEOUT_S)
-            answer.raise_for_status()
-        except httpx.HTTPError as error:
-            raise Unavailable(f"{names.EVENT_WINDOWS} could not be written", hint="./weir logs clickhouse shows why") from error
+        append(self.url, names.EVENT_WINDOWS, [of.document(window)], TIMEOUT_S)
 
     def _tell(self, w: EventWindow) -> None:
         times, repeats = w.times, w.repeats

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import psutil
@@ -92,21 +92,28 @@ def ready(url: str, timeout_s: float = 2.0) -> bool:
         return False
 
 
-def trouble(url: str, timeout_s: float = 2.0, part: str = "trouble") -> tuple[str, ...]:
-    """Return what the health document at `url` names under `part`, `trouble` or `notes`; nothing when it cannot be had, since readiness is another question."""
+class Health(NamedTuple):
+    """What a health document names: parts that have stopped, and what it says of parts that are well."""
+
+    trouble: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def health(url: str, timeout_s: float = 2.0) -> Health:
+    """Return what the health document at `url` names; nothing when it cannot be had, since readiness is another question."""
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310 - our own loopback endpoints
             text = answer.read(_DOCUMENT_BYTES)
     except urllib.error.HTTPError as error:  # 503 has the same document
         text = error.read(_DOCUMENT_BYTES)
     except (OSError, urllib.error.URLError, ValueError):
-        return ()
+        return Health()
     try:
         found = json.loads(text)
     except ValueError:
-        return ()
-    named = found.get(part) if isinstance(found, dict) else None
-    return tuple(str(t) for t in named) if isinstance(named, list) else ()
+        return Health()
+    named = (found.get(part) if isinstance(found, dict) else None for part in Health._fields)
+    return Health(*(tuple(str(t) for t in texts) if isinstance(texts, list) else () for texts in named))
 
 
 def answers(url: str, timeout_s: float = 2.0) -> bool:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +17,7 @@ from pathlib import Path
 from weir.errors import WeirError
 from weir.stack import probe, services, settings, supervision
 from weir.telemetry import setup
+from weir.telemetry.companion import begin
 
 ROUND_S = 2.0
 MISSES = 15  # times 2 s, and each probe waits 2 s: 30 to 60 s of silence; a paused ClickHouse must not be restarted under an experiment
@@ -61,11 +60,11 @@ def observe(specs: Sequence[services.ServiceSpec], home: Path) -> list[ServiceSt
         states = {}
     with ThreadPoolExecutor(max_workers=12) as pool:
         answers = list(pool.map(lambda s: s.name in states and probe.ready(s.probe), specs))
-        told = [list(pool.map(lambda s, part=part: probe.trouble(s.health, part=part) if s.health and s.name in states else (), specs)) for part in ("trouble", "notes")]
+        told = list(pool.map(lambda s: probe.health(s.health) if s.health and s.name in states else probe.Health(), specs))
     rows = []
-    for spec, answer, trouble, notes in zip(specs, answers, *told, strict=True):
+    for spec, answer, health in zip(specs, answers, told, strict=True):
         process = states.get(spec.name)
-        state, why = degraded(spec.name, judge(process, answers=answer), trouble, notes)
+        state, why = degraded(spec.name, judge(process, answers=answer), *health)
         rows.append(ServiceState(spec.name, state, process.pid if process else 0, spec.endpoint, why))
     return rows
 
@@ -120,9 +119,7 @@ class Watcher:
 
 def main() -> None:
     """Watch until SIGTERM."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    ended = begin()
     configured = settings.load()
     specs = services.build(configured)
     control = supervision.Control(configured.home)

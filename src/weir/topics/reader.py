@@ -20,19 +20,31 @@ Partition = tuple[str, int]
 Range = tuple[int, int]  # first offset, and the one after the last
 
 
+def _quiet() -> logging.Logger:
+    """Return where librdkafka's own lines go: a broker that is away is told by what asks, once."""
+    quiet = logging.getLogger("weir.topics.kafka")
+    quiet.setLevel(logging.CRITICAL)
+    return quiet
+
+
+def quiet_admin(bootstrap: str) -> Any:
+    """Return an AdminClient that writes no lines of its own and gives a broker 3 s."""
+    from confluent_kafka.admin import AdminClient
+
+    return AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 3000, "log_level": 0}, logger=_quiet())
+
+
 class Reader:
     """Reads by one connection; not shared between threads. `group`: whose commits `committed` tells; it is never joined."""
 
     def __init__(self, bootstrap: str, group: str, *, patience_s: float = 20.0) -> None:
         from confluent_kafka import Consumer
 
-        quiet = logging.getLogger("weir.topics.kafka")
-        quiet.setLevel(logging.CRITICAL)
         self._patience_s = patience_s
         self._consumer: Any = Consumer({
             "bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False, "isolation.level": "read_committed",
             "auto.offset.reset": "error", "enable.partition.eof": True, "fetch.wait.max.ms": 20, "log_level": 0,
-        }, logger=quiet)
+        }, logger=_quiet())
 
     def partitions(self, topic: str) -> list[int]:
         """Return the partitions of a topic; none when there is no such topic.

@@ -9,7 +9,6 @@ A segment goes when its newest record is older than `retention.ms`, or when with
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import TimeoutError as NoAnswer
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from weir.errors import WeirError
-from weir.topics.reader import Partition, Reader
+from weir.topics.reader import Partition, Reader, quiet_admin
 
 HALF: Final = 0.5  # of the retention: the other half is the time to come and mend; of a week, more than a long weekend
 HOUR_MS: Final = 3_600_000
@@ -38,6 +37,11 @@ class Position:
     def next(self) -> int:
         """Return the first offset that is not landed."""
         return self.begin if self.committed is None else self.committed
+
+    @property
+    def lost(self) -> bool:
+        """Say whether records were deleted before they were landed."""
+        return self.committed is not None and self.committed < self.begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ def kept(settings: Mapping[str, str]) -> Kept:
 def judge(partition: Partition, at: Position, keeps: Kept, now_ms: int, oldest_ms: int | None, unlanded_bytes: int) -> Alarm | None:
     """Judge one partition. Pure. `oldest_ms`: timestamp of the first record that is not landed, None: there is none; `unlanded_bytes`: about how much is not."""
     name = f"{partition[0]}/{partition[1]}"
-    if at.committed is not None and at.committed < at.begin:
+    if at.lost:
         return Alarm(*partition, f"{name}, offsets {at.committed} to {at.begin - 1}, were deleted before they were landed: docs/decisions/0001, 'records that are gone'", lost=True, left_h=0.0)
     if at.next >= at.end:
         return None
@@ -108,14 +112,6 @@ def positions(bootstrap: str, group: str, topics: Sequence[str]) -> dict[Partiti
     finally:
         reader.close()
     return found
-
-
-def _admin(bootstrap: str) -> Any:
-    from confluent_kafka.admin import AdminClient
-
-    quiet = logging.getLogger("weir.topics.kafka")
-    quiet.setLevel(logging.CRITICAL)
-    return AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 3000, "log_level": 0}, logger=quiet)
 
 
 def topics_keep(admin: Any, topics: Sequence[str]) -> dict[str, Kept]:
@@ -160,13 +156,13 @@ def alarms(bootstrap: str, positions: Mapping[Partition, Position], now_ms: int 
     if not behind:
         return found
     try:
-        admin = _admin(bootstrap)
+        admin = quiet_admin(bootstrap)
         keeps = topics_keep(admin, sorted({t for t, _ in behind}))
         timed = {p: int(now - HALF * ms) for p in behind if (ms := keeps[p[0]].ms) is not None}
         first = _first_since(admin, timed)
         for partition, at in behind.items():
             old = partition in first and not 0 <= first[partition] <= at.next
-            if (at.committed is not None and at.committed < at.begin) or (not old and keeps[partition[0]].size_bytes is None):
+            if at.lost or (not old and keeps[partition[0]].size_bytes is None):
                 continue
             alarm = judge(partition, at, keeps[partition[0]], now, *_sampled(bootstrap, partition, at))
             found += [alarm] if alarm else []

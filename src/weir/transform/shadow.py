@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from weir.contracts import names
+from weir.contracts.clickhouse import fires
 from weir.transform.warehouse import Warehouse
 
 PREFIX: Final = names.SHADOW_PREFIX
 VERIFIED: Final = "verified by a deploy, to be exchanged"  # comment of a new table from its verification to the end of the exchange; dbt's catch_up replaces it
 _VERSION: Final = re.compile(r"ReplacingMergeTree\((?:'[^']*', ?)*(\w+)")
 _TTL: Final = re.compile(r"\bTTL (.+?)(?: SETTINGS | COMMENT |$)")
-_REFRESHED: Final = re.compile(r"^CREATE MATERIALIZED VIEW \S+ REFRESH ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def standing(warehouse: Warehouse) -> dict[str, Keyed]:
         columns.setdefault(table, {})[column] = kind
     feeds: dict[str, dict[str, str]] = {}
     for name, engine, _full, _key, _comment, select, database, target, create, _uuid in rows:
-        if engine == "MaterializedView" and database == names.DB_STAGING and not _REFRESHED.match(create):
+        if engine == "MaterializedView" and database == names.DB_STAGING and fires(create):
             feeds.setdefault(target, {})[name] = select
     found = {}
     for name, engine, full, key, comment, _select, _database, _target, _create, uuid in rows:
@@ -112,7 +112,7 @@ def readers(warehouse: Warehouse, table: Keyed) -> list[Reader]:
     for database, name, engine, select, create in rows:
         if names_table(select, table.table):
             columns = dict(warehouse.query(f"SELECT name, type FROM system.columns WHERE database = '{database}' AND table = '{name}'"))  # type: ignore[arg-type]  # (pairs) two columns
-            found.append(Reader(f"{database}.{name}", select, engine == "MaterializedView" and not _REFRESHED.match(create), columns))
+            found.append(Reader(f"{database}.{name}", select, engine == "MaterializedView" and fires(create), columns))
     return found
 
 

@@ -2,7 +2,6 @@
 import json
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -13,23 +12,12 @@ from weir.errors import ContractViolation, Fenced, Transient, Unavailable
 from weir.ingest import health
 from weir.ingest.lane import Limits, Stats
 from weir.ingest.record import Record
-from weir.ingest.simulation.run import thin
+from weir.ingest.simulation.run import Quiet, thin
 from weir.ingest.worker import PROVEN_S, RETRY_S, Edges, LaneThread
 from weir.stack import probe, services
 from weir.stack.settings import StackSettings
 
 TOPIC = names.TOPIC_USER_EVENTS
-
-
-class Quiet:
-    def count(self, *_):
-        pass
-
-    gauge = record = count
-
-    @contextmanager
-    def span(self, *_, **__):
-        yield
 
 
 class World:
@@ -196,8 +184,8 @@ def test_the_answers_are_served():
             assert json.load(live) == {"live": True}
         with pytest.raises(urllib.error.HTTPError, match="503"):
             urllib.request.urlopen(f"{url}/health")
-        assert probe.trouble(f"{url}/health") == ("landing.x stopped: gone",)
-        assert probe.trouble(f"{url}/nowhere") == probe.trouble("http://127.0.0.1:1/health") == ()
+        assert probe.health(f"{url}/health").trouble == ("landing.x stopped: gone",)
+        assert probe.health(f"{url}/nowhere").trouble == probe.health("http://127.0.0.1:1/health").trouble == ()
     finally:
         server.shutdown()
         server.server_close()

@@ -59,7 +59,7 @@ class Broker:
 
     def __init__(self, monkeypatch, keeps, first, sampled=(NOW - 100 * HOUR_MS, 0)):
         self.since, self.read = {}, []
-        monkeypatch.setattr(retention, "_admin", lambda _bootstrap: None)
+        monkeypatch.setattr(retention, "quiet_admin", lambda _bootstrap: None)
         monkeypatch.setattr(retention, "topics_keep", lambda _admin, topics: dict.fromkeys(topics, keeps))
         monkeypatch.setattr(retention, "_first_since", lambda _admin, since: self.since.update(since) or dict.fromkeys(since, first))
         monkeypatch.setattr(retention, "_sampled", lambda _bootstrap, partition, _at: self.read.append(partition) or sampled)
@@ -75,7 +75,7 @@ def test_records_are_read_only_where_something_is_old(monkeypatch, first, old):
 
 
 def test_a_lane_that_is_even_costs_no_question(monkeypatch):
-    monkeypatch.setattr(retention, "_admin", lambda _bootstrap: pytest.fail("it was asked"))
+    monkeypatch.setattr(retention, "quiet_admin", lambda _bootstrap: pytest.fail("it was asked"))
     assert retention.alarms("x", {("t", 1): EVEN}, NOW) == []
 
 

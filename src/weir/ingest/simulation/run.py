@@ -57,7 +57,7 @@ class Outcome:
     passed: Counter[str]
 
 
-class _Quiet:
+class Quiet:
     """Telemetry that tells nobody."""
 
     def count(self, *_: object) -> None:
@@ -146,7 +146,7 @@ class Run:
 
         edges = Edges(member, lambda: Store(self.engine, process, self.wrong.token_of), lambda _store, _table: None, ended=_Ended(process),
                       reach=process.step, wait=process.sleep, clock=lambda: self.world.now_s, limits=LIMITS, parts=lambda _table: self.engine.parts())
-        lane = LaneThread(names.LANDING_EVENTS, self.decoder, [TOPIC], edges, cast("Any", _Quiet()))
+        lane = LaneThread(names.LANDING_EVENTS, self.decoder, [TOPIC], edges, cast("Any", Quiet()))
 
         def live() -> None:
             self.lanes.append(lane)
