@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from weir.cli import browser
@@ -18,6 +19,8 @@ LONG = {"WEIR_TEST_KILLS": "1000", "WEIR_TEST_ROUNDS": "24", "WEIR_TEST_PGBENCH_
 PATHS = ("src", "tests", "dashboards", "feature_repo", "bench", "deploy", ".ci", "weir")
 SUITE_S = 1800  # what checks and tests may take on two cores without --long
 ORDER = ("unit", "contract", "house", "docs", "oracle", "stack")
+ALONE = "stack"  # its tests share one stack, so they run in one process
+SIDE_BY_SIDE = 4  # how many files of the other tests run at once, at most: each may have a gateway, a Redis or a PostgreSQL of its own
 
 
 def _checks() -> list[tuple[str, Sequence[str]]]:
@@ -59,10 +62,42 @@ def chosen(root: Path, only: str) -> list[str]:
     return [only]
 
 
+def workers() -> int:
+    """Return how many files of quick tests run at once: as many as this process has cores, at most SIDE_BY_SIDE."""
+    return min(len(os.sched_getaffinity(0)), SIDE_BY_SIDE)
+
+
+def steps(order: Sequence[str], *, long: bool, at_once: int) -> list[list[str]]:
+    """Return pytest's arguments, run by run, for the folders of tests in `order`: quick ones `at_once` files at a time, then ALONE by itself. Pure."""
+    shared = ["-p", "no:cacheprovider", "--durations=10", "-rs", *([] if long else ["-m", "not long"])]
+    quick = [f"tests/{name}" for name in order if name.partition("/")[0] != ALONE]
+    alone = [f"tests/{name}" for name in order if name.partition("/")[0] == ALONE]
+    side_by_side = ["-n", str(at_once), "--dist", "loadfile"] if at_once > 1 else []
+    return [[*shared, *more, *paths] for more, paths in ((side_by_side, quick), ([], alone)) if paths]
+
+
 def told_time(seconds: float, *, whole: bool) -> str:
     """Return the line that says how long checks and tests took, and when the `whole` suite took longer than it may. Pure."""
     past = f", more than the {SUITE_S} s that it may take on two cores that do nothing else" if whole and seconds > SUITE_S else ""
     return f"checks and tests: {seconds:.0f} s{past}"
+
+
+def _checked(root: Path) -> list[str]:
+    """Run the checks under `root` side by side, print each one's result and return the names of those that failed."""
+
+    def one(check: tuple[str, Sequence[str]]) -> tuple[str, subprocess.CompletedProcess[str], float]:
+        name, command = check
+        began = time.monotonic()
+        return name, subprocess.run(command, cwd=root, capture_output=True, text=True, check=False), time.monotonic() - began
+
+    failed = []
+    with ThreadPoolExecutor() as pool:
+        for name, done, took in pool.map(one, _checks()):
+            _say(f"check {name}: {'ok' if done.returncode == 0 else 'FAILED'} ({took:.0f} s)")
+            if done.returncode:
+                failed.append(name)
+                _say(done.stdout[-4000:] + done.stderr[-2000:])
+    return failed
 
 
 def run(root: Path, home: Path, *, long: bool, only: str) -> int:
@@ -71,26 +106,13 @@ def run(root: Path, home: Path, *, long: bool, only: str) -> int:
     Raises:
         UnknownName: there is no folder of tests `only`.
     """
-    order, failed, started = chosen(root, only), [], time.monotonic()
-    if not only:
-        for name, command in _checks():
-            began = time.monotonic()
-            done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-            verdict = "ok" if done.returncode == 0 else "FAILED"
-            sys.stdout.write(f"check {name}: {verdict} ({time.monotonic() - began:.0f} s)\n")
-            if done.returncode:
-                failed.append(name)
-                sys.stdout.write(done.stdout[-4000:] + done.stderr[-2000:])
-            sys.stdout.flush()
-    arguments = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--durations=10", "-rs"]
-    if not long:
-        arguments += ["-m", "not long"]
-    arguments += [f"tests/{name}" for name in order]
-    if not only or only == "stack":
+    order, started = chosen(root, only), time.monotonic()
+    failed = [] if only else _checked(root)
+    if not only or only.partition("/")[0] == ALONE:
         os.environ["WEIR_CHROMIUM"] = ensure_browser(home)
     env = {**(LONG if long else {}), **os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    code = subprocess.run(arguments, cwd=root, env=env, check=False).returncode
-    sys.stdout.write(told_time(time.monotonic() - started, whole=not (long or only)) + "\n")
+    codes = [subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=root, env=env, check=False).returncode for arguments in steps(order, long=long, at_once=workers())]
+    _say(told_time(time.monotonic() - started, whole=not (long or only)))
     if failed:
-        sys.stdout.write(f"failed checks: {', '.join(failed)}\n")
-    return code or (1 if failed else 0)
+        _say(f"failed checks: {', '.join(failed)}")
+    return next((code for code in codes if code), 1 if failed else 0)

@@ -16,3 +16,31 @@ def test_what_is_skipped_is_told_with_its_reason(tmp_path, capfd):
     said = capfd.readouterr().out
     assert "strace is not installed" in said
     assert "checks and tests: " in said
+
+
+def test_quick_files_run_side_by_side_and_the_stack_tests_after_them_in_one_process():
+    quick, alone = checks.steps(["unit", "oracle", "stack"], long=False, at_once=3)
+    assert quick[-6:] == ["-n", "3", "--dist", "loadfile", "tests/unit", "tests/oracle"]
+    assert alone[-1] == "tests/stack"
+    assert "-n" not in alone
+    assert "not long" in quick
+    assert "not long" in alone
+
+
+def test_on_one_core_and_for_one_folder_there_is_one_run():
+    assert all("-n" not in step for step in checks.steps(["unit", "stack"], long=True, at_once=1))
+    assert [step[-1] for step in checks.steps(["stack"], long=False, at_once=4)] == ["tests/stack"]
+    assert [step[-1] for step in checks.steps(["unit/ingest"], long=False, at_once=4)] == ["tests/unit/ingest"]
+    assert 1 <= checks.workers() <= checks.SIDE_BY_SIDE
+
+
+def test_a_failure_before_the_stack_is_the_exit_code_and_the_stack_runs_all_the_same(tmp_path, capfd, monkeypatch):
+    for folder, assertion in (("unit", "False"), ("stack", "True")):
+        (tmp_path / "tests" / folder).mkdir(parents=True)
+        (tmp_path / "tests" / folder / f"test_{folder}.py").write_text(f"def test_it_of_{folder}():\n    assert {assertion}\n")
+    monkeypatch.setattr(checks, "_checked", lambda _root: [])
+    monkeypatch.setattr(checks, "ensure_browser", lambda _home: "")
+    assert checks.run(tmp_path, tmp_path, long=False, only="") == 1
+    said = capfd.readouterr().out
+    assert "test_it_of_unit" in said
+    assert "1 passed" in said
