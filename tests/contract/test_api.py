@@ -16,7 +16,9 @@ from weir.contracts import model as m
 from weir.contracts import online
 from weir.contracts.features import FEATURE_VIEWS
 from weir.demo.result import others_changed
+from weir.features.store import OnlineStore, Row
 from weir.serving.app import create_app
+from weir.serving.live import REFRESH_S, SCAN_S
 
 PORT = free_port()
 VIEWS = {v.name: v for v in FEATURE_VIEWS}
@@ -170,9 +172,20 @@ def test_served_seen_items_are_left_out_also_without_a_champion_and_after_quiet_
 
 
 def test_an_inactive_item_is_gone_within_a_second(api, filled):
-    top = ids(api)[0]
-    item(filled, top, active=False)
-    eventually(lambda: top not in ids(api), 1.0)
+    """As the materializer writes it; what another has written (`feast materialize`), within a scan's time."""
+    first, second = ids(api)[:2]
+    OnlineStore(f"redis://127.0.0.1:{PORT}/0").write(VIEWS["item_catalogue"], [Row(first, (f"Item {first}", [GENRES[first % 3]], 1990, False), NOW)], NOW)
+    eventually(lambda: first not in ids(api), 1.0)
+    item(filled, second, active=False)
+    eventually(lambda: second not in ids(api), SCAN_S + 1.0)
+
+
+def test_while_nothing_is_written_the_items_are_not_read_again_at_each_look(api, filled):
+    filled.config_resetstat()
+    time.sleep(5 * REFRESH_S)  # five looks, and at most one scan
+    said = filled.info("commandstats")
+    assert said["cmdstat_mget"]["calls"] >= 3
+    assert said.get("cmdstat_hmget", {"calls": 0})["calls"] <= 30 + 1, "30 items and a country, once"
 
 
 def test_a_new_user_gets_trending_items(api):

@@ -30,7 +30,7 @@ TYPE = {
 }
 USER_VIEWS = [v.name for v in FEATURE_VIEWS if v.entity == "user_id"]
 ITEM_VIEWS = [v.name for v in FEATURE_VIEWS if v.entity == "item_id"]
-LANDED = ("user_events", "cdc_changes", "catalogue_items", "user_profile_exports")
+LANDED = ("user_events", "cdc_changes", "catalogue_items", "user_profile_exports", "ingest_ledger")
 
 
 def sql(statement):
@@ -274,3 +274,33 @@ def test_a_bulk_load_of_profiles_is_served_without_being_asked_for_and_read_once
     assert served("user_id", 1) == served("user_id", 2) == {"user_profile"}
     assert one.tick() == 0
     assert start().tick() == 0  # a new process knows that it was read
+
+
+def test_the_landing_tables_are_read_when_the_ledger_has_something_or_now_and_then(start, monkeypatch):
+    one, asked = start(), []
+    query = one._marts.query
+    monkeypatch.setattr(one._marts, "query", lambda statement: asked.append(statement) or query(statement))
+
+    def looks():
+        found = sum("FROM landing.user_events" in statement for statement in asked)
+        asked.clear()
+        return found
+
+    one.tick()
+    assert looks() == 1, "the first"
+    one.tick()
+    assert looks() == 0
+    put("user_activity", 61)
+    event(10_001, 61, partition=3)
+    assert one.tick() == 1
+    assert looks() == 1
+    one.tick()
+    one.tick()
+    assert looks() == 0
+    sql("ALTER TABLE landing.ingest_ledger DELETE WHERE 1 SETTINGS mutations_sync = 2")
+    one._watermark.offsets.clear()  # rows that the ledger does not know
+    one.tick()
+    assert looks() == 0
+    one._looked_s -= materialize.LOOK_S
+    assert one.tick() == 1
+    assert looks() == 1

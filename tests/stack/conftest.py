@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import psutil
@@ -37,16 +38,21 @@ class Stack:
     def status(self):
         return json.loads(self.weir("status", "--json", check=False).stdout)
 
+    @cached_property
+    def endpoints(self):
+        """What `./weir status` says that the parts' addresses are: asked once, since a status costs seconds of a core and they stay what they are."""
+        return self.status()["endpoints"]
+
     def clickhouse(self, sql):
         import clickhouse_connect
 
-        with clickhouse_connect.get_client(dsn=self.status()["endpoints"]["clickhouse_url"]) as client:
+        with clickhouse_connect.get_client(dsn=self.endpoints["clickhouse_url"]) as client:
             return client.query(sql).result_rows
 
     def clickhouse_command(self, sql):
         import clickhouse_connect
 
-        with clickhouse_connect.get_client(dsn=self.status()["endpoints"]["clickhouse_url"]) as client:
+        with clickhouse_connect.get_client(dsn=self.endpoints["clickhouse_url"]) as client:
             client.command(sql)
 
 
@@ -89,4 +95,4 @@ def no_companion(running):
 @pytest.fixture
 def endpoints(running):
     """Where the running stack's parts are."""
-    return replace(Endpoints.local(PORT_BASE), **running.status()["endpoints"])
+    return replace(Endpoints.local(PORT_BASE), **running.endpoints)

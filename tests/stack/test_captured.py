@@ -12,7 +12,7 @@ COLUMNS = "id, user_id, toString(amount), note, tags, toUnixTimestamp64Micro(pla
 
 
 def _sql(running, *statements):
-    with psycopg.connect(running.status()["endpoints"]["postgres_dsn"], autocommit=True) as c:
+    with psycopg.connect(running.endpoints["postgres_dsn"], autocommit=True) as c:
         return [c.execute(s).fetchall() if s.lstrip().startswith("SELECT") else c.execute(s) for s in statements][-1]
 
 
@@ -136,7 +136,7 @@ def _connector_is_put_right(running):
     """What somebody changed in Connect by hand is planned and put back, and changes flow as before."""
     import httpx
 
-    url = running.status()["endpoints"]["connect_url"]
+    url = running.endpoints["connect_url"]
     live = {k: v for k, v in httpx.get(f"{url}/connectors/shop/config").json().items() if k != "name"}
     httpx.put(f"{url}/connectors/shop/config", json=live | {"max.batch.size": "1024"}, timeout=20).raise_for_status()
     planned = running.weir("connector", "plan", "--json", check=False)

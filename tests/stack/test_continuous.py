@@ -74,7 +74,7 @@ def _double(running, user):
 def test_a_row_lost_changed_or_doubled_in_the_sink_is_found_within_two_rounds_and_repaired(companion):
     for kind, plant in (("missing", _delete), ("different", _change)):
         user = _repaired_within_two_rounds(companion, "users", kind, lambda plant=plant: plant(companion, _user(companion)))
-        with psycopg.connect(companion.status()["endpoints"]["postgres_dsn"]) as source:
+        with psycopg.connect(companion.endpoints["postgres_dsn"]) as source:
             there = source.execute("SELECT age, occupation FROM users WHERE user_id = %s", (user,)).fetchall()
         assert companion.clickhouse(f"SELECT age, occupation FROM staging.stg_users FINAL WHERE user_id = {user}") == there
     user = _user(companion)
@@ -93,7 +93,7 @@ def test_a_row_lost_changed_or_doubled_in_the_sink_is_found_within_two_rounds_an
 
 
 def test_a_stale_feature_is_found_within_two_rounds_and_repaired(companion):
-    online, view = redis.Redis.from_url(companion.status()["endpoints"]["redis_url"]), next(v for v in FEATURE_VIEWS if v.name == "user_profile")
+    online, view = redis.Redis.from_url(companion.endpoints["redis_url"]), next(v for v in FEATURE_VIEWS if v.name == "user_profile")
     field, wrong = feature_field(view.name, "occupation"), encode_value(ValueType.STRING, "astronaut")
 
     def stale():

@@ -105,7 +105,7 @@ def test_the_locked_browser_draws_the_page_where_the_machine_has_none(dashboard,
 
 
 def test_a_loaded_stacks_page_shows_what_is_measured_and_its_looks_are_traced(running, tmp_path):
-    endpoints, spans, deadline = running.status()["endpoints"], 0, time.monotonic() + 30
+    endpoints, spans, deadline = running.endpoints, 0, time.monotonic() + 30
     assert httpx.get(f"{endpoints['api_url']}/recommendations/1", timeout=30).is_success  # the p99 is of the last minutes' requests
     while not spans and time.monotonic() < deadline:
         spans = running.clickhouse("SELECT count() FROM otel.otel_traces WHERE ServiceName = 'api' AND SpanKind = 'Server' AND Timestamp > now64(9) - INTERVAL 5 MINUTE")[0][0]

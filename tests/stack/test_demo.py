@@ -99,7 +99,7 @@ def test_without_the_materializer_a_click_changes_nothing_that_is_served(stack):
     from weir.stack import supervision
     from weir.telemetry import setup
 
-    endpoints = stack.status()["endpoints"]
+    endpoints = stack.endpoints
     api = follow.Api(endpoints["api_url"])
     control = supervision.Control(stack.home)
     control.stop("features")

@@ -24,7 +24,7 @@ def test_the_loaded_stack_is_verified_to_the_last_event_also_after_retention_too
     from confluent_kafka import TopicPartition
     from confluent_kafka.admin import AdminClient
 
-    admin = AdminClient({"bootstrap.servers": running.status()["endpoints"]["kafka_bootstrap"]})
+    admin = AdminClient({"bootstrap.servers": running.endpoints["kafka_bootstrap"]})
     for future in admin.delete_records([TopicPartition("user-events", 3, 40)]).values():
         future.result(20)
     later = _verified(running, 0)

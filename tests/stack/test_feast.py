@@ -28,7 +28,7 @@ print(json.dumps({"online": online, "offline": json.loads(offline.drop(columns="
 
 
 def _served(stack, user_id):
-    url = f"{stack.status()['endpoints']['api_url']}/features/{user_id}"
+    url = f"{stack.endpoints['api_url']}/features/{user_id}"
     with urllib.request.urlopen(url, timeout=10) as answer:
         views = json.loads(answer.read())["features"]
     return {name: value for view in views.values() if view for name, value in view.items()}

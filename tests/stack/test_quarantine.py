@@ -30,7 +30,7 @@ def _until_listed(running, place):
 
 
 def test_a_quarantined_event_is_fixed_and_counts_once_however_often_and_by_however_many_it_is_replayed(running):
-    place, event_id = _bad_event(running.status()["endpoints"])
+    place, event_id = _bad_event(running.endpoints)
     _until_listed(running, place)
     running.weir("quarantine", "fix", place, "--set", "country=DE", "--why", "lower case")
     command = [sys.executable, "-m", "weir.cli", "quarantine", "replay", place, "--why", "corrected"]
@@ -48,7 +48,7 @@ def test_a_quarantined_event_is_fixed_and_counts_once_however_often_and_by_howev
 
 @pytest.mark.parametrize("produced", [True, False])
 def test_a_replay_that_was_killed_is_finished_by_the_next_and_counts_once(running, produced):
-    endpoints = running.status()["endpoints"]
+    endpoints = running.endpoints
     place, event_id = _bad_event(endpoints)
     _until_listed(running, place)
     running.weir("quarantine", "fix", place, "--set", "country=FR", "--why", "test")

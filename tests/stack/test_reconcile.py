@@ -35,7 +35,7 @@ def _users(running, n):
 
 
 def _redis(running):
-    return redis.Redis.from_url(running.status()["endpoints"]["redis_url"])
+    return redis.Redis.from_url(running.endpoints["redis_url"])
 
 
 def test_a_stack_at_rest_is_verified_through_an_lsn_for_tables_and_views(running):
@@ -141,7 +141,7 @@ def test_changes_under_way_are_no_differences(running):
 
 
 def _dsn(running):
-    return running.status()["endpoints"]["postgres_dsn"]
+    return running.endpoints["postgres_dsn"]
 
 
 def test_a_source_that_is_away_makes_it_unknown(running):

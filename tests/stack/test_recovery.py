@@ -38,7 +38,7 @@ def test_the_status_tells_when_recovery_was_last_proven(running):
 
 
 def test_a_stack_that_is_killed_whole_under_load_loses_and_doubles_nothing(running):
-    endpoints = replace(Endpoints.local(PORT_BASE), **running.status()["endpoints"])
+    endpoints = replace(Endpoints.local(PORT_BASE), **running.endpoints)
     load = Load(endpoints.kafka_bootstrap)
     load.start()
     follow.until(lambda: len(load.journal.acknowledged) > 1000, "a thousand acknowledged events", 60)

@@ -75,7 +75,8 @@ def _make_ready(home):
     digest = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     venv = home / f"env-{digest}"
     venv.mkdir()
-    for name in ("bin", "lib", "pyvenv.cfg", "dataset"):
+    (Path(sys.prefix) / "pycache").mkdir(exist_ok=True)
+    for name in ("bin", "lib", "pyvenv.cfg", "dataset", "pycache"):
         if (Path(sys.prefix) / name).exists():
             (venv / name).symlink_to(Path(sys.prefix) / name)
     (venv / ".complete").touch()

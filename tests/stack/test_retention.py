@@ -33,7 +33,7 @@ def alarms_of(bootstrap):
 
 
 def test_an_alarm_rises_before_the_broker_deletes_what_is_not_landed(running):
-    found, keeps = alarms_of(running.status()["endpoints"]["kafka_bootstrap"])
+    found, keeps = alarms_of(running.endpoints["kafka_bootstrap"])
     assert set(found) == {"old", "large"}
     assert 0.4 < found["old"].left_h <= 0.5
     assert "about 0.2 MB of large" in found["large"].text

@@ -110,7 +110,7 @@ def run(root: Path, home: Path, *, long: bool, only: str) -> int:
     failed = [] if only else _checked(root)
     if not only or only.partition("/")[0] == ALONE:
         os.environ["WEIR_CHROMIUM"] = ensure_browser(home)
-    env = {**(LONG if long else {}), **os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {**(LONG if long else {}), **os.environ}
     codes = [subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=root, env=env, check=False).returncode for arguments in steps(order, long=long, at_once=workers())]
     _say(told_time(time.monotonic() - started, whole=not (long or only)))
     if failed:

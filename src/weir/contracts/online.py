@@ -75,6 +75,11 @@ def timestamp_field(view: str) -> bytes:
     return f"_ts:{view}".encode()
 
 
+def written_key(entity: str) -> str:
+    """Return the Redis key that counts the materializer's writes to an entity's features: while it stays, what was read stands. Weir's own; Feast has none."""
+    return f"weir:written:{entity}"
+
+
 def view_fields(view: FeatureViewContract) -> list[bytes]:
     """Return the hash fields of a view: its event time first, then its features in the contract's order."""
     return [timestamp_field(view.name), *(feature_field(view.name, name) for name, _ in view.features)]

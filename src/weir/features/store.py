@@ -22,6 +22,7 @@ from weir.contracts.online import (
     entity_value,
     feature_field,
     timestamp_field,
+    written_key,
 )
 from weir.errors import Unavailable
 
@@ -84,14 +85,14 @@ class OnlineStore:
                 flat += [field, value]
             return flat
 
-        return self._pipelined(self._write, ((entity_key(view.entity, r.entity), arguments(r)) for r in rows))
+        return self._pipelined(view.entity, self._write, ((entity_key(view.entity, r.entity), arguments(r)) for r in rows))
 
     def delete(self, view: FeatureViewContract, entities: Iterable[int | str], version_ms: int) -> int:
         """Remove a view's features of entities that have no row any more (deleted, or out of the window)."""
         fields: list[bytes | int] = [timestamp_field(view.name), *(feature_field(view.name, name) for name, _ in view.features)]
-        return self._pipelined(self._delete, ((entity_key(view.entity, e), [version_field(view.name), version_ms, *fields]) for e in entities))
+        return self._pipelined(view.entity, self._delete, ((entity_key(view.entity, e), [version_field(view.name), version_ms, *fields]) for e in entities))
 
-    def _pipelined(self, script: object, calls: Iterable[tuple[bytes, list[bytes | int]]]) -> int:
+    def _pipelined(self, entity: str, script: object, calls: Iterable[tuple[bytes, list[bytes | int]]]) -> int:
         changed, pending = 0, 0
         try:
             pipe = self._client.pipeline(transaction=False)
@@ -103,6 +104,8 @@ class OnlineStore:
                     pending = 0
             if pending:
                 changed += sum(pipe.execute())
+            if changed:  # after the writes that it stands for; when this fails, the caller writes them again
+                self._client.incr(written_key(entity))
         except (redis.RedisError, OSError) as error:
             raise Unavailable(f"Redis does not answer: {error}", hint="./weir logs redis shows why") from error
         return changed

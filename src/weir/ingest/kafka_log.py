@@ -92,7 +92,7 @@ class KafkaLog:
         self._consumer = Consumer({
             "bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "error", "error_cb": self._heard,
             "isolation.level": "read_committed", "session.timeout.ms": session_ms or SESSION_MS, "heartbeat.interval.ms": 1000, "max.poll.interval.ms": POLL_INTERVAL_MS,
-            "partition.assignment.strategy": "range", "fetch.wait.max.ms": 50, "fetch.min.bytes": 1, "queued.max.messages.kbytes": 65536,
+            "partition.assignment.strategy": "range", "fetch.wait.max.ms": 250, "fetch.min.bytes": 1, "queued.max.messages.kbytes": 65536,
             "topic.metadata.refresh.interval.ms": 10_000,
         })
 

@@ -2,12 +2,12 @@
 
 In: raw item hashes and trending hashes. Out: a `Snapshot` that requests read without a lock.
 Keep: a snapshot is immutable and replaced whole; an item without a catalogue row is not in it, so it is never recommended. Only rows
-whose bytes changed are decoded again (a refresh each 400 ms would otherwise decode 1,682 rows to learn nothing).
+whose bytes changed are decoded again (a refresh would otherwise decode 1,682 rows to learn nothing).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -73,6 +73,11 @@ class CatalogueBuilder:
         )
         changed = max((at for i in ids if (at := self._rows[i][0].event_ms) is not None), default=None)
         self._last = Snapshot(known.version, arrays, known.titles, known.genres, trending, changed, max(stamps, default=None), newest, now_ms)
+        return self._last
+
+    def again(self, now_ms: int) -> Snapshot:
+        """Return the last snapshot as read again at `now_ms`, which found nothing changed."""
+        self._last = replace(self._last, read_at_ms=now_ms)
         return self._last
 
     def _take_items(self, items: Mapping[int, Raw], now_ms: int) -> bool:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REFRESH_S: Final = 0.4  # an inactive item is gone within 1 s: 0.4 to notice, the read, and a margin of half
-SCAN_S: Final = 3.0  # a new item may wait this long; SCAN walks every key, so not at each refresh
+SCAN_S: Final = 3.0  # a new item may wait this long, and so may what another than the materializer wrote; SCAN walks every key, so not at each refresh
 STALE_MS: Final = 3_000  # older than this, answers carry the flag catalogue_stale
 
 
@@ -81,6 +81,7 @@ class Live:
         self._stop = threading.Event()
         self._keys: tuple[list[int], list[str]] = ([], [])
         self._scanned = float("-inf")
+        self._written: tuple[bytes | None, ...] = ()
         self._failed = False
         self._view = LiveView()
         self._thread = threading.Thread(target=self._run, name="refresh", daemon=True)
@@ -115,10 +116,15 @@ class Live:
             return champion
 
     def refresh(self) -> bool:
-        """Read items and trending lists once; False when Redis did not answer."""
+        """Read items and trending lists once, when they may have changed; False when Redis did not answer."""
         started = time.monotonic()
         try:
-            if started - self._scanned > SCAN_S or not self._keys[0]:
+            written, scans = self._reader.written(), started - self._scanned > SCAN_S or not self._keys[0]
+            if written == self._written and not scans and not self._failed:
+                with self._lock:
+                    self._put(self._builder.again(int(self._clock() * 1000)), self._view.champion)
+                return True
+            if scans:
                 items = sorted(v for v in self._reader.entities("item_id") if isinstance(v, int))
                 self._keys = (items, sorted(v for v in self._reader.entities("country") if isinstance(v, str)))
                 self._scanned = started
@@ -129,7 +135,7 @@ class Live:
             self._failed = True
             self._telemetry.count("weir.serving.refresh_failures")
             return False
-        self._failed = False
+        self._failed, self._written = False, written  # as it was before the read: what came during it is read the next time
         with self._lock:
             self._put(self._builder.build(rows, countries, int(self._clock() * 1000)), self._view.champion)
         self._telemetry.record("weir.serving.refresh_ms", (time.monotonic() - started) * 1000)

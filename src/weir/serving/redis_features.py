@@ -12,7 +12,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from weir.contracts.online import entity_key, entity_prefix, entity_value
+from weir.contracts.online import entity_key, entity_prefix, entity_value, written_key
 from weir.errors import Unavailable
 from weir.serving.catalogue import COUNTRY_FIELDS, ITEM_FIELDS, Raw
 from weir.serving.features import USER_FIELDS
@@ -66,6 +66,11 @@ class RedisCatalogue:
             value = entity_value(entity, key)
             if value is not None:
                 yield value
+
+    def written(self) -> tuple[bytes | None, ...]:
+        """Return what the materializer's writes to items and to countries are counted as: none of either, when it never wrote."""
+        found: list[bytes | None] = self._client.mget(written_key("item_id"), written_key("country"))  # type: ignore[assignment]  # (stub) one signature serves sync and async
+        return tuple(found)
 
     def items(self, ids: Sequence[int]) -> dict[int, Raw]:
         """Return ITEM_FIELDS of each item."""
