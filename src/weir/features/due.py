@@ -51,12 +51,12 @@ class Watermark:
         """Read the text; empty means from the beginning."""
         return Watermark({(t, p): o for t, p, o in json.loads(text)} if text else {})
 
-    def condition(self, topics: Iterable[str], unseen: str = "1", offset: str = "offset") -> str:
-        """Return the SQL condition for rows whose column `offset` is at or past it, by primary key ranges; of partitions not seen yet, the rows where `unseen` holds."""
+    def condition(self, topics: Iterable[str], unseen: str = "1") -> str:
+        """Return the SQL condition for rows at or past it, by primary key ranges; of partitions not seen yet, the rows where `unseen` holds."""
         parts = []
         for topic in topics:
             seen = {p: o for (t, p), o in self.offsets.items() if t == topic}
-            ranges = [f"(partition = {p} AND {offset} >= {o})" for p, o in sorted(seen.items())]
+            ranges = [f"(partition = {p} AND offset >= {o})" for p, o in sorted(seen.items())]
             others = f"partition NOT IN ({', '.join(str(p) for p in sorted(seen))})" if seen else ""
             others = " AND ".join(part for part in (others, unseen if unseen != "1" else "") if part) or "1"
             parts.append(f"(topic = '{topic}' AND ({' OR '.join([*ranges, f'({others})' if ' AND ' in others else others])}))")
