@@ -64,10 +64,11 @@ def _load(running, seed):
 def _landed(running, wanted):
     """Whether each record that Kafka holds is in the landing table once, under its own id, and each id once in the keyed copy."""
     low = {p: min(o for q, o in wanted if q == p) for p, _ in wanted}
-    rows = running.clickhouse("SELECT partition, offset, any(event_id), count() FROM landing.user_events GROUP BY partition, offset")
-    found = {(p, o): (event_id, n) for p, o, event_id, n in rows if o >= low.get(p, o + 1)}
+    since = " OR ".join(f"(partition = {p} AND offset >= {o})" for p, o in low.items())
+    rows = running.clickhouse(f"SELECT partition, offset, any(event_id), count() FROM landing.user_events WHERE {since} GROUP BY partition, offset")
+    found = {(p, o): (event_id, n) for p, o, event_id, n in rows}
     ids = set(wanted.values())
-    keyed = dict(running.clickhouse("SELECT event_id, count() FROM staging.int_user_events FINAL GROUP BY event_id"))
+    keyed = dict(running.clickhouse(f"SELECT event_id, count() FROM staging.int_user_events FINAL WHERE event_id IN (SELECT event_id FROM landing.user_events WHERE {since}) GROUP BY event_id"))
     return found == {at: (event_id, 1) for at, event_id in wanted.items()} and all(keyed.get(i) == 1 for i in ids)
 
 

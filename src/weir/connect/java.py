@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 from weir.connect import jars
 from weir.errors import MissingTool
@@ -37,6 +38,10 @@ def agent_environment(service: str, otlp_url: str) -> dict[str, str]:
     return {"OTEL_SERVICE_NAME": service, "OTEL_EXPORTER_OTLP_ENDPOINT": otlp_url, "OTEL_JMX_TARGET_SYSTEM": "kafka-broker" if service == "kafka" else "kafka-connect"}
 
 
+# Tier 4's thresholds (`java -XX:+PrintFlagsFinal`) ten times over: C2 compiles what a snapshot runs, not what a start runs, where it was half of Connect's processor time.
+LATE_C2: Final = ("-XX:Tier4InvocationThreshold=50000", "-XX:Tier4MinInvocationThreshold=6000", "-XX:Tier4CompileThreshold=150000", "-XX:Tier4BackEdgeThreshold=400000")
+
+
 def argv(home: Path, folder: str, *, heap_mb: int, quick_start: bool, main: str, arguments: tuple[str, ...], flags: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return the arguments that start `main`.
 
@@ -44,7 +49,7 @@ def argv(home: Path, folder: str, *, heap_mb: int, quick_start: bool, main: str,
         home: WEIR_HOME.
         folder: whose jars form the class path.
         heap_mb: the heap's upper bound, in MiB.
-        quick_start: C1 only, for processes whose peak speed does not matter; a long-lived worker wants the full JIT.
+        quick_start: C1 only, for processes whose peak speed does not matter; another has C2 too, for what is hot for long (LATE_C2).
         main: the main class.
         arguments: its arguments.
         flags: more flags of the JVM, such as `agent`'s.
@@ -55,6 +60,5 @@ def argv(home: Path, folder: str, *, heap_mb: int, quick_start: bool, main: str,
              "-Xshare:auto", "-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={logging}", "-Duser.timezone=UTC"]
     if not flags:  # with an agent the JVM can neither make nor use an archive of our classes
         own += ["-XX:+AutoCreateSharedArchive", f"-XX:SharedArchiveFile={archive}"]
-    if quick_start:
-        own.append("-XX:TieredStopAtLevel=1")
+    own += ("-XX:TieredStopAtLevel=1",) if quick_start else LATE_C2
     return (str(binary()), *own, *flags, "-cp", jars.class_path(home, folder), main, *arguments)

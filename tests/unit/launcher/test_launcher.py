@@ -202,3 +202,16 @@ def test_a_uid_without_a_name_is_refused_before_anything_is_installed(launcher, 
     said = _refusal(capsys, lambda: launcher.environment(tmp_path / "home"))
     assert f"uid {os.geteuid()}" in said
     assert "/etc/passwd" in said
+
+
+def test_python_is_compiled_once_beside_the_environment_whatever_the_caller_sets(launcher, tmp_path):
+    """An image that sets PYTHONDONTWRITEBYTECODE would have each of a score of processes compile all that it imports."""
+    venv = tmp_path / f"env-{launcher.digest()}"
+    (venv / "bin").mkdir(parents=True)
+    (venv / ".complete").touch()
+    (venv / "bin" / "python").write_text("#!/bin/sh\nenv\n")
+    (venv / "bin" / "python").chmod(0o755)
+    env = os.environ | {"WEIR_HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": ""}
+    said = subprocess.run([sys.executable, str(ROOT / "weir"), "status"], env=env, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert f"PYTHONPYCACHEPREFIX={venv / 'pycache'}" in said
+    assert not any(line.startswith("PYTHONDONTWRITEBYTECODE") for line in said)
