@@ -58,7 +58,7 @@ def shop(endpoints):
 
 def _load(running, seed):
     """Produce events, one in twenty of them twice, none of them bad."""
-    running.weir("load", "--events", str(EVENTS), "--seed", str(seed), "--bad", "0", "--dup", "0.05", "--late", "0", "--json")
+    running.weir("load", "--events", str(EVENTS), "--seed", str(seed), "--bad", "0", "--dup", "0.05", "--late", "0", "--users", "2000", "--items", "1000", "--json")
 
 
 def _landed(running, wanted):

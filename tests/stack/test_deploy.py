@@ -10,7 +10,7 @@ pytestmark = pytest.mark.stack
 
 
 def test_keyed_models_are_deployed_under_load_and_every_event_is_once_in_each(running):
-    load = subprocess.Popen([sys.executable, "-m", "weir.cli", "load", "--rate", "1500", "--events", "60000", "--seed", "20"], env=running.env, cwd=ROOT,
+    load = subprocess.Popen([sys.executable, "-m", "weir.cli", "load", "--rate", "1500", "--events", "60000", "--seed", "20", "--users", "2000", "--items", "1000"], env=running.env, cwd=ROOT,
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         told = {model: json.loads(running.weir("deploy", model, "--json").stdout) for model in ("int_user_events", "int_item_events", "stg_users")}

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REFRESH_S: Final = 0.4  # an inactive item is gone within 1 s: 0.4 to notice, the read, and a margin of half
+REST: Final = 4  # times as long as a refresh took: a fifth of a core, however many items there are, which then wait longer
+REST_MAX_S: Final = 2.0  # below STALE_MS
 SCAN_S: Final = 3.0  # a new item may wait this long, and so may what another than the materializer wrote; SCAN walks every key, so not at each refresh
 STALE_MS: Final = 3_000  # older than this, answers carry the flag catalogue_stale
 
@@ -149,10 +151,13 @@ class Live:
         self._view = LiveView(snapshot, champion, aligned)
 
     def _run(self) -> None:
-        while not self._stop.wait(REFRESH_S):
+        pause = REFRESH_S
+        while not self._stop.wait(pause):
+            began = time.monotonic()
             try:
                 self.refresh()
                 self.reload()
             except Exception:  # the thread must outlive a surprise: a dead refresher would serve old items for ever
                 log.exception("refresh failed")
                 self._telemetry.count("weir.serving.refresh_failures")
+            pause = min(max(REFRESH_S, REST * (time.monotonic() - began)), REST_MAX_S)
