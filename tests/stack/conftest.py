@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from weir.contracts.endpoints import Endpoints
 
 ROOT = Path(__file__).resolve().parents[2]
+SETTLED_S = 20
 PORT_BASE = int(os.environ.get("WEIR_TEST_PORT_BASE", "31000"))
 
 
@@ -25,6 +27,7 @@ def listening():
 class Stack:
     home: Path
     env: dict
+    broken: bool = False
     root: Path = ROOT
 
     def weir(self, *arguments, timeout=400, check=True):
@@ -42,6 +45,26 @@ class Stack:
     def endpoints(self):
         """What `./weir status` says that the parts' addresses are: asked once, since a status costs seconds of a core and they stay what they are."""
         return self.status()["endpoints"]
+
+    @cached_property
+    def story(self):
+        """What the demo told, once for all tests, and the ports that it left open. A demo that failed fails what needs it at once."""
+        assert not self.broken, "the demo failed before"
+        self.broken = True
+        told = json.loads(self.weir("demo", "--json").stdout)
+        self.broken = False
+        return told, listening()
+
+    def at_rest(self):
+        """Whether every process of the supervisor has run for a while: a look at it costs milliseconds, a `./weir status` seconds of a core."""
+        from weir.errors import Unavailable
+        from weir.stack.supervision import Control
+
+        try:
+            states = Control(self.home).states().values()
+        except Unavailable:
+            return False
+        return all(s.state == "RUNNING" and time.time() - s.started_at_s > SETTLED_S for s in states)
 
     def clickhouse(self, sql):
         import clickhouse_connect
@@ -74,9 +97,8 @@ def stack():
 @pytest.fixture
 def running(stack):
     """The stack, up and loaded, whichever test file runs first."""
-    if not (stack.home / "demo" / "journal.json").exists():
-        stack.weir("demo", "--json")
-    if {s["state"] for s in stack.status()["services"]} != {"ready"}:
+    assert stack.story
+    if not stack.at_rest() and {s["state"] for s in stack.status()["services"]} != {"ready"}:
         stack.weir("up")
     return stack
 

@@ -4,7 +4,7 @@ import time
 import urllib.request
 
 import pytest
-from tests.stack.conftest import PORT_BASE, listening
+from tests.stack.conftest import PORT_BASE
 
 from weir.demo.result import others_changed
 
@@ -17,8 +17,7 @@ def _get(url):
 
 
 def test_the_demo_tells_its_story_in_one_document_and_leaves_nothing_running(stack):
-    stack.weir("down", check=False)  # a demo ends only a stack that it started
-    document = json.loads(stack.weir("demo", "--json").stdout)
+    document, left = stack.story
     assert len(document["recommendations_before"]) >= 5
     clicked = document["recommendations_before"][0]
     assert others_changed(document["recommendations_before"], document["recommendations_after"], clicked)
@@ -29,7 +28,7 @@ def test_the_demo_tells_its_story_in_one_document_and_leaves_nothing_running(sta
     assert 0 < document["event_to_feature_ms"] < 5000
     assert 0 < document["cdc_to_feature_ms"] < 5000
     assert document["seconds_to_ready"] > 0  # judged by ./weir bench startup: a test's machine is shared
-    assert listening() == set()
+    assert left == set()
 
 
 def test_a_second_start_finds_everything_and_every_endpoint_is_usable(stack):

@@ -89,7 +89,7 @@ def _table(folder: Path, target: Path, made: Cut) -> None:
             continue
         if entry.name == "tmp":  # of a Set or Join: without the folder the engine takes the table for a new one (src/Storages/StorageSet.cpp)
             there.mkdir()
-        elif entry.is_dir() and _PART.fullmatch(entry.name):
+        elif _PART.fullmatch(entry.name):  # by its name alone: it may be gone before it is asked whether it is a folder
             before = (made.files, made.size_bytes)
             try:
                 _link(entry, there, made)
