@@ -34,30 +34,30 @@ def _free_port() -> int:
 class Replica:
     """One subscriber, started at once."""
 
-    def __init__(self, home: Path, source_dsn: str) -> None:
-        home.mkdir(parents=True)
+    def __init__(self, folder: Path, source_dsn: str) -> None:
+        folder.mkdir(parents=True)
         self.source_dsn = source_dsn
-        self.dsn = f"postgresql://weir:{postgres.read_or_create_password(home)}@127.0.0.1:{_free_port()}/postgres"
+        self.dsn = f"postgresql://weir:{postgres.read_or_create_password(folder)}@127.0.0.1:{_free_port()}/postgres"
         endpoints = replace(Endpoints.local(), postgres_dsn=self.dsn)
-        postgres.prepare(home, endpoints)
-        command = postgres.command(home, endpoints)
+        postgres.prepare(folder, endpoints)
+        command = postgres.command(folder, endpoints)
         uid = command.uid
-        with (home / "log").open("w") as log:
+        with (folder / "postgres.log").open("w") as log:
             self._server = subprocess.Popen(command.argv, env=command.env, cwd=command.cwd, user=uid, group=uid, extra_groups=None if uid is None else [], stdout=log, stderr=log)
         try:
-            self._wait_ready(home)
+            self._wait_ready(folder)
         except BaseException:
             self.close()
             raise
 
-    def _wait_ready(self, home: Path) -> None:
+    def _wait_ready(self, folder: Path) -> None:
         deadline = time.monotonic() + READY_S
         while True:
             try:
                 psycopg.connect(self.dsn, connect_timeout=2).close()
             except psycopg.Error as error:
                 if self._server.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"the replica did not become ready: {home / 'log'} tells why") from error
+                    raise SystemExit(f"the replica did not become ready: {folder / 'postgres.log'} tells why") from error
                 time.sleep(0.1)
             else:
                 return
