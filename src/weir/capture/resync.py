@@ -1,5 +1,4 @@
-"""A resync: a copy is built beside the one that is read, by the bulk path or by Debezium's incremental snapshot, while the stream goes on into it, verified key by key,
-and put in its place.
+"""A resync: a copy is built beside the one that is read, by the bulk path or Debezium's snapshot, joined by the stream, verified key by key, and put in its place.
 
 In: an entry with the columns that are to be read. Out: the entry of the new generation. Keep: the copy that is read changes in one step, from right to
 right: one whose rows come with other columns is fed no more from the beginning; what is left of an earlier try is swept first, and of this one when it fails.
