@@ -28,6 +28,7 @@ from weir.reconcile.source import Source
 from weir.reconcile.table import Comparer
 
 TRIES: Final = 5  # for keys that change all the while
+HOT_MAX: Final = 1_000  # of these; more are looked for again
 STILL_S: Final = 90.0  # without a new row or a difference less: a killed Connect worker is back after 12 s, and a signal waits for its turn
 Report = Callable[[str], None]
 
@@ -150,7 +151,7 @@ def _await(parts: Parts, table: cdc.CdcTable, report: Report) -> int:
                 why = str(error)
                 continue
             left = len(whole.found) + (1 << 40 if whole.more else 0)
-            if not left and _settled(comparer, set(whole.left)):
+            if not left and _settled(comparer, set(whole.left), [select for _, select in _feeds(parts.sink, table.staging)]):
                 return whole.rows + len(whole.left)
             why = f"{len(whole.found)} keys differ" if left else f"{len(whole.left)} keys change all the while"
             if left < fewest:
@@ -162,8 +163,8 @@ def _await(parts: Parts, table: cdc.CdcTable, report: Report) -> int:
     raise Undecided(f"the copy of {table.source} could not be verified: {why or 'no row came'}", hint="./weir status shows the connector's task; then ./weir table resync again")
 
 
-def _settled(comparer: Comparer, keys: set[Key]) -> bool:
-    """Say whether the keys that changed during the comparison are the same too; those that change ever again are compared again."""
+def _settled(comparer: Comparer, keys: set[Key], feeds: Sequence[str]) -> bool:
+    """Say whether the keys that changed during the comparison are the same too; of the few that change ever again, whether the stream brought what the source has."""
     for _ in range(TRIES):
         if not keys:
             return True
@@ -171,7 +172,7 @@ def _settled(comparer: Comparer, keys: set[Key]) -> bool:
         if again.found:
             return False
         keys = set(again.left)
-    return False
+    return len(keys) <= HOT_MAX and comparer.came_through(keys, feeds)
 
 
 # A keyed table of dbt's keeps its name and its views, so the copy changes places with it.

@@ -9,6 +9,7 @@ from weir.contracts.captured import Captured, State
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.schema import SourceColumn
 from weir.errors import Undecided
+from weir.reconcile.table import Comparison
 
 COLUMNS = (SourceColumn("id", "bigint", nullable=False, position=1), SourceColumn("note", "text", position=2))
 ENTRY = Captured("orders", "public.orders", State.CAPTURING, COLUMNS, frozenset({"id", "note"}), owned=True, generation=1)
@@ -69,3 +70,30 @@ def test_what_the_bulk_path_brought_and_could_not_be_verified_is_read_again_by_d
     monkeypatch.setattr(resync, "_await", waited)
     assert resync._filled(PARTS, ENTRY, ("id",), cdc.CDC_TABLES["users"], lambda _: None, quick=quick) == 5
     assert done == wanted
+
+
+class Hot:
+    """A comparer of keys that change all the while, but for those that settle."""
+
+    def __init__(self, settle, came):
+        self.settle, self.came, self.asked = settle, came, []
+
+    def keys(self, keys):
+        return Comparison(None, len(keys), (), frozenset(k for k in keys if k not in self.settle))
+
+    def came_through(self, keys, feeds):
+        self.asked.append((set(keys), feeds))
+        return self.came
+
+
+@pytest.mark.parametrize("came", [True, False])
+def test_of_a_row_that_changes_all_the_while_it_is_asked_whether_the_stream_brought_it(came):
+    hot = Hot({("1",)}, came)
+    assert resync._settled(hot, {("1",), ("2",)}, ["feed"]) is came
+    assert hot.asked == [({("2",)}, ["feed"])]
+
+
+def test_many_rows_that_change_all_the_while_are_looked_for_again():
+    hot = Hot(set(), came=True)
+    assert not resync._settled(hot, {(str(n),) for n in range(resync.HOT_MAX + 1)}, ["feed"])
+    assert hot.asked == []
