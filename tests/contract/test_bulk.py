@@ -27,8 +27,9 @@ def rows(source):
     columns = tuple(c for c in catalog.columns(source, "public.every_type") if c.lands and bulk.value(c.type))
     sql = bulk.documents("public.every_type", columns, " AND id <= 1000")
     with source.cursor().copy(f"COPY ({sql} ORDER BY r.id) TO STDOUT".encode()) as lines:
-        yield columns, [bytes(line) for line in lines]
+        found = [bytes(line) for line in lines]
     source.execute(TEARDOWN)
+    return columns, found
 
 
 @pytest.fixture(scope="module")
