@@ -140,7 +140,8 @@ def _await(parts: Parts, table: cdc.CdcTable, report: Report) -> int:
         while time.monotonic() - since < STILL_S:
             rows = int(parts.sink.query(f"SELECT count() FROM {table.staging}")[0][0])
             if rows > most:
-                report(f"{table.name}: {rows} rows, {rows / max(0.1, time.monotonic() - began):,.0f} rows/s")
+                if most >= 0:
+                    report(f"{table.name}: {rows} rows, {rows / max(0.1, time.monotonic() - began):,.0f} rows/s")
                 most, since = rows, time.monotonic()
                 time.sleep(1.0)
                 if rows and int(parts.sink.query(f"SELECT count() FROM {table.staging}")[0][0]) > rows:
