@@ -1,50 +1,11 @@
 """Both databases make the same canonical text of the same value, and another of another: PostgreSQL from its wheel against ClickHouse's engine."""
 import itertools
-import signal
-import subprocess
-import time
 
 import chdb
-import psycopg
 import pytest
-from tests.contract.gateway_server import free_port
 
-from weir.connect import postgres
-from weir.contracts.endpoints import Endpoints
 from weir.errors import ContractViolation
 from weir.reconcile.canonical import Column, expressions, hash32, hash64, row_text
-
-
-@pytest.fixture(scope="module")
-def source():
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory(prefix="weir-canonical-", dir="/var/tmp") as folder:
-        home = Path(folder)
-        home.chmod(0o755)
-        endpoints = Endpoints.local(free_port() - 1, postgres.read_or_create_password(home))
-        postgres.prepare(home, endpoints)
-        command = postgres.command(home, endpoints)
-        process = subprocess.Popen(command.argv, env=dict(command.env), cwd="/", user=command.uid, group=command.uid,
-                                   extra_groups=[] if command.uid is not None else None, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            with _connected(endpoints.postgres_dsn.replace("/shop", "/postgres")) as connection:
-                yield connection
-        finally:
-            process.send_signal(signal.SIGINT)  # PostgreSQL's fast stop: waits for no client
-            process.wait(20)
-
-
-def _connected(dsn):
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            return psycopg.connect(dsn, autocommit=True, connect_timeout=2)
-        except psycopg.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

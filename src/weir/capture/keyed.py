@@ -35,20 +35,23 @@ def check(source: str, columns: Sequence[SourceColumn], key: Sequence[str]) -> N
         raise ContractViolation(f"{source} has no primary key", hint=f"ALTER TABLE {source} ADD PRIMARY KEY (…);")
 
 
+def reads(entry: Captured, key: Sequence[str], document: str, key_document: str) -> list[str]:
+    """Return the SQL of each column that the keyed table has, read from a row's document, or its key's."""
+    return [source_types.read(c.name, c.type, nullable=c.nullable and c.name not in key, document=key_document if c.name in key else document) for c in entry.read]
+
+
 def create(entry: Captured, key: Sequence[str]) -> list[str]:
     """Return the statements that make the keyed table and its feed, of the entry's generation and columns."""
     nullable = {c.name: c.nullable and c.name not in key for c in entry.read}
     kinds = ", ".join(f"{quoted(c.name)} {source_types.sink_type(c.type, nullable=nullable[c.name])}" for c in entry.read)
-    reads = ", ".join(
-        f"{source_types.read(c.name, c.type, nullable=nullable[c.name], document='weir_key' if c.name in key else 'weir_doc')} AS {quoted(c.name)}" for c in entry.read
-    )
+    listed = ", ".join(f"{sql} AS {quoted(c.name)}" for c, sql in zip(entry.read, reads(entry, key, "weir_doc", "weir_key"), strict=True))
     order = ", ".join(quoted(k) for k in key)
     table = (
         f"CREATE TABLE {entry.keyed} ({kinds}, version UInt64, is_deleted UInt8, weir_lsn Nullable(UInt64), weir_produced_at DateTime64(3, 'UTC')) ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY ({order})"
         f" SETTINGS non_replicated_deduplication_window = 10000 COMMENT {literal(f'keyed copy of {entry.source}; read {entry.view}')}"
     )
     feed = (
-        f"CREATE MATERIALIZED VIEW {entry.keyed}_feed TO {entry.keyed} AS SELECT {reads}, weir_version AS version, weir_deleted AS is_deleted, weir_lsn, weir_produced_at FROM"
+        f"CREATE MATERIALIZED VIEW {entry.keyed}_feed TO {entry.keyed} AS SELECT {listed}, weir_version AS version, weir_deleted AS is_deleted, weir_lsn, weir_produced_at FROM"
         f" (SELECT if(is_deleted = 1, before, after) AS weir_doc, key AS weir_key, version AS weir_version, is_deleted AS weir_deleted, source_lsn AS weir_lsn, produced_at AS weir_produced_at FROM {names.LANDING_CDC}"
         f" WHERE topic = {literal(entry.topic)} AND op IN ('c', 'u', 'd', 'r') AND reject_reason = '')"
     )

@@ -1,4 +1,4 @@
-"""A resync: a copy is built beside the one that is read, by an incremental snapshot that joins the stream, verified key by key, and put in its place.
+"""A resync: a copy is built beside the one that is read, by the bulk path or Debezium's snapshot, joined by the stream, verified key by key, and put in its place.
 
 In: an entry with the columns that are to be read. Out: the entry of the new generation. Keep: the copy that is read changes in one step, from right to
 right: one whose rows come with other columns is fed no more from the beginning; what is left of an earlier try is swept first, and of this one when it fails.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from weir.capture import keyed
+from weir.capture import bulk, keyed
 from weir.capture.register import Register
 from weir.contracts import cdc, names
 from weir.contracts.captured import KEYED, Captured, State, newest
@@ -28,6 +28,7 @@ from weir.reconcile.source import Source
 from weir.reconcile.table import Comparer
 
 TRIES: Final = 5  # for keys that change all the while
+HOT_MAX: Final = 1_000  # of these; more are looked for again
 STILL_S: Final = 90.0  # without a new row or a difference less: a killed Connect worker is back after 12 s, and a signal waits for its turn
 Report = Callable[[str], None]
 
@@ -78,6 +79,7 @@ def run(parts: Parts, entry: Captured, now: Sequence[SourceColumn], key: Sequenc
     target = beside.keyed if entry.owned else f"{entry.keyed}__next"
     if entry.owned and not safe:
         parts.sink.command(f"DROP TABLE IF EXISTS {entry.keyed}_feed SYNC")  # its rows come otherwise from now on
+    quick = _quick(parts, entry, beside)
     try:
         if entry.owned:
             _all(parts.sink, keyed.create(beside, key))
@@ -85,8 +87,7 @@ def run(parts: Parts, entry: Captured, now: Sequence[SourceColumn], key: Sequenc
             _create_beside(parts.sink, entry, target)
         report(f"{entry.name}: building {target} beside")
         parts.register.write(replace(beside, generation=entry.generation, barrier=entry.barrier, state=State.RESYNCING, why="a copy is being built beside", by="operator"))
-        _signal(parts.source, entry.source)
-        rows = _await(parts, replace(entry.table(), staging=target, standing=newest(target, entry.topic if entry.owned else "")), report)
+        rows = _filled(parts, beside, key, replace(entry.table(), staging=target, standing=newest(target, entry.topic if entry.owned else "")), report, quick=quick)
         made = parts.register.write(replace(beside, state=State.CAPTURING, why="", by="")) if entry.owned else _swap(parts, beside, target)
     except BaseException:
         _all(parts.sink, keyed.drop(target) if entry.owned else [])
@@ -98,6 +99,25 @@ def run(parts: Parts, entry: Captured, now: Sequence[SourceColumn], key: Sequenc
         _all(parts.sink, keyed.drop(entry.keyed) if entry.generation else [])
     report(f"{entry.name}: {rows} rows verified, swapped; nothing is left beside")
     return made
+
+
+def _quick(parts: Parts, entry: Captured, beside: Captured) -> bool:
+    """Say whether the bulk path is right: every change that may yet land comes with the columns of now, and is newer than what has landed."""
+    if not entry.owned or entry.state is not State.CAPTURING or changes(entry.columns, beside.columns, entry.used) or bulk.documents(entry.source, beside.read) is None:
+        return False
+    return bulk.landed(entry.topic, parts.endpoints.kafka_bootstrap)
+
+
+def _filled(parts: Parts, beside: Captured, key: Sequence[str], table: cdc.CdcTable, report: Report, *, quick: bool) -> int:
+    """Fill the copy by the quicker way that is right, and wait until it is the same as the source; return how many rows were compared."""
+    if quick:
+        try:
+            bulk.Fill(parts.source, parts.sink, parts.endpoints.clickhouse_url, report).run(beside, key)
+            return _await(parts, table, report)
+        except Undecided as error:
+            report(f"{beside.name}: {error.message}; now by Debezium's snapshot, whose rows are newer than these")
+    _signal(parts.source, beside.source)
+    return _await(parts, table, report)
 
 
 def _all(sink: Sink, statements: Sequence[str]) -> None:
@@ -120,7 +140,8 @@ def _await(parts: Parts, table: cdc.CdcTable, report: Report) -> int:
         while time.monotonic() - since < STILL_S:
             rows = int(parts.sink.query(f"SELECT count() FROM {table.staging}")[0][0])
             if rows > most:
-                report(f"{table.name}: {rows} rows, {rows / max(0.1, time.monotonic() - began):,.0f} rows/s")
+                if most >= 0:
+                    report(f"{table.name}: {rows} rows, {rows / max(0.1, time.monotonic() - began):,.0f} rows/s")
                 most, since = rows, time.monotonic()
                 time.sleep(1.0)
                 if rows and int(parts.sink.query(f"SELECT count() FROM {table.staging}")[0][0]) > rows:
@@ -131,7 +152,7 @@ def _await(parts: Parts, table: cdc.CdcTable, report: Report) -> int:
                 why = str(error)
                 continue
             left = len(whole.found) + (1 << 40 if whole.more else 0)
-            if not left and _settled(comparer, set(whole.left)):
+            if not left and _settled(comparer, set(whole.left), [select for _, select in _feeds(parts.sink, table.staging)]):
                 return whole.rows + len(whole.left)
             why = f"{len(whole.found)} keys differ" if left else f"{len(whole.left)} keys change all the while"
             if left < fewest:
@@ -143,8 +164,8 @@ def _await(parts: Parts, table: cdc.CdcTable, report: Report) -> int:
     raise Undecided(f"the copy of {table.source} could not be verified: {why or 'no row came'}", hint="./weir status shows the connector's task; then ./weir table resync again")
 
 
-def _settled(comparer: Comparer, keys: set[Key]) -> bool:
-    """Say whether the keys that changed during the comparison are the same too; those that change ever again are compared again."""
+def _settled(comparer: Comparer, keys: set[Key], feeds: Sequence[str]) -> bool:
+    """Say whether the keys that changed during the comparison are the same too; of the few that change ever again, whether the stream brought what the source has."""
     for _ in range(TRIES):
         if not keys:
             return True
@@ -152,7 +173,7 @@ def _settled(comparer: Comparer, keys: set[Key]) -> bool:
         if again.found:
             return False
         keys = set(again.left)
-    return False
+    return len(keys) <= HOT_MAX and comparer.came_through(keys, feeds)
 
 
 # A keyed table of dbt's keeps its name and its views, so the copy changes places with it.

@@ -79,8 +79,22 @@ def plan(endpoints: Endpoints, target: dict[str, str]) -> Plan:
     return Plan(cdc.CONNECTOR, registered=True, task=task, settings=differences(live, target))
 
 
+def reader(dsn: str) -> int | None:
+    """Return the process that reads the slot (pg_replication_slots.active_pid); None: nobody does, or PostgreSQL does not say."""
+    import psycopg
+
+    try:
+        with psycopg.connect(dsn, connect_timeout=5, autocommit=True) as c:
+            row = c.execute("SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s", (cdc.SLOT,)).fetchone()
+    except psycopg.Error:
+        return None
+    return row[0] if row else None
+
+
 def apply(endpoints: Endpoints, target: dict[str, str]) -> Plan:
-    """Put the configuration where it differs and wait until the task runs with it; return what was changed.
+    """Put the configuration where it differs and wait until a task that was started with it reads the slot; return what was changed.
+
+    Connect says RUNNING of the task before, too, until that has ended: what it still reads it drops, by the list that it was started with.
 
     Raises:
         ServiceFailed: the task failed, or did not run in time. Unavailable: Connect does not answer.
@@ -89,6 +103,7 @@ def apply(endpoints: Endpoints, target: dict[str, str]) -> Plan:
     if not made.changes:
         return made
     deadline, why = time.monotonic() + WAIT_S, "no answer"
+    before = reader(endpoints.postgres_dsn)
     with httpx.Client(base_url=endpoints.connect_url, timeout=20) as client:
         put = False
         while time.monotonic() < deadline:
@@ -96,13 +111,15 @@ def apply(endpoints: Endpoints, target: dict[str, str]) -> Plan:
                 answer = client.put(f"/connectors/{cdc.CONNECTOR}/config", json=target) if not put else None
                 if answer is not None:
                     put, why = answer.is_success, answer.text[:300]  # 409 while Connect rebalances
-                    time.sleep(1.0)  # the status is of the task before for a moment
+                    time.sleep(1.0)  # FAILED may be said of the task before for a moment
                 status = client.get(f"/connectors/{cdc.CONNECTOR}/status")
                 found, trace = register.state(status.json()) if status.is_success else ("STARTING", "")
             except httpx.HTTPError as error:
                 found, why = "STARTING", str(error)
             if put and found == "RUNNING":
-                return made
+                if reader(endpoints.postgres_dsn) not in {None, before}:
+                    return made
+                why = "no task that was started with it reads the slot yet"
             if put and found == "FAILED":
                 raise ServiceFailed(f"connector {cdc.CONNECTOR} does not run with its new configuration: {trace}", hint="./weir logs connect shows more")
             time.sleep(0.2)

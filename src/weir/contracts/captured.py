@@ -95,10 +95,14 @@ def newest(table: str, topic: str = "") -> str:
 
 
 def after_truncate(topic: str) -> str:
-    """Return the condition that a row came after its topic's last TRUNCATE: by (topic epoch, LSN), or a row of a snapshot by when Connect sent it (docs/decisions/0003)."""
+    """Return the condition that a row came after its topic's last TRUNCATE: by (topic epoch, LSN), or a row of a snapshot by when Connect sent it (docs/decisions/0003).
+
+    A row of the bulk path, whose version is below every epoch, has the LSN of its snapshot, in the epoch of now.
+    """
     last = f"FROM {TRUNCATES} WHERE topic = {literal(topic)}"
+    epoch = f"if(version < {1 << names.CDC_VERSION_EPOCH_SHIFT}, {names.CDC_TOPIC_EPOCH}, bitShiftRight(version, {names.CDC_VERSION_EPOCH_SHIFT}))"
     return (
-        f"if(weir_lsn IS NOT NULL, (bitShiftRight(version, {names.CDC_VERSION_EPOCH_SHIFT}), ifNull(weir_lsn, 0)) >"
+        f"if(weir_lsn IS NOT NULL, ({epoch}, ifNull(weir_lsn, 0)) >"
         f" (SELECT max((bitShiftRight(version, {names.CDC_VERSION_EPOCH_SHIFT}), source_lsn)) {last}), weir_produced_at > (SELECT max(produced_at) {last}))"
     )
 

@@ -57,6 +57,7 @@ DATABASES: Final = (DB_LANDING, DB_STAGING, DB_MARTS, DB_OTEL, DB_OPS, DB_CAPTUR
 
 # Above every bulk-load version (milliseconds since the epoch, below 2^41): see docs/decisions/0003-cdc-version.md
 CDC_VERSION_EPOCH_SHIFT: Final = 48
+CDC_TOPIC_EPOCH: Final = 1  # raised by hand when a CDC topic is made anew
 
 # What ingest fills, each by one lane with a consumer group of its own.
 LANDINGS: Final = (LANDING_EVENTS, LANDING_CDC, LANDING_CATALOGUE)

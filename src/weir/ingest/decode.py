@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from weir.contracts import cdc
 from weir.contracts.catalogue import ItemCatalogueEntry
 from weir.contracts.events import EVENT_SCHEMA_VERSION, EventType, RejectReason
-from weir.contracts.names import CDC_VERSION_EPOCH_SHIFT
+from weir.contracts.names import CDC_TOPIC_EPOCH, CDC_VERSION_EPOCH_SHIFT
 from weir.ingest import columns as fast
 from weir.ingest.batch import Batch
 from weir.ingest.envelope import envelope, rejected
@@ -29,7 +29,6 @@ AHEAD_MS = 5 * 60_000  # a producer's clock may run ahead this much of the broke
 BEHIND_MS = 400 * 86_400_000  # loads of history; older than this is a wrong unit, not a late event
 RATING_MIN, RATING_MAX = 0.5, 5.0
 ID_CHARACTERS = 64
-TOPIC_EPOCH = 1  # raised by hand when a CDC topic is made anew (docs/decisions/0003)
 
 _COUNTRY = re.compile(r"[A-Z]{2}\Z")
 _TYPES = frozenset(EventType)
@@ -255,7 +254,7 @@ def debezium(records: Sequence[Record], batch: str) -> pa.Table:
         "source_at": pa.array([r.source.ts_ms for r in rows], pa.int64()).cast(TIMESTAMP),
         "tx_id": pa.array([r.source.txId for r in rows], pa.uint64()),
         "snapshot": pa.array([str(r.source.snapshot).lower() if r.source.snapshot is not None else "" for r in rows], pa.string()),
-        "version": pa.array([TOPIC_EPOCH << CDC_VERSION_EPOCH_SHIFT | r.offset for r in records], pa.uint64()),
+        "version": pa.array([CDC_TOPIC_EPOCH << CDC_VERSION_EPOCH_SHIFT | r.offset for r in records], pa.uint64()),
         "is_deleted": pa.array([int(r.op == "d") for r in rows], pa.uint8()),
     }
     return pa.table(columns)
@@ -300,7 +299,7 @@ def catalogue_items(records: Sequence[Record], batch: str) -> pa.Table:
         "is_active": column("is_active", pa.uint8()) if not entries else pa.array([int(e.is_active) for e in entries], pa.uint8()),  # type: ignore[attr-defined]  # (dyn)
         "catalogue_version": column("catalogue_version", pa.uint64()),
         "updated_at": column("updated_at_ms", pa.int64()).cast(TIMESTAMP),
-        "version": pa.array([TOPIC_EPOCH << CDC_VERSION_EPOCH_SHIFT | r.offset for r in records], pa.uint64()),
+        "version": pa.array([CDC_TOPIC_EPOCH << CDC_VERSION_EPOCH_SHIFT | r.offset for r in records], pa.uint64()),
     }
     return pa.table(columns)
 

@@ -1,7 +1,7 @@
 """What to ask each database about one table: SQL for counts and hashes by key bucket, and for single rows. Pure.
 
-In: the table's columns on both sides, its key. Out: SQL. Keep: both sides hash the same columns in the same order; rows that only a bulk load
-brought (version below every CDC version) are nobody's to compare.
+In: the table's columns on both sides, its key. Out: SQL. Keep: both sides hash the same columns in the same order; rows that only a bulk load of the
+shop's tables brought (version below every CDC version) are nobody's to compare.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ class TablePlan:
         return replace(self, between=between)
 
     @property
+    def lowest(self) -> int:
+        """Return the version from which on a row is compared: of the shop's tables those that CDC brought, of an added one all, since its bulk rows are the source's own."""
+        return BULK_BELOW if self.table.key else 0
+
+    @property
     def inside(self) -> tuple[str, str]:
         """Return what is added to a condition on each side for the slice; empty for the whole table."""
         name = self.key[0].name
@@ -68,7 +73,7 @@ class TablePlan:
         word = "NOT " if without else ""
         return (
             f"FROM {self.table.source} WHERE {word}(({key[0]}) = ANY({KEYS}::text[])){self.inside[0]}",
-            f"FROM {self.table.standing} WHERE version >= {BULK_BELOW} AND ({key[1]}) {word}IN ({KEYS}){self.inside[1]}",
+            f"FROM {self.table.standing} WHERE version >= {self.lowest} AND ({key[1]}) {word}IN ({KEYS}){self.inside[1]}",
         )
 
     def buckets(self, bits: int, inside: Sequence[int] | None = None) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from weir.contracts import names
 from weir.contracts.clickhouse import literal, parse, statements
 from weir.errors import Unavailable
 from weir.reconcile.meter import Meter
-from weir.reconcile.plan import BULK_BELOW, KEYS, Bucket, Key, Rows, TablePlan, visible
+from weir.reconcile.plan import KEYS, Bucket, Key, Rows, TablePlan, visible
 
 DDL: Final = Path(__file__).resolve().parents[3] / "reconcile" / "ddl"
 LIMITS: Final = {"max_threads": 2, "max_memory_usage": 1_000_000_000, "max_execution_time": 60, "output_format_decimal_trailing_zeros": 0,
@@ -111,7 +111,7 @@ class Sink:
         columns = ", ".join(f"`{c.name}`" for c in plan.key)
         texts = ", ".join(f"toString(`{c.name}`)" for c in plan.key)
         rows = self.query(
-            f"SELECT [{texts}] FROM {plan.table.staging} WHERE version >= {BULK_BELOW} AND is_deleted = 0{plan.inside[1]} GROUP BY {columns}, version HAVING count() > 1 LIMIT {DOUBLED_MAX}")
+            f"SELECT [{texts}] FROM {plan.table.staging} WHERE version >= {plan.lowest} AND is_deleted = 0{plan.inside[1]} GROUP BY {columns}, version HAVING count() > 1 LIMIT {DOUBLED_MAX}")
         return [tuple(r[0]) for r in rows]
 
     def landed_twice(self, topic: str) -> int:

@@ -72,6 +72,14 @@ class Snapshot:
         return found
 
 
+    def copied(self, sql: str) -> Iterator[Any]:
+        """Yield the rows of a COPY … TO STDOUT as they come, in bytes; it may take as long as it takes."""
+        with _told("its rows"), self.meter.postgres():
+            self.connection.execute("SET LOCAL statement_timeout = 0")
+            with self.connection.cursor().copy(sql.encode()) as lines:
+                yield from lines
+
+
 def text_of(lsn: int) -> str:
     """Return an LSN as PostgreSQL writes it."""
     return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"

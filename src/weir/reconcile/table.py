@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from weir.contracts.cdc import CdcTable
@@ -22,6 +22,7 @@ from weir.reconcile.plan import (
     Between,
     Difference,
     Key,
+    Rows,
     TablePlan,
     differences,
     make,
@@ -134,6 +135,22 @@ class Comparer:
             left, right = snapshot.rows(sql[0], framed), self._sink.rows(sql[1], framed)
             changed = self._changed(since, snapshot)
         return Comparison(snapshot, len(left), tuple(d for d in differences(left, right) if d.key not in changed), changed & frozenset(keys))
+
+    def came_through(self, keys: Collection[Key], feeds: Sequence[str]) -> bool:
+        """Say whether the row that the source has of each of these keys is one that the stream brought. Raises as `whole`.
+
+        Of a key that changes all the while there is no moment at which both sides are the same. `feeds`: the SELECTs that read the landing table for the keyed one.
+        """
+        framed = keys_of(self.plan, sorted(keys))
+        with self._source.snapshot() as snapshot:
+            self._land(snapshot)
+            there = snapshot.rows(self.plan.rows()[0], framed)
+        brought: Rows = {}
+        for feed in feeds:
+            read = replace(self.plan, table=replace(self.plan.table, standing=f"(SELECT * FROM ({feed}) WHERE is_deleted = 0)"))
+            for key, hashes in self._sink.rows(read.rows()[1], framed).items():
+                brought.setdefault(key, []).extend(hashes)
+        return all(set(hashes) <= set(brought.get(key, ())) for key, hashes in there.items())
 
     def present(self, keys: Collection[Key]) -> set[Key]:
         """Return which of these keys the source has now."""

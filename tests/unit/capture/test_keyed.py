@@ -6,6 +6,7 @@ import chdb
 import pytest
 
 from weir.capture import keyed
+from weir.contracts import names
 from weir.contracts.captured import Captured, State
 from weir.contracts.clickhouse import literal
 from weir.contracts.schema import SourceColumn
@@ -14,6 +15,7 @@ from weir.errors import ContractViolation
 # Names that the landing table and SQL use themselves.
 COLUMNS = (SourceColumn("key", "bigint", nullable=False), SourceColumn("op", "text"), SourceColumn("topic", "numeric(12,2)", nullable=False), SourceColumn("a `b`", "text[]"),
            SourceColumn("computed", "bigint", generated="v"))
+EPOCH = names.CDC_TOPIC_EPOCH << names.CDC_VERSION_EPOCH_SHIFT  # of the versions that ingest gives
 ENTRY = Captured("odd", "public.odd", State.CAPTURING, COLUMNS, frozenset(c.name for c in COLUMNS if c.lands), owned=True, generation=1, barrier=True)
 
 
@@ -37,7 +39,7 @@ def change(version, op, key, after, before=None, topic="shop.public.odd", lsn="N
     def text(row):
         return literal("" if row is None else json.dumps(row))
 
-    return f"({literal(topic)}, {literal(op)}, {text({'key': key})}, {text(before)}, {text(after)}, {version}, {int(op == 'd')}, '', {lsn}, {at})"
+    return f"({literal(topic)}, {literal(op)}, {text({'key': key})}, {text(before)}, {text(after)}, {EPOCH + version}, {int(op == 'd')}, '', {lsn}, {at})"
 
 
 def row(key, op="x", topic="1.50", **more):
@@ -50,7 +52,7 @@ def test_rows_land_by_key_and_version_and_the_deleted_are_gone(engine):
     engine("INSERT INTO landing.cdc_changes VALUES " + ", ".join([
         change(1, "r", 1, row(1)), change(2, "c", 2, row(2, op=None)), change(4, "u", 1, row(1, topic="-2.25"), row(1)), change(3, "u", 1, row(1, topic="9.99"), row(1)),
         change(5, "d", 2, None, row(2)), change(6, "c", 3, row(3), topic="shop.public.other")]))
-    assert engine("SELECT * FROM captured.odd ORDER BY `key`") == "1\tx\t-2.25\t['q',NULL]\t4"
+    assert engine("SELECT * FROM captured.odd ORDER BY `key`") == f"1\tx\t-2.25\t['q',NULL]\t{EPOCH + 4}"
     engine("INSERT INTO landing.cdc_changes VALUES " + change(7, "c", 2, row(2, op=None)))
     assert engine("SELECT `op` FROM captured.odd WHERE `key` = 2") == "\\N"
 
@@ -83,3 +85,12 @@ def test_a_generation_is_filled_beside_another_and_readers_change_in_one_step(en
 def test_a_table_whose_columns_collide_or_that_has_no_key_is_refused(columns, key):
     with pytest.raises(ContractViolation):
         keyed.check("public.odd", columns, key)
+
+
+def test_a_bulk_row_has_the_lsn_of_its_snapshot_before_a_truncate_or_after_it(engine):
+    for statement in (*keyed.create(ENTRY, ("key",)), keyed.show(ENTRY)):
+        engine(statement)
+    engine("INSERT INTO landing.cdc_changes VALUES " + change(3, "t", None, None, lsn=70, at=20))
+    insert = "INSERT INTO captured.odd__1 (`key`, topic, version, is_deleted, weir_lsn, weir_produced_at) VALUES"
+    engine(f"{insert} (1, 0, 1700000000000, 0, 69, 99), (2, 0, 1700000000000, 0, 71, 1)")
+    assert engine("SELECT `key` FROM captured.odd") == "2"

@@ -39,6 +39,11 @@ def test_both_sides_take_the_same_keys_and_the_sink_leaves_bulk_rows_out(plan):
         assert "FROM staging.int_users WHERE" in in_sink  # a view: FINAL, and nothing of before a TRUNCATE
 
 
+def test_the_bulk_rows_of_an_added_table_are_its_own_and_are_compared():
+    added = make(cdc.CdcTable("orders", "public.orders", "shop.public.orders", "captured.orders__1", "captured.orders"), SOURCE, ["user_id"], SINK)
+    assert "version >= 0 AND" in added.buckets(6)[1]
+
+
 def test_a_snapshot_sees_what_committed_before_it_also_where_ids_have_wrapped():
     assert [visible(x, "100:105:100,103") for x in (99, 100, 101, 103, 104, 105)] == [True, False, True, False, True, False]
     epoch = 1 << 32

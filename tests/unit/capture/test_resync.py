@@ -1,0 +1,99 @@
+"""Which way a copy is filled, without a stack: by the bulk path where that is right, else by Debezium's snapshot, and by it too when the first way could not be verified."""
+from dataclasses import replace
+
+import pytest
+
+from weir.capture import bulk, resync
+from weir.contracts import cdc
+from weir.contracts.captured import Captured, State
+from weir.contracts.endpoints import Endpoints
+from weir.contracts.schema import SourceColumn
+from weir.errors import Undecided
+from weir.reconcile.table import Comparison
+
+COLUMNS = (SourceColumn("id", "bigint", nullable=False, position=1), SourceColumn("note", "text", position=2))
+ENTRY = Captured("orders", "public.orders", State.CAPTURING, COLUMNS, frozenset({"id", "note"}), owned=True, generation=1)
+PARTS = resync.Parts(Endpoints.local(), None, None, None)
+
+
+@pytest.fixture(autouse=True)
+def landed(monkeypatch):
+    """Whether all that the topic has is landed."""
+    answer = [True]
+    monkeypatch.setattr(bulk, "landed", lambda *_: answer[0])
+    return answer
+
+
+def _quick(entry, columns=COLUMNS):
+    return resync._quick(PARTS, entry, replace(entry, columns=columns, used=frozenset(c.name for c in columns), generation=entry.generation + 1))
+
+
+def test_a_table_that_flows_with_the_columns_of_now_goes_by_the_bulk_path():
+    assert _quick(ENTRY)
+
+
+def test_records_that_have_not_landed_could_win_over_newer_bulk_rows(landed):
+    landed[0] = False
+    assert not _quick(ENTRY)
+
+
+@pytest.mark.parametrize("columns", [(*COLUMNS, SourceColumn("more", "integer", position=3)), (COLUMNS[0], replace(COLUMNS[1], name="remark")), (COLUMNS[0], replace(COLUMNS[1], type="interval"))],
+                         ids=["added", "renamed", "of a type that was not tested"])
+def test_rows_on_their_way_have_other_columns_than_the_bulk_rows_would(columns):
+    assert not _quick(ENTRY, columns)
+
+
+@pytest.mark.parametrize("entry", [replace(ENTRY, state=State.PAUSED), replace(ENTRY, state=State.RESYNCING), replace(ENTRY, owned=False)], ids=["paused", "killed before", "dbt's"])
+def test_a_table_that_does_not_flow_or_that_dbt_makes_is_left_to_debezium(entry):
+    assert not _quick(entry)
+
+
+def test_a_type_that_was_not_tested_is_left_to_debezium():
+    columns = (COLUMNS[0], SourceColumn("note", "interval", position=2))
+    assert not _quick(replace(ENTRY, columns=columns), columns)
+
+
+@pytest.mark.parametrize(("quick", "first", "wanted"), [(True, 5, ["bulk", "await"]), (False, 5, ["signal", "await"]),
+                                                        (True, Undecided("2 keys differ", hint=""), ["bulk", "await", "signal", "await"])])
+def test_what_the_bulk_path_brought_and_could_not_be_verified_is_read_again_by_debezium(monkeypatch, quick, first, wanted):
+    done, answers = [], [first, 5]
+
+    def waited(*_):
+        done.append("await")
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(bulk.Fill, "run", lambda *_: done.append("bulk"))
+    monkeypatch.setattr(resync, "_signal", lambda *_: done.append("signal"))
+    monkeypatch.setattr(resync, "_await", waited)
+    assert resync._filled(PARTS, ENTRY, ("id",), cdc.CDC_TABLES["users"], lambda _: None, quick=quick) == 5
+    assert done == wanted
+
+
+class Hot:
+    """A comparer of keys that change all the while, but for those that settle."""
+
+    def __init__(self, settle, came):
+        self.settle, self.came, self.asked = settle, came, []
+
+    def keys(self, keys):
+        return Comparison(None, len(keys), (), frozenset(k for k in keys if k not in self.settle))
+
+    def came_through(self, keys, feeds):
+        self.asked.append((set(keys), feeds))
+        return self.came
+
+
+@pytest.mark.parametrize("came", [True, False])
+def test_of_a_row_that_changes_all_the_while_it_is_asked_whether_the_stream_brought_it(came):
+    hot = Hot({("1",)}, came)
+    assert resync._settled(hot, {("1",), ("2",)}, ["feed"]) is came
+    assert hot.asked == [({("2",)}, ["feed"])]
+
+
+def test_many_rows_that_change_all_the_while_are_looked_for_again():
+    hot = Hot(set(), came=True)
+    assert not resync._settled(hot, {(str(n),) for n in range(resync.HOT_MAX + 1)}, ["feed"])
+    assert hot.asked == []
