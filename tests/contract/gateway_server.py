@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import httpx
 from weir.stack import accounts
 
 ROOT = Path(__file__).resolve().parents[2]
+ENDLESS = "SELECT count() FROM numbers(10000000000000) WHERE cityHash64(number) % 7 = 8"
 
 
 def free_port():
@@ -61,6 +63,25 @@ class Server:
     def stop(self, seconds=25):
         self.process.terminate()
         return self.process.wait(seconds)
+
+
+class Behind(threading.Thread):
+    """A query under way in a thread; `answer` is there once it has ended."""
+
+    def __init__(self, server, sql, **url):
+        super().__init__(daemon=True)
+        self._server, self._sql, self._url, self.answer = server, sql, url, None
+        self.start()
+
+    def run(self):
+        try:
+            self.answer = self._server.post(self._sql, timeout=120, **self._url)
+        except httpx.HTTPError as error:
+            self.answer = error
+
+
+def runs(server, query_id):
+    return server.text(f"SELECT count() FROM system.processes WHERE Settings['chdb_client_name'] = '{query_id}'") == "1\n"
 
 
 def wait_until(true, seconds=20):

@@ -1,14 +1,10 @@
 """What the gateway does while statements run: killed by their ids, stopped when nobody waits, ended properly, and fair to cheap ones."""
 import signal
 import socket
-import threading
 import time
 
-import httpx
 import pytest
-from tests.contract.gateway_server import Server, wait_until
-
-ENDLESS = "SELECT count() FROM numbers(10000000000000) WHERE cityHash64(number) % 7 = 8"
+from tests.contract.gateway_server import ENDLESS, Behind, Server, runs, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -19,32 +15,13 @@ def server(tmp_path_factory):
     server.stop()
 
 
-class Behind(threading.Thread):
-    """A query under way in a thread; `answer` is there once it has ended."""
-
-    def __init__(self, server, sql, **url):
-        super().__init__(daemon=True)
-        self._server, self._sql, self._url, self.answer = server, sql, url, None
-        self.start()
-
-    def run(self):
-        try:
-            self.answer = self._server.post(self._sql, timeout=120, **self._url)
-        except httpx.HTTPError as error:
-            self.answer = error
-
-
-def _runs(server, query_id):
-    return server.text(f"SELECT count() FROM system.processes WHERE Settings['chdb_client_name'] = '{query_id}'") == "1\n"
-
-
 def test_kill_by_the_id_that_the_client_chose_stops_that_query_and_no_other(server):
     one, two = Behind(server, ENDLESS, query_id="one"), Behind(server, ENDLESS, query_id="two")
-    assert wait_until(lambda: _runs(server, "one") and _runs(server, "two"))
+    assert wait_until(lambda: runs(server, "one") and runs(server, "two"))
     server.text("KILL QUERY WHERE query = 'query_id = 1' OR query_id = 'one' SYNC")
     one.join(20)
     assert (one.answer.status_code, one.answer.headers["X-ClickHouse-Exception-Code"]) == (500, "394")
-    assert _runs(server, "two")
+    assert runs(server, "two")
     server.text("KILL QUERY WHERE query_id IN ('two') SYNC")
     two.join(20)
     assert two.answer.headers["X-ClickHouse-Exception-Code"] == "394"
@@ -52,7 +29,7 @@ def test_kill_by_the_id_that_the_client_chose_stops_that_query_and_no_other(serv
 
 def test_an_id_that_runs_already_is_refused(server):
     one = Behind(server, ENDLESS, query_id="same")
-    assert wait_until(lambda: _runs(server, "same"))
+    assert wait_until(lambda: runs(server, "same"))
     assert server.post("SELECT 1", query_id="same").headers["X-ClickHouse-Exception-Code"] == "216"
     server.text("KILL QUERY WHERE query_id = 'same' SYNC")
     one.join(20)
@@ -65,13 +42,13 @@ def _leave_after_asking(server, sql, query_id, read=0):
         if read:
             connection.recv(read)
         else:
-            assert wait_until(lambda: _runs(server, query_id))
+            assert wait_until(lambda: runs(server, query_id))
 
 
 @pytest.mark.parametrize(("sql", "read"), [(ENDLESS, 0), ("SELECT number FROM system.numbers", 1000)])
 def test_a_query_ends_when_its_client_goes(server, sql, read):
     _leave_after_asking(server, sql, "left", read)
-    assert wait_until(lambda: not _runs(server, "left") and server.health()["under_way"] == 0)
+    assert wait_until(lambda: not runs(server, "left") and server.health()["under_way"] == 0)
 
 
 def test_a_statement_that_writes_runs_to_its_end_though_its_client_goes(server):
@@ -92,11 +69,11 @@ def test_cheap_queries_run_while_more_long_ones_than_slots_do(server):
 
 def test_a_query_that_was_stopped_for_others_gives_its_whole_answer_later(server):
     long = [Behind(server, ENDLESS, query_id=f"full{i}", max_threads="1") for i in range(8)]
-    assert wait_until(lambda: all(_runs(server, f"full{i}") for i in range(8)))
+    assert wait_until(lambda: all(runs(server, f"full{i}") for i in range(8)))
     time.sleep(0.7)  # they are in the long lane by now, which is full
     late = Behind(server, "SELECT sum(number) FROM numbers(1000) WHERE NOT ignore(sleepEachRow(0.002))", query_id="late")
     assert wait_until(lambda: server.health()["waiting"] == 1)
-    assert not _runs(server, "late")
+    assert not runs(server, "late")
     server.text("KILL QUERY WHERE query_id = 'full0' SYNC")
     late.join(30)
     assert (late.answer.status_code, late.answer.text) == (200, "499500\n")
@@ -133,7 +110,7 @@ def test_sigterm_stops_what_runs_and_keeps_what_was_acknowledged(tmp_path):
     server.text("INSERT INTO d.t VALUES (1)")
     long = Behind(server, ENDLESS, query_id="long")
     streamed = Behind(server, "SELECT number FROM system.numbers", query_id="streamed")
-    assert wait_until(lambda: _runs(server, "long") and _runs(server, "streamed"))
+    assert wait_until(lambda: runs(server, "long") and runs(server, "streamed"))
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(25) == 0  # closed, not killed and not crashed
     long.join(5)

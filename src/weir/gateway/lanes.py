@@ -10,6 +10,7 @@ All of it belongs to one event loop: no locks.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 
 from weir.gateway.failures import busy
@@ -74,8 +75,9 @@ class Lanes:
         self.short, self.long, self._open = Slots(short), Slots(long), Slots(opened)
         self.promote_s = promote_s
         self._waiting_max, self._wait_s, self._long_wait_s = waiting, wait_s, long_wait_s
-        self.waiting = self.running = 0
+        self.waiting = 0
         self.beyond = 0  # long ones that hold no slot
+        self._begun_s: dict[Ticket, float] = {}  # the oldest first
 
     async def enter(self, gone: asyncio.Future[None]) -> Ticket:
         """Wait for a slot of the short lane.
@@ -89,12 +91,23 @@ class Lanes:
         except BaseException:
             self._open.give()
             raise
-        self.running += 1
-        return Ticket(self)
+        ticket = Ticket(self)
+        self._begun_s[ticket] = time.monotonic()
+        return ticket
 
-    def left(self) -> None:
+    @property
+    def running(self) -> int:
+        """Statements begun and not ended."""
+        return len(self._begun_s)
+
+    def any_old(self, seconds: float) -> bool:
+        """Whether a statement has run for as long."""
+        oldest_s = next(iter(self._begun_s.values()), None)
+        return oldest_s is not None and time.monotonic() - oldest_s >= seconds
+
+    def left(self, ticket: Ticket) -> None:
         """Note that a statement ended."""
-        self.running -= 1
+        del self._begun_s[ticket]
         self._open.give()
 
     async def wait(self, slots: Slots, gone: asyncio.Future[None], seconds: float | None = None) -> None:
@@ -178,4 +191,4 @@ class Ticket:
         self.pause()
         if not self._ended:
             self._ended = True
-            self._lanes.left()
+            self._lanes.left(self)

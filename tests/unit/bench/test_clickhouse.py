@@ -31,8 +31,32 @@ def test_the_worst_of_each_kind_is_held_to_its_aim(clickhouse):
     found = {
         "inserts": {"speed_ratio_p50": 0.8}, "queries": {"a": {"cost_ms_p50": 0.1, "http_ms_p99": 9.0}, "b": {"cost_ms_p50": 0.6, "http_ms_p99": 1.0}},
         "streams": {"table_a": {"speed_ratio_p50": 0.9}, "table_b": {"speed_ratio_p50": 0.7}, "made_up_Native": {"speed_ratio_p50": 0.1}},
-        "idle": {"mib": 99.0}, "beside_heavy": {"http": {"ms_p99": 60.0}},
+        "idle": {"mib": 99.0}, "beside_heavy": {"alone": {"equal": {"ms_p99": 90.0}}, "beside_one": {"equal": {"ms_p99": 9.0}, "gives_way": {"ms_p99": 80.0}}, "beside_two": {"equal": {"ms_p99": 60.0}}},
     }  # fmt: skip
     told = {name: (one["measured"], one["met"]) for name, one in clickhouse.verdict(found).items()}
     assert told == {"insert_ratio": (0.8, True), "query_cost_ms_p50": (0.6, False), "query_ms_p99": (9.0, False), "stream_ratio": (0.7, False),
-                    "idle_mib": (99.0, True), "cheap_beside_heavy_ms_p99": (60.0, False)}  # fmt: skip
+                    "idle_mib": (99.0, True), "light_beside_heavy_ms_p99": (60.0, False)}  # fmt: skip
+
+
+def test_parts_that_did_not_run_have_no_aim(clickhouse):
+    assert clickhouse.verdict({"idle": {"mib": 1.0}}) == {"idle_mib": {"aim": 100.0, "measured": 1.0, "met": True}}
+
+
+def test_every_side_is_visited_in_each_round_in_turn_beside_none_one_and_two(clickhouse, monkeypatch):
+    beside = clickhouse.beside
+    monkeypatch.setattr(beside, "OLD_S", 0)
+    monkeypatch.setattr(beside, "PAUSE_S", 0)
+    asked, heavy = [], {"a": set(), "b": set()}
+
+    def side(name):
+        def another():
+            me = object()
+            return lambda _sql: heavy[name].add((len(asked) // 6, me))
+
+        return beside.Side(name, lambda sql: asked.append((name, sql)), another)
+
+    found = beside.measure([side("a"), side("b")], rounds=2, light=2, quantile=clickhouse.quantile)
+    assert [name for name, _ in asked] == ["a", "a", "b", "b", "b", "b", "a", "a"] * 3
+    assert [sql for name, sql in asked if name == "a"][:2] == ["SELECT 0", "SELECT count(), max(value) FROM b.stored WHERE user_id = 1"]
+    assert {name: [len({me for _, me in heavy[name]}), *(one[name]["light_queries"] for one in found.values())] for name in heavy} == {"a": [6, 4, 4, 4], "b": [6, 4, 4, 4]}
+    assert ["heavy_ones" in found[name]["a"] for name in found] == [False, True, True]
