@@ -79,8 +79,21 @@ def test_what_the_engine_refuses_ends_it_is_named_and_writes_go_on(server):
     assert server.text("SELECT count() FROM d.one") == "1\n"
 
 
+def test_rows_are_copied_and_a_partition_is_replaced_unless_a_question_throws_first(server):
+    for sql in ("CREATE TABLE d.was_live (a UInt64) ENGINE = MergeTree ORDER BY a", "INSERT INTO d.was_live VALUES (1), (2)", "CREATE TABLE d.by_side AS d.was_live", "INSERT INTO d.by_side VALUES (10)"):
+        server.text(sql)
+    copy, check = "INSERT INTO d.by_side SELECT a FROM d.was_live WHERE a > 1", "SELECT throwIf((SELECT count() FROM d.by_side) != {}, 'rows are missing')"
+    place = "ALTER TABLE d.was_live REPLACE PARTITION ID 'all' FROM d.by_side"
+    refused = _together(server, copy, check.format(3), place)
+    assert (refused.status_code, refused.headers["X-ClickHouse-Exception-Code"]) == (500, "395")
+    assert "Statement 2 of 3 (those before it are done)" in refused.text
+    assert server.text("SELECT a FROM d.was_live ORDER BY a") == "1\n2\n"
+    assert _together(server, check.format(2), place).status_code == 200
+    assert server.text("SELECT a FROM d.was_live ORDER BY a") == "2\n10\n"
+
+
 @pytest.mark.parametrize("body", [
-    "", "{}", "[]", "[1]", '["SELECT 1"]', '["INSERT INTO d.l VALUES (1, 1)"]', '["ALTER TABLE d.l DELETE WHERE 1"]', '["DROP TABLE d.a; DROP TABLE d.b"]',
+    "", "{}", "[]", "[1]", '["SELECT 1"]', '["SELECT a FROM d.throwIf_not"]', '["INSERT INTO d.l SELECT 1 FROM input(\'a UInt64\') FORMAT CSV\\n1"]', '["INSERT INTO d.l VALUES (1, 1)"]', '["ALTER TABLE d.l DELETE WHERE 1"]', '["DROP TABLE d.a; DROP TABLE d.b"]',
     '["CREATE MATERIALIZED VIEW d.p ENGINE = Log POPULATE AS SELECT 1 AS a"]', json.dumps(["DROP TABLE d.a"] * 101),
 ])
 def test_nothing_else_is_run(server, body):

@@ -24,6 +24,7 @@ from weir.cli.load import load
 from weir.cli.quarantine import quarantine_app
 from weir.cli.queries import queries
 from weir.cli.reconcile import reconcile
+from weir.cli.replay import replay_app
 from weir.cli.simulate import simulate
 from weir.cli.table import table_app
 from weir.cli.torture import torture
@@ -288,6 +289,7 @@ app.command(epilog="Examples: ./weir queries · ./weir queries --hours 24 --top 
 app.command(epilog="Examples: ./weir simulate --seeds 2000 · ./weir simulate --seed 17 --seeds 1 · ./weir simulate --mutant list")(simulate)
 app.add_typer(table_app, name="table")
 app.add_typer(verify_app, name="verify")
+app.add_typer(replay_app, name="replay")
 app.command(epilog="Examples: ./weir torture --kills 40 · ./weir torture --kills 1000 --seed 7 --json > record.json")(torture)
 app.add_typer(connector_app, name="connector")
 app.command(epilog="Examples: ./weir deploy int_user_events · ./weir deploy stg_users --history copy --json")(deploy)

@@ -198,7 +198,7 @@ class Gateway:
         await self._send(send, asked, 200, [("Content-Type", "application/json")], json.dumps(made).encode() + b"\n", query_id="")
 
     async def _together(self, asked: Request, receive: Receive, send: Send) -> None:
-        """Run statements of definition while nothing writes: POST /together[?wait_s=30] with a JSON list of them; runs on when the client goes."""
+        """Run statements together while nothing else writes: POST /together[?wait_s=30] with a JSON list of them; runs on when the client goes."""
         wait_s = await self._admitted(asked)
         if self._draining:
             raise busy("The server is shutting down")

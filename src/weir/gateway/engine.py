@@ -244,11 +244,13 @@ class Engine:
                 "engine": self.version, "layout": layout.LAYOUT}  # fmt: skip
 
     def together(self, wanted: list[str]) -> dict[str, float | int]:
-        """Run statements of definition one after another with every right; no statement may write meanwhile.
+        """Run statements one after another with every right; no other statement may write meanwhile.
 
         Raises:
             Failure: the engine refuses one; those before it are done.
         """
+        if together.replaces(wanted):
+            tokens.settle(tokens.folders(self._data))
         try:
             return together.run(self._ask, wanted)
         finally:

@@ -7,7 +7,7 @@ it, or the reverse. It never syncs the file, so a power cut can leave a part wit
 
 In: a data folder that no process has open. Out: the parts whose entries were dropped. Keep: an entry is dropped only if no part on the disk is
 it or covers it, and only among the newest `RECENT` of a table: those are what can have been in flight. What was deleted on purpose long ago
-keeps its token.
+keeps its token, and so does what stood in the log at a moment when nothing was in flight (`settle`): a REPLACE PARTITION gives the rows of a part another part's name.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ RECENT = 128  # more than statements can be open at once (lanes.OPEN), with retr
 _ADD, _DROP = "1", "2"
 _PART = re.compile(r"(?P<partition>[^_]+)_(?P<low>\d+)_(?P<high>\d+)_(?P<level>\d+)(?:_(?P<mutation>\d+))?")
 _NUMBER = re.compile(r"deduplication_log_(\d+)\.txt")
+SETTLED = "weir_settled_tokens.txt"  # in a table's folder: number of the log's newest file and its bytes; the engine reads folders and its own names alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +55,64 @@ def folders(data: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NUMBER.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    return sorted((path for path in folder.iterdir() if _NUMBER.fullmatch(path.name)), key=_number)
 
 
-def _entries(files: list[Path]) -> Iterator[tuple[str, str, str]]:
+def _number(path: Path) -> int:
+    match = _NUMBER.fullmatch(path.name)
+    return int(match[1]) if match else 0
+
+
+def _settled(folder: Path) -> tuple[int, int]:
+    """Return the file, by its number, and its size up to which the log was settled; (0, 0): never."""
+    try:
+        number, size = (folder.parent / SETTLED).read_text().split()
+        return int(number), int(size)
+    except (OSError, ValueError):
+        return 0, 0
+
+
+def settle(logs: list[Path]) -> int:
+    """Note of each of `logs` that all its entries have their rows: nothing may be in flight. Return how many were noted."""
+    count = 0
+    for folder in logs:
+        try:
+            newest = _files(folder)[-1:]
+            if newest:
+                there, made = folder.parent / SETTLED, folder.parent / f"{SETTLED}.new"
+                made.write_text(f"{_number(newest[0])} {newest[0].stat().st_size}")
+                with made.open("rb") as file:
+                    os.fsync(file.fileno())
+                made.replace(there)
+                count += 1
+        except FileNotFoundError:  # the table was dropped, or its log turned over, meanwhile
+            continue
+    return count
+
+
+def _entries(files: list[Path], settled: tuple[int, int] = (0, 0)) -> Iterator[tuple[str, str, str, bool]]:
+    """Yield (operation, part, block, whether it was settled) in the log's order."""
     for path in files:
-        for line in path.read_text(errors="replace").splitlines():
-            fields = line.split("\t")
+        number, at = _number(path), 0
+        for line in path.read_bytes().splitlines(keepends=True):
+            at += len(line)
+            fields = line.decode(errors="replace").rstrip("\r\n").split("\t")
             if len(fields) == 3:  # noqa: PLR2004 - operation, part, block; a line that a crash cut short has fewer
-                yield fields[0], fields[1], fields[2]
+                yield fields[0], fields[1], fields[2], (number, at) <= settled
 
 
 def orphans(folder: Path) -> list[Orphan]:
     """Return the newest entries of one table's log that have no part."""
-    live: dict[str, str] = {}
-    for operation, part, block in _entries(_files(folder)):
+    live: dict[str, tuple[str, bool]] = {}
+    for operation, part, block, settled in _entries(_files(folder), _settled(folder)):
         live.pop(block, None)
         if operation == _ADD:
-            live[block] = part
+            live[block] = part, settled
     table = folder.parent
     present = [p for entry in table.iterdir() if (p := _part(entry.name)) is not None]
     found = []
-    for block, name in list(live.items())[-RECENT:]:
-        wanted = _part(name)
+    for block, (name, settled) in list(live.items())[-RECENT:]:
+        wanted = None if settled else _part(name)
         if wanted is not None and not any(p.covers(wanted) for p in present):
             found.append(Orphan(table, name, block))
     return found

@@ -74,6 +74,20 @@ class Reader:
             _away(f"the bounds of {topic}/{partition}", error)
         return int(low), int(end)
 
+    def since(self, topic: str, partitions: list[int], at_ms: int) -> dict[int, int]:
+        """Return by partition the first offset whose record's timestamp is `at_ms` (ms since the epoch) or later; partitions that have none are left out.
+
+        Raises:
+            Unavailable: Kafka does not answer.
+        """
+        from confluent_kafka import KafkaException, TopicPartition
+
+        try:
+            found = self._consumer.offsets_for_times([TopicPartition(topic, p, at_ms) for p in partitions], timeout=ASK_S)
+        except KafkaException as error:
+            _away(f"offsets of a time in {topic}", error)
+        return {p.partition: int(p.offset) for p in found if p.offset >= 0}
+
     def committed(self, topic: str, partitions: list[int]) -> dict[int, tuple[int, str]]:
         """Return the group's committed offset and metadata by partition; those without a commit are left out.
 

@@ -63,9 +63,9 @@ def _cast(columns: Mapping[str, str]) -> str:
     return ", ".join(f"CAST(`{c}` AS {kind}) AS `{c}`" for c, kind in columns.items())
 
 
-def _whole(table: Keyed) -> str:
-    """Return the hash of a row; of what may be null as text, since the hash of a null is null."""
-    return f"sipHash64({', '.join(f'toString(tuple(`{c}`))' if 'Nullable' in kind else f'`{c}`' for c, kind in table.columns.items())})"
+def row(columns: Mapping[str, str]) -> str:
+    """Return the hash of a row; of what may be null as text, since the hash of a null is null. Pure. `columns`: types by name."""
+    return f"sipHash64({', '.join(f'toString(tuple(`{c}`))' if 'Nullable' in kind else f'`{c}`' for c, kind in columns.items())})"
 
 
 def _key(table: Keyed) -> str:
@@ -77,7 +77,7 @@ def _of_key(table: Keyed) -> dict[str, str]:
     return {c: kind for c, kind in table.columns.items() if re.search(rf"(?<!\w){re.escape(c)}(?!\w)", table.key)}
 
 
-def _kept(table: Keyed) -> str:
+def kept(table: Keyed) -> str:
     """Return the condition for what the table's TTL keeps for a while yet."""
     return f"({table.ttl.removesuffix(' DELETE')}) > now() + {MARGIN}" if table.ttl else "1"
 
@@ -88,7 +88,7 @@ def landed(table: Keyed, columns: Mapping[str, str]) -> str:
 
 
 def _hashed(table: Keyed) -> str:
-    return f"{_key(table)} AS k, {_whole(table)} AS r, {f'toUInt64(`{table.version}`)' if table.version else 'toUInt64(0)'} AS v"
+    return f"{_key(table)} AS k, {row(table.columns)} AS r, {f'toUInt64(`{table.version}`)' if table.version else 'toUInt64(0)'} AS v"
 
 
 def _note(warehouse: Warehouse, name: str, select: str) -> int:
@@ -98,7 +98,7 @@ def _note(warehouse: Warehouse, name: str, select: str) -> int:
     return int(warehouse.one(f"SELECT count() FROM {name}")[0])
 
 
-def _slices(rows: int) -> Iterator[str]:
+def slices(rows: int) -> Iterator[str]:
     """Yield conditions on a hash `k`, that together take each once. Pure."""
     count = max(1, -(-rows // SLICE_ROWS))
     for n in range(count):
@@ -125,13 +125,13 @@ def prove(warehouse: Warehouse, table: Keyed) -> Proof:
     owed, there, odd = (f"{table.table}__{what}" for what in ("owed", "there", "odd"))
     at = through(warehouse, table)
     query = landed(table, table.columns)
-    keys = _note(warehouse, owed, f"SELECT {_hashed(table)} FROM ({query}) WHERE {_kept(table)}")
+    keys = _note(warehouse, owed, f"SELECT {_hashed(table)} FROM ({query}) WHERE {kept(table)}")
     settle(warehouse)
     rows = _note(warehouse, there, f"SELECT {_hashed(table)} FROM {table.table}")
     warehouse.run(f"DROP TABLE IF EXISTS {odd} SYNC")
     warehouse.run(f"CREATE TABLE {odd} (k UInt64, r UInt64) {_ENGINE}")
     found = [0, 0, 0, 0]
-    for part in _slices(max(keys, rows)):
+    for part in slices(max(keys, rows)):
         sides = f"SELECT k, v, 0 AS s FROM {owed} WHERE {part} UNION ALL SELECT k, v, 1 AS s FROM {there} WHERE {part}"
         by_key = f"SELECT k, countIf(s = 0) AS o, countIf(s = 1) AS t, maxIf(v, s = 0) AS ov, maxIf(v, s = 1) AS tv FROM ({sides}) GROUP BY k"
         count, missing, first, second = warehouse.one(
@@ -150,7 +150,7 @@ def fill(warehouse: Warehouse, table: Keyed) -> int:
     gap, query, mine = f"{names.DB_STAGING}.{names.SHADOW_PREFIX}{table.name}__gap", landed(table, table.columns), f"SELECT k, v FROM (SELECT {_hashed(table)} FROM {table.table})"
     newest = "ORDER BY v DESC LIMIT 1 BY k" if table.version else ""
     settle(warehouse)
-    count = _note(warehouse, gap, f"SELECT k, v FROM (SELECT {_hashed(table)} FROM ({query}) WHERE {_kept(table)} {newest}) WHERE (k, v) NOT IN ({mine})")
+    count = _note(warehouse, gap, f"SELECT k, v FROM (SELECT {_hashed(table)} FROM ({query}) WHERE {kept(table)} {newest}) WHERE (k, v) NOT IN ({mine})")
     if count:
         settle(warehouse)
         columns = ", ".join(f"`{c}`" for c in table.columns)
@@ -163,11 +163,11 @@ def fill(warehouse: Warehouse, table: Keyed) -> int:
 def lone(warehouse: Warehouse, live: Keyed, beside: Keyed) -> int:
     """Note the keys that only the standing table has, since the landing tables have lost theirs; return how many. `prove` has run: what is beside is noted."""
     mine, given, only = (f"{beside.table}__{what}" for what in ("mine", "given", "lone"))
-    rows = _note(warehouse, mine, f"SELECT DISTINCT {_key(live)} AS k FROM {live.table} WHERE {_kept(live)}")
+    rows = _note(warehouse, mine, f"SELECT DISTINCT {_key(live)} AS k FROM {live.table} WHERE {kept(live)}")
     _note(warehouse, given, f"SELECT {_key(live)} AS k FROM ({landed(live, _of_key(live))})")
     warehouse.run(f"DROP TABLE IF EXISTS {only} SYNC")
     warehouse.run(f"CREATE TABLE {only} (k UInt64) {_ENGINE}")
-    for part in _slices(rows):
+    for part in slices(rows):
         warehouse.run(f"INSERT INTO {only} SELECT k FROM {mine} WHERE {part} AND k NOT IN (SELECT k FROM {given} WHERE {part}) "
                       f"AND k NOT IN (SELECT k FROM {beside.table}__there WHERE {part})")
     return int(warehouse.one(f"SELECT count() FROM {only}")[0])

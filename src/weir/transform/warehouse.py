@@ -44,6 +44,18 @@ class Warehouse:
         """Run a statement; raises as `query`."""
         self._post("/", sql, _SETTINGS)
 
+    def holds(self) -> bool:
+        """Say whether this server can hold inserts while statements run together: Weir's own gateway can.
+
+        Raises:
+            Unavailable: no answer.
+        """
+        try:
+            answer = self._client.post("/together", content=b"[]")  # which ours refuses as a list of none
+        except httpx.HTTPError as error:
+            raise Unavailable(f"ClickHouse does not answer: {error!r}", hint="./weir logs clickhouse shows why") from error
+        return answer.status_code != httpx.codes.NOT_FOUND
+
     def together(self, statements: Sequence[str]) -> float | None:
         """Run statements of definition while nothing writes; return for how many ms writes were held, None when this server can't and they ran one by one.
 

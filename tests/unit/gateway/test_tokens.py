@@ -72,3 +72,20 @@ def test_only_logs_that_were_written_since_are_synced(table, tmp_path):
     _log(table, "1\tall_1_1_0\tt1\n")
     assert tokens.sync(tokens.folders(tmp_path), 0.0) == 1
     assert tokens.sync(tokens.folders(tmp_path), 9e12) == 0
+
+
+def test_what_stood_in_the_log_while_nothing_was_in_flight_keeps_its_token_when_its_part_is_replaced(table, tmp_path):
+    _log(table, "1\tall_1_1_0\tt1\n", 1)
+    _log(table, "1\tall_2_2_0\tt2\n", 2)
+    _parts(table, "all_3_3_0")  # a REPLACE PARTITION has put their rows there
+    assert tokens.settle(tokens.folders(tmp_path)) == 1
+    _log(table, "1\tall_2_2_0\tt2\n1\tall_4_4_0\tt4\n", 2)
+    _log(table, "1\tall_5_5_0\tt5\n", 3)
+    assert [o.block for o in tokens.repair(tmp_path)] == ["t4", "t5"]
+    assert tokens.repair(tmp_path) == []
+
+
+def test_a_note_that_cannot_be_read_settles_nothing(table, tmp_path):
+    _log(table, "1\tall_1_1_0\tt1\n")
+    (table / tokens.SETTLED).write_text("half")
+    assert [o.block for o in tokens.repair(tmp_path)] == ["t1"]

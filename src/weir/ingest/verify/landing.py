@@ -34,14 +34,14 @@ def rendered(columns: dict[str, str]) -> str:
     return ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
 
 
-def select(topic: str, partition: int, first: int, *, since_ms: int, before: int | None = None, limit: int | None = None) -> str:
-    """Return the SELECT of a partition's rows from offset `first` on, produced at `since_ms` or later, in order.
+def select(topic: str, partition: int, first: int, *, since_ms: int, before: int | None = None, limit: int | None = None, table: str = names.LANDING_EVENTS) -> str:
+    """Return the SELECT of a partition's rows from offset `first` on, produced at `since_ms` or later, in order; of `table`, which has the landing table's columns.
 
     With `limit`, so many, and all rows of the last one's offset. Pure.
     """
     upper = "" if before is None else f" AND offset < {before}"
     page = "" if limit is None else f" LIMIT {limit} WITH TIES"
-    return (f"SELECT {rendered(COLUMNS)} FROM {names.LANDING_EVENTS} WHERE topic = {literal(topic)} AND partition = {partition} AND offset >= {first}{upper} AND produced_at >= fromUnixTimestamp64Milli({since_ms})"
+    return (f"SELECT {rendered(COLUMNS)} FROM {table} WHERE topic = {literal(topic)} AND partition = {partition} AND offset >= {first}{upper} AND produced_at >= fromUnixTimestamp64Milli({since_ms})"
             f" ORDER BY offset{page}")
 
 

@@ -44,6 +44,27 @@ class Progress:
     eta_s: float
 
 
+def chunks(reader: Reader, partition: tuple[str, int], span: tuple[int, int], rows: int | None = None) -> Iterator[tuple[int, int, list[Record]]]:
+    """Yield (first, after, records) of a range of offsets, so that the ranges cover the whole without a gap; about `rows` records (CHUNK_ROWS), or CHUNK_BYTES of values, at once.
+
+    Raises:
+        ContractViolation, Unavailable: as `Reader.read`.
+    """
+    first, after = span
+    records: list[Record] = []
+    size = 0
+    for messages in reader.read({partition: span}):
+        fresh = [to_record(m) for m in messages]
+        records += fresh
+        size += sum(len(r.value or b"") for r in fresh)
+        if len(records) >= (rows or CHUNK_ROWS) or size >= CHUNK_BYTES:
+            end = records[-1].offset + 1
+            yield first, end, records
+            first, records, size = end, [], 0
+    if first < after:
+        yield first, after, records
+
+
 @dataclass
 class _View:
     """A table behind the landing table while it is verified."""
@@ -197,7 +218,7 @@ class Verification:
 
     def _judged(self, partition: int, first: int, after: int, table: Table) -> Iterator[int]:
         """Judge a range that Kafka still holds; yield how far it is after each chunk."""
-        for begin, end, records in self._chunks(partition, first, after):
+        for begin, end, records in chunks(self.reader, (self.topic, partition), (first, after)):
             if (not records or records[0].offset > begin) and self.reader.bounds(self.topic, partition)[0] > begin:
                 raise ContractViolation(f"records of {self.topic}/{partition} from {begin} on are no longer in Kafka")
             found = landing.frame(self.client.select(landing.select(self.topic, partition, begin, since_ms=self.horizon_ms, before=end)))
@@ -209,21 +230,6 @@ class Verification:
             table.judged += len(held)
             self._tell(len(records) + len(found))
             yield end
-
-    def _chunks(self, partition: int, first: int, after: int) -> Iterator[tuple[int, int, list[Record]]]:
-        """Yield (first, after, records), so that the ranges cover the whole without a gap."""
-        records: list[Record] = []
-        size = 0
-        for messages in self.reader.read({(self.topic, partition): (first, after)}):
-            fresh = [to_record(m) for m in messages]
-            records += fresh
-            size += sum(len(r.value or b"") for r in fresh)
-            if len(records) >= CHUNK_ROWS or size >= CHUNK_BYTES:
-                end = records[-1].offset + 1
-                yield first, end, records
-                first, records, size = end, [], 0
-        if first < after:
-            yield first, after, records
 
     def _pages(self, partition: int, first: int, before: int | None) -> Iterator[pl.DataFrame]:
         while True:
