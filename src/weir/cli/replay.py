@@ -33,7 +33,7 @@ def events(
     since: Annotated[str, typer.Option(metavar="TIME", help="By the records' Kafka timestamps instead: from this time on (ISO 8601; UTC where it names no zone).")] = "",
     until: Annotated[str, typer.Option(metavar="TIME", help="To before this time. Without it: what has landed.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be replaced, how long it takes and what disk it needs; change nothing.")] = False,
-    handled_too: Annotated[bool, typer.Option("--handled-too", help="Take in records that ./weir quarantine has replayed or discarded, where today's contract accepts them.")] = False,
+    handled_too: Annotated[bool, typer.Option("--handled-too", help="Take in records of the quarantine that somebody replayed or discarded, where today's contract accepts them.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")] = False,
 ) -> None:
     """Decode a range of user events again from Kafka, by today's contract, and put it in the place of what landed, while everything runs.
