@@ -121,11 +121,12 @@ class Materializer:
     def tick(self) -> int:
         """Look, when something has landed, and bring what changed into the store; return the rows written."""
         landed = self.landed()  # before the look: what comes in between moves the count of the next tick
-        changes, watermark, traces, produced, committed = Changes(), self._watermark, [], [], []
+        seen: tuple[Changes, Watermark, list[str], list[float], list[float]] = (Changes(), self._watermark, [], [], [])
         if landed != self._landed or time.monotonic() - self._looked_s > LOOK_S:
-            changes, watermark, traces, produced, committed = self.look()
+            seen = self.look()
             self._looked_s = time.monotonic()
-            self._landed = landed if watermark.offsets == self._watermark.offsets else {}  # a look that found some may have left some
+            self._landed = landed if seen[1].offsets == self._watermark.offsets else {}  # a look that found some may have left some
+        changes, watermark, traces, produced, committed = seen
         written = 0
         # A landing part is visible before the views behind it are: keys are read once more a tick later, when they are.
         written += self._bring(self._again)
