@@ -47,7 +47,7 @@ def test_a_table_is_found_in_a_query_by_its_whole_name(sql, named):
 
 @pytest.mark.parametrize("rows", [0, 1, proof.SLICE_ROWS, proof.SLICE_ROWS + 1, 7 * proof.SLICE_ROWS])
 def test_slices_take_each_hash_once(rows):
-    bounds = [tuple(int(b) for b in s.removeprefix("k BETWEEN ").split(" AND ")) for s in proof._slices(rows)]
+    bounds = [tuple(int(b) for b in s.removeprefix("k BETWEEN ").split(" AND ")) for s in proof.slices(rows)]
     assert (bounds[0][0], bounds[-1][1]) == (0, 2**64 - 1)
     assert [a + 1 for _, a in bounds[:-1]] == [b for b, _ in bounds[1:]]
     assert len(bounds) == max(1, -(-rows // proof.SLICE_ROWS))
