@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REFRESH_S: Final = 0.4  # an inactive item is gone within 1 s: 0.4 to notice, the read, and a margin of half
-REST: Final = 4  # times as long as a refresh took: a fifth of a core, however many items there are, which then wait longer
+REST: Final = 2  # times as long as a refresh took: a third of a core, however many items there are, which then wait longer
 REST_MAX_S: Final = 2.0  # below STALE_MS
 SCAN_S: Final = 3.0  # a new item may wait this long, and so may what another than the materializer wrote; SCAN walks every key, so not at each refresh
 STALE_MS: Final = 3_000  # older than this, answers carry the flag catalogue_stale
