@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import signal
 import statistics
 import subprocess
@@ -24,7 +23,7 @@ from typing import Any
 
 import psycopg
 from peers.replica import Replica
-from startup import machine, own_home, weir
+from startup import machine, own_stack, tell, weir
 
 from weir.ingest.clickhouse import ClickHouse
 from weir.stack.supervision import Control
@@ -293,17 +292,10 @@ def main() -> None:
     parser.add_argument("--changes", type=int, default=200_000, help="changes of the sustained run (default 200,000)")
     parser.add_argument("--json", action="store_true", help="kept for likeness: the document is always JSON, on standard output")
     given = parser.parse_args()
-    home, env = own_home("bench-cdc", PORT_SHIFT)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the stack is ended too
-    try:
+    with own_stack("bench-cdc", PORT_SHIFT) as env:
         document = measure(env, given)
-    finally:
-        subprocess.run([sys.executable, "-m", "weir.cli", "down"], env=env, capture_output=True, check=False)
-        shutil.rmtree(home, ignore_errors=True)
-    document["past_limits"] = past_limits(document)
-    print(json.dumps(document, indent=2))
-    if document["past_limits"]:
-        raise SystemExit("; ".join(document["past_limits"]))
+    tell(document, past_limits(document))
 
 
 if __name__ == "__main__":

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from startup import cpu_s, machine, own_home, weir
+from startup import cpu_s, machine, own_stack, tell, weir
 
 from weir.ingest.clickhouse import ClickHouse
 from weir.stack.supervision import Control
@@ -83,18 +81,11 @@ def main() -> None:
     parser.add_argument("--settle", type=float, default=40, help="seconds after it was started before a window begins (default 40)")
     parser.add_argument("--json", action="store_true", help="kept for likeness: the document is always JSON, on standard output")
     given = parser.parse_args()
-    home, env = own_home("bench-reconcile", PORT_SHIFT)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the stack is ended too
-    try:
+    with own_stack("bench-reconcile", PORT_SHIFT) as env:
         document = measure(env, given)
-    finally:
-        subprocess.run([sys.executable, "-m", "weir.cli", "down"], env=env, capture_output=True, check=False)
-        shutil.rmtree(home, ignore_errors=True)
     reported = document["cores"]["reported"]
-    document["past_limits"] = [f"{reported} of a core at rest, and {CORES} is the limit"] if reported > CORES else []
-    print(json.dumps(document, indent=2))
-    if document["past_limits"]:
-        raise SystemExit("; ".join(document["past_limits"]))
+    tell(document, [f"{reported} of a core at rest, and {CORES} is the limit"] if reported > CORES else [])
 
 
 if __name__ == "__main__":

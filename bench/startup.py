@@ -7,6 +7,7 @@ processes counts 1/n in each; /proc/PID/smaps_rollup, Linux' Documentation/files
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,25 @@ def own_home(name: str, port_shift: int) -> tuple[Path, dict[str, str]]:
     env = {k: v for k, v in os.environ.items() if k == "WEIR_MAVEN_URL" or not (k.startswith("WEIR_") and k.endswith(elsewhere))}
     env.pop("WEIR_STARTED_AT", None)
     return home, env | {"WEIR_HOME": str(home), "WEIR_PORT_BASE": str(int(env.get("WEIR_PORT_BASE", "17000")) + port_shift)}
+
+
+@contextlib.contextmanager
+def own_stack(name: str, port_shift: int) -> Iterator[dict[str, str]]:
+    """Give the environment of a stack in `own_home`; whatever was started there is ended, and its folder removed."""
+    home, env = own_home(name, port_shift)
+    try:
+        yield env
+    finally:
+        subprocess.run([sys.executable, "-m", "weir.cli", "down"], env=env, capture_output=True, check=False)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def tell(document: dict[str, Any], past: list[str]) -> None:
+    """Print a document with the limits that it is `past`, and exit 1 when there are any."""
+    document["past_limits"] = past
+    print(json.dumps(document, indent=2))
+    if past:
+        raise SystemExit("; ".join(past))
 
 
 def weir(*arguments: str, env: dict[str, str]) -> str:
@@ -129,19 +150,12 @@ def main() -> None:
     parser.add_argument("--window", type=float, default=30, help="seconds over which CPU is counted (default 30)")
     parser.add_argument("--json", action="store_true", help="print nothing but the document")
     given = parser.parse_args()
-    home, env = own_home("bench-startup", PORT_SHIFT)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended politely, it still ends the stack
-    try:
+    with own_stack("bench-startup", PORT_SHIFT) as env:
         if not given.json:
             print(f"demo, {given.starts} starts, {given.idle:.0f} s of rest: about {200 + given.starts * 20 + given.idle + given.window:.0f} s", file=sys.stderr)
         document = measure(env, given.starts, given.idle, given.window)
-    finally:
-        subprocess.run([sys.executable, "-m", "weir.cli", "down"], env=env, capture_output=True, check=False)
-        shutil.rmtree(home, ignore_errors=True)
-    document["past_limits"] = past_limits(document)
-    print(json.dumps(document, indent=2))
-    if document["past_limits"]:
-        raise SystemExit("; ".join(document["past_limits"]))
+    tell(document, past_limits(document))
 
 
 if __name__ == "__main__":

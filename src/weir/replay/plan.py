@@ -16,9 +16,8 @@ from weir.contracts.clickhouse import literal
 from weir.contracts.retention import Retention
 from weir.errors import ContractViolation, DiskFull
 from weir.ingest.decode import user_events
-from weir.ingest.verify import views
 from weir.ingest.verify.outcome import Bounds
-from weir.ingest.verify.run import chunks
+from weir.ingest.verify.run import bounds_of, chunks, whole_from_ms
 from weir.replay import behind
 from weir.replay.ranges import Asked, Span, spans, within
 from weir.topics.reader import Reader
@@ -64,8 +63,8 @@ class Planner:
 
     @property
     def horizon_ms(self) -> int:
-        """Return the start of the first day of which the landing table's TTL has surely taken nothing, as `./weir verify events` has it."""
-        return (self.now_ms // views.DAY_MS - self.landing_days + 2) * views.DAY_MS
+        """Return from when on the landing table is whole (ms since the epoch), as `./weir verify events` has it."""
+        return whole_from_ms(self.now_ms, self.landing_days)
 
     @property
     def span_ms(self) -> tuple[int, int]:
@@ -74,15 +73,7 @@ class Planner:
 
     def bounds(self) -> dict[int, Bounds]:
         """Return what Kafka holds and the group has committed, by partition."""
-        partitions = self.reader.partitions(self.topic)
-        if not partitions:
-            raise ContractViolation(f"there is no topic {self.topic}", hint="./weir up makes it")
-        committed = self.reader.committed(self.topic, partitions)
-        found = {}
-        for p in partitions:
-            low, end = self.reader.bounds(self.topic, p)
-            found[p] = Bounds(low, max(low, committed[p][0]) if p in committed else low, end)
-        return found
+        return bounds_of(self.reader, self.topic)
 
     def _spans(self) -> dict[int, Span]:
         bounds, asked = self.bounds(), self.asked

@@ -65,6 +65,28 @@ def chunks(reader: Reader, partition: tuple[str, int], span: tuple[int, int], ro
         yield first, after, records
 
 
+def bounds_of(reader: Reader, topic: str) -> dict[int, Bounds]:
+    """Return what Kafka holds of a topic and the reader's group has committed, by partition.
+
+    Raises:
+        ContractViolation: there is no such topic. Unavailable: Kafka does not answer.
+    """
+    partitions = reader.partitions(topic)
+    if not partitions:
+        raise ContractViolation(f"there is no topic {topic}", hint="./weir up makes it")
+    committed = reader.committed(topic, partitions)
+    found = {}
+    for p in partitions:
+        low, end = reader.bounds(topic, p)
+        found[p] = Bounds(low, max(low, committed[p][0]) if p in committed else low, end)
+    return found
+
+
+def whole_from_ms(now_ms: int, landing_days: int) -> int:
+    """Return the start of the first day (ms since the epoch) of which the landing table's TTL has surely taken nothing: a day of grace, and batches lie within one. Pure."""
+    return (now_ms // views.DAY_MS - landing_days + 2) * views.DAY_MS
+
+
 @dataclass
 class _View:
     """A table behind the landing table while it is verified."""
@@ -95,8 +117,8 @@ class Verification:
 
     @property
     def horizon_ms(self) -> int:
-        """Return the start of the first day of which the landing table's TTL has surely taken nothing: a day of grace, and batches lie within one."""
-        return (self.now_ms // views.DAY_MS - self.landing_days + 2) * views.DAY_MS
+        """Return from when on the landing table is whole (ms since the epoch)."""
+        return whole_from_ms(self.now_ms, self.landing_days)
 
     def run(self) -> Outcome:
         """Verify everything.
@@ -104,7 +126,7 @@ class Verification:
         Raises:
             WeirError: Kafka or ClickHouse could not be asked at all. What cannot be asked later is counted as unknown, with its reason.
         """
-        bounds = self._bounds()
+        bounds = bounds_of(self.reader, self.topic)
         targets = [t for t in guard.fed(self.client, [names.LANDING_EVENTS]) if t != names.LANDING_EVENTS and not t.startswith(f"{names.DB_STAGING}.{names.SHADOW_PREFIX}")]
         table = Table(names.LANDING_EVENTS)
         self._total = sum(b.committed - b.low for b in bounds.values()) + sum(self._rows(t) for t in (names.LANDING_EVENTS, *targets))
@@ -117,17 +139,6 @@ class Verification:
         return Outcome(self.topic, bounds, table, found, time.monotonic() - self._began)
 
     # -- what there is
-
-    def _bounds(self) -> dict[int, Bounds]:
-        partitions = self.reader.partitions(self.topic)
-        if not partitions:
-            raise ContractViolation(f"there is no topic {self.topic}", hint="./weir up makes it")
-        committed = self.reader.committed(self.topic, partitions)
-        found = {}
-        for p in partitions:
-            low, end = self.reader.bounds(self.topic, p)
-            found[p] = Bounds(low, max(low, committed[p][0]) if p in committed else low, end)
-        return found
 
     def _rows(self, table: str) -> int:
         database, name = table.split(".")
