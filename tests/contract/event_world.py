@@ -82,8 +82,8 @@ class World:
     def verify(self):
         return verify(self.bootstrap, self.server.url, self.scratch)
 
-    def row(self, partition=0, skip=100, where="reject_reason = ''"):
-        return self.client.execute(f"SELECT offset, event_id FROM {names.LANDING_EVENTS} WHERE partition = {partition} AND {where} ORDER BY offset LIMIT 1 OFFSET {skip}").strip("\n").split("\t")
+    def row(self, partition=0, nth=100, where="reject_reason = ''"):
+        return self.client.execute(f"SELECT offset, event_id FROM {names.LANDING_EVENTS} WHERE partition = {partition} AND {where} ORDER BY offset LIMIT 1 OFFSET {nth}").strip("\n").split("\t")
 
     def change(self, sql):
         self.client.execute(f"{sql} SETTINGS mutations_sync = 2" if sql.startswith("ALTER") else sql)

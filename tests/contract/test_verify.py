@@ -58,20 +58,20 @@ def planted(world, sql):
 
 
 def test_a_planted_loss_is_told_where_it_is(world):
-    offset, _ = world.row(skip=3)
+    offset, _ = world.row(nth=3)
     found = planted(world, f"ALTER TABLE {names.LANDING_EVENTS} DELETE WHERE partition = 0 AND offset = {offset}")
     assert {f for f in found if f[0] == names.LANDING_EVENTS} == {(names.LANDING_EVENTS, 0, "missing", int(offset), int(offset))}
 
 
 def test_a_planted_duplicate_is_told_where_it_is(world):
-    offset, _ = world.row(skip=10)
+    offset, _ = world.row(nth=10)
     found = planted(world, f"INSERT INTO {names.LANDING_EVENTS} SELECT * FROM {names.LANDING_EVENTS} WHERE partition = 0 AND offset = {offset} SETTINGS insert_deduplicate = 0")
     assert {f for f in found if f[0] == names.LANDING_EVENTS} == {(names.LANDING_EVENTS, 0, "doubled", int(offset), int(offset))}
 
 
 def test_a_planted_reordering_is_told_where_it_is(world):
-    a, _ = world.row(partition=1, skip=20)
-    b, _ = world.row(partition=1, skip=24)
+    a, _ = world.row(partition=1, nth=20)
+    b, _ = world.row(partition=1, nth=24)
     columns = ("event_id", "user_id", "item_id", "event_type", "rating", "session_id", "country", "occurred_at", "produced_at")
     changes = []
     for column in columns[:-1]:
@@ -81,21 +81,21 @@ def test_a_planted_reordering_is_told_where_it_is(world):
     assert {f for f in found if f[0] == names.LANDING_EVENTS} == {(names.LANDING_EVENTS, 1, "different", int(o), int(o)) for o in (a, b)}
 
 
-@pytest.mark.parametrize(("table", "skip"), [(USER, 40), (ITEM, 41)])
-def test_a_row_lost_behind_the_landing_table_is_told_by_its_record(world, table, skip):
-    offset, event_id = world.row(skip=skip, where=f"reject_reason = '' AND event_id IN (SELECT event_id FROM {ITEM})")
+@pytest.mark.parametrize(("table", "nth"), [(USER, 40), (ITEM, 41)])
+def test_a_row_lost_behind_the_landing_table_is_told_by_its_record(world, table, nth):
+    offset, event_id = world.row(nth=nth, where=f"reject_reason = '' AND event_id IN (SELECT event_id FROM {ITEM})")
     assert planted(world, f"ALTER TABLE {table} DELETE WHERE event_id = '{event_id}'") == {(table, 0, "missing", int(offset), int(offset))}
 
 
-@pytest.mark.parametrize(("table", "skip"), [(USER, 50), (ITEM, 51)])
-def test_a_row_fed_twice_behind_the_landing_table_is_told_though_reading_merges_it_away(world, table, skip):
-    offset, event_id = world.row(skip=skip, where=f"reject_reason = '' AND event_id IN (SELECT event_id FROM {ITEM})")
+@pytest.mark.parametrize(("table", "nth"), [(USER, 50), (ITEM, 51)])
+def test_a_row_fed_twice_behind_the_landing_table_is_told_though_reading_merges_it_away(world, table, nth):
+    offset, event_id = world.row(nth=nth, where=f"reject_reason = '' AND event_id IN (SELECT event_id FROM {ITEM})")
     found = planted(world, f"INSERT INTO {table} SELECT * FROM {table} WHERE event_id = '{event_id}' SETTINGS insert_deduplicate = 0")
     assert found == {(table, 0, "doubled", int(offset), int(offset))}
 
 
 def test_a_user_who_is_lost_from_a_set_or_made_up_in_one_is_told(world):
-    _, event_id = world.row(skip=45, where="reject_reason = '' AND occurred_at > now() - 3000")
+    _, event_id = world.row(nth=45, where="reject_reason = '' AND occurred_at > now() - 3000")
     user, country = world.client.execute(f"SELECT user_id, country FROM {names.LANDING_EVENTS} WHERE event_id = '{event_id}' LIMIT 1").split()
     landed = {int(o) for o in world.client.execute(f"SELECT offset FROM {names.LANDING_EVENTS} WHERE user_id = {user} AND country = '{country}'").split()}
     world.change("CREATE TABLE staging.kept ENGINE = MergeTree ORDER BY tuple() AS SELECT * FROM staging.int_active_users")
@@ -123,7 +123,7 @@ def test_what_the_landing_tables_ttl_took_is_no_fault(world):
 
 
 def test_a_row_changed_behind_the_landing_table_is_told(world):
-    offset, event_id = world.row(skip=60)
+    offset, event_id = world.row(nth=60)
     found = planted(world, f"ALTER TABLE {USER} UPDATE session_id = 'another' WHERE event_id = '{event_id}'")
     assert found == {(USER, 0, "different", int(offset), int(offset))}
 
@@ -136,7 +136,7 @@ def test_a_row_that_never_landed_is_unknown_wherever_it_stands(world):
 
 
 def test_a_quarantine_row_and_a_ledger_row_that_are_lost_are_told(world):
-    offset, _ = world.row(partition=1, skip=2, where="reject_reason != ''")
+    offset, _ = world.row(partition=1, nth=2, where="reject_reason != ''")
     assert planted(world, f"ALTER TABLE {names.QUARANTINE} DELETE WHERE partition = 1 AND offset = {offset}") == {(names.QUARANTINE, 1, "missing", int(offset), int(offset))}
     first, last = world.client.execute(f"SELECT first_offset, last_offset FROM {names.LEDGER} WHERE partition = 1 ORDER BY first_offset LIMIT 1").split()
     assert planted(world, f"ALTER TABLE {names.LEDGER} DELETE WHERE partition = 1 AND first_offset = {first}") == {(names.LEDGER, 1, "missing", int(first), int(last))}
@@ -173,7 +173,7 @@ class Younger(Reader):
 
 @pytest.mark.parametrize("late", [False, True])
 def test_what_retention_took_is_judged_by_the_ledger(world, late):
-    offset = int(world.row(skip=570 + late)[0])
+    offset = int(world.row(nth=570 + late)[0])
     first, last = map(int, world.client.execute(
         f"SELECT first_offset, last_offset FROM {names.LEDGER} WHERE partition = 0 AND first_offset <= {offset} AND last_offset >= {offset} LIMIT 1").split())
 

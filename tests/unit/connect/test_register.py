@@ -12,7 +12,10 @@ from weir.errors import ContractViolation
 @pytest.fixture
 def partitions(monkeypatch):
     found = dict(names.PARTITIONS)
-    topics = lambda: {topic: SimpleNamespace(partitions=dict.fromkeys(range(count))) for topic, count in found.items()}  # noqa: E731
+
+    def topics():
+        return {topic: SimpleNamespace(partitions=dict.fromkeys(range(count))) for topic, count in found.items()}
+
     broker = SimpleNamespace(create_topics=lambda *_a, **_k: {}, list_topics=lambda **_: SimpleNamespace(topics=topics()))
     monkeypatch.setattr("confluent_kafka.admin.AdminClient", lambda _settings: broker)
     return found
