@@ -296,7 +296,7 @@ def catalogue_items(records: Sequence[Record], batch: str) -> pa.Table:
         "title": column("title", pa.string()),
         "genres": pa.array([list(e.genres) for e in entries], pa.list_(pa.string())),  # type: ignore[attr-defined]  # (dyn) built by descriptor
         "release_year": column("release_year", pa.int32()),
-        "is_active": column("is_active", pa.uint8()) if not entries else pa.array([int(e.is_active) for e in entries], pa.uint8()),  # type: ignore[attr-defined]  # (dyn)
+        "is_active": column("is_active", pa.uint8()) if not entries else pa.array([int(e.is_active) for e in entries], pa.uint8()),  # type: ignore[attr-defined]  # (dyn) built by descriptor
         "catalogue_version": column("catalogue_version", pa.uint64()),
         "updated_at": column("updated_at_ms", pa.int64()).cast(TIMESTAMP),
         "version": pa.array([CDC_TOPIC_EPOCH << CDC_VERSION_EPOCH_SHIFT | r.offset for r in records], pa.uint64()),
