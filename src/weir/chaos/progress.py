@@ -17,7 +17,7 @@ def failure(run: dict[str, Any]) -> str:
     return str(said).removeprefix("chaoslib.exceptions.ActivityFailed: ").removeprefix("weir.errors.Undecided: ")
 
 
-class Progress(RunEventHandler):  # type: ignore[misc]  # (dyn) chaoslib's types are not followed
+class Progress(RunEventHandler):
     """One line a step. `say` prints a line."""
 
     def __init__(self, say: Say, clock: Callable[[], float] = time.monotonic) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml  # type: ignore[import-untyped]  # (pyyaml) its stubs are not in the locked environment
+import yaml
 
 from weir.errors import SettingsError
 

@@ -99,7 +99,7 @@ def postgres(dsn: str) -> dict[str, int | None]:
 def kafka(bootstrap: str, more: Collection[str] = ()) -> dict[tuple[str, int], Offsets] | None:
     """Return the offsets of every partition of the path's topics, and of `more` topics; None when the broker does not answer."""
     from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-    from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # (own) documented, but not in __all__
+    from confluent_kafka.admin import OffsetSpec
 
     try:
         admin = quiet_admin(bootstrap)
@@ -107,8 +107,8 @@ def kafka(bootstrap: str, more: Collection[str] = ()) -> dict[tuple[str, int], O
         partitions = [TopicPartition(t, p) for t in dict.fromkeys([*names.PARTITIONS, *more]) if t in topics for p in topics[t].partitions]
         if not partitions:
             return {}
-        ends = admin.list_offsets({p: OffsetSpec.latest() for p in partitions}, request_timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]  # (confluent) no annotations
-        begins = admin.list_offsets({p: OffsetSpec.earliest() for p in partitions}, request_timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]  # (confluent) no annotations
+        ends = admin.list_offsets({p: OffsetSpec.latest() for p in partitions}, request_timeout=TIMEOUT_S)
+        begins = admin.list_offsets({p: OffsetSpec.earliest() for p in partitions}, request_timeout=TIMEOUT_S)
         committed: dict[tuple[str, int], int] = {}
         for table in names.LANDINGS:
             mine = [p for p in partitions if names.landing_of(p.topic) == table]

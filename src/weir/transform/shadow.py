@@ -111,7 +111,7 @@ def readers(warehouse: Warehouse, table: Keyed) -> list[Reader]:
     found = []
     for database, name, engine, select, create in rows:
         if names_table(select, table.table):
-            columns = dict(warehouse.query(f"SELECT name, type FROM system.columns WHERE database = '{database}' AND table = '{name}'"))  # type: ignore[arg-type]  # (pairs) two columns
+            columns = dict(warehouse.query(f"SELECT name, type FROM system.columns WHERE database = '{database}' AND table = '{name}'"))
             found.append(Reader(f"{database}.{name}", select, engine == "MaterializedView" and fires(create), columns))
     return found
 

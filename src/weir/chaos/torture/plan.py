@@ -72,4 +72,4 @@ def summary(made: Sequence[Made]) -> dict[str, Any]:
 
 def rows(made: Sequence[Made]) -> list[list[Any]]:
     """Return the kills as rows under their fields' names, for a record that stays small."""
-    return [list(Made.__slots__), *[list(asdict(m).values()) for m in sorted(made, key=lambda m: m.second)]] if made else []  # type: ignore[attr-defined]  # (slots) a dataclass's own
+    return [list(Made.__slots__), *[list(asdict(m).values()) for m in sorted(made, key=lambda m: m.second)]] if made else []

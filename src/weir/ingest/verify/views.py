@@ -138,7 +138,7 @@ class _Members:
 
 
 def _member_place(horizon_ms: int) -> Place:
-    """A member of a day may be of a record from before the horizon, unless the day began after it: events are at most minutes ahead of their records."""
+    """Say of a member of a day that its record may be from before the horizon, unless the day began after it: events are at most minutes ahead of their records."""
     return pl.when(pl.col("day") > horizon_ms // DAY_MS).then(UNPLACED).otherwise(OUTLIVED), pl.lit(0), pl.lit(0), pl.lit(1)
 
 
