@@ -39,7 +39,9 @@ class Writes:
             Failure: 503, writes have been held for too long.
         """
         try:
-            await asyncio.wait_for(self._until_free(), HELD_S)
+            async with asyncio.timeout(HELD_S):  # and no wait_for, which goes on a turn of the loop later: a hold would begin in between
+                while not self._free.is_set():
+                    await self._free.wait()
         except TimeoutError:
             raise busy("Writes are held for a snapshot or an exchange") from None
         self.running += 1
@@ -50,10 +52,6 @@ class Writes:
             self.running -= 1
             if not self.running:
                 self._none.set()
-
-    async def _until_free(self) -> None:
-        while not self._free.is_set():
-            await self._free.wait()
 
     @asynccontextmanager
     async def hold(self, wait_s: float = WAIT_S) -> AsyncIterator[None]:
@@ -66,9 +64,11 @@ class Writes:
             raise busy("Writes are held already, for a snapshot or an exchange")
         self._free.clear()
         try:
-            await asyncio.wait_for(self._none.wait(), wait_s)
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._none.wait()
+            except TimeoutError:
+                raise busy(f"{self.running} statements that write have not ended in {wait_s:g} s") from None
             yield
-        except TimeoutError:
-            raise busy(f"{self.running} statements that write have not ended in {wait_s:g} s") from None
         finally:
             self._free.set()
