@@ -107,7 +107,7 @@ class Engine:
         self._root_lock = threading.Lock()
         self._active = 0
         self._idle = threading.Condition()
-        self._logs: list[Path] | None = None
+        self._logs = tokens.Logs(self._data)
         self.sessions = Sessions(self._connect)
         self.guard = Guard(self._parsed)
         self._ask(f"SET max_query_size = {SQL_MAX_BYTES * 2}")
@@ -215,9 +215,7 @@ class Engine:
 
     def sync_tokens(self, since_s: float) -> None:
         """Sync the deduplication logs that were written since `since_s` (seconds since the epoch)."""
-        if self._logs is None:
-            self._logs = tokens.folders(self._data)
-        tokens.sync(self._logs, since_s)
+        self._logs.sync(since_s)
 
     def snapshot(self) -> dict[str, str | int | float]:
         """Make a cut of all tables and return its folder with what it holds. No statement may write meanwhile; refreshable views stand still.
@@ -258,7 +256,7 @@ class Engine:
 
     def tables_changed(self) -> None:
         """Note that tables may have come or gone: their deduplication logs are looked for again."""
-        self._logs = None
+        self._logs.changed()
 
     @property
     def active(self) -> int:
