@@ -185,6 +185,15 @@ def test_what_another_record_owes_stays_behind_and_what_none_owes_goes(events, r
     assert events.text(f"SELECT count() FROM {USER} WHERE user_id IN (777, 778)") == "0"
 
 
+def test_a_set_of_a_day_whose_landing_rows_are_gone_keeps_its_members_which_these_may_owe(events, replay):
+    long_ago = int(time.time() * 1000) - 60 * 86_400_000
+    events.old(events.event(rating=0.2, user_id=777, occurred_at=long_ago), events.event(rating=0.2, user_id=778))  # the first is of a load of history
+    assert members(events) == ["1", "1"]
+    assert replay().changes == 2
+    assert members(events) == ["1", "0"]
+    assert events.verdict() == ("yes", {})
+
+
 def test_history_that_landing_no_longer_has_stays_behind(events, replay):
     events.world.change(f"INSERT INTO {USER} SELECT 4242, now64(3) - 5, 'history', 1, 'view', NULL, 's', 'DE', now64(3) - INTERVAL 40 DAY")
     events.old()

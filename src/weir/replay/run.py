@@ -18,6 +18,7 @@ from typing import Any, Final
 from weir.contracts import names
 from weir.errors import ContractViolation, Terminal, Transient, WeirError
 from weir.ingest.clickhouse import ClickHouse
+from weir.ingest.verify.views import DAY_MS
 from weir.replay import behind, beside, owed
 from weir.replay.behind import Behind
 from weir.replay.beside import SETTINGS, Beside, create, shadow_of
@@ -173,7 +174,7 @@ class Replay:
 
     def _behind(self, table: shadow.Keyed, mine: str, changed: Changed, held: Held) -> Behind | None:
         """Build a table behind beside, up to now; None: the changed records owe it what they did."""
-        found = Behind(self.warehouse, table)
+        found = Behind(self.warehouse, table, self.planner.horizon_ms + DAY_MS)
         if not found.reach(changed.old, changed.new):
             return None
         self._begin(f"building {table.table}", changed.count)
