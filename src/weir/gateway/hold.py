@@ -7,6 +7,7 @@ happens; what came meanwhile goes on in its turn, or gets 503 when the hold took
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -54,8 +55,8 @@ class Writes:
                 self._none.set()
 
     @asynccontextmanager
-    async def hold(self, wait_s: float = WAIT_S) -> AsyncIterator[None]:
-        """Hold writes once those that run have ended.
+    async def hold(self, wait_s: float = WAIT_S) -> AsyncIterator[float]:
+        """Hold writes once those that run have ended; give since when no other began (seconds of time.monotonic).
 
         Raises:
             Failure: 503, they did not end in time, or writes are held already.
@@ -63,12 +64,13 @@ class Writes:
         if self.held:
             raise busy("Writes are held already, for a snapshot or an exchange")
         self._free.clear()
+        since = time.monotonic()
         try:
             try:
                 async with asyncio.timeout(wait_s):
                     await self._none.wait()
             except TimeoutError:
                 raise busy(f"{self.running} statements that write have not ended in {wait_s:g} s") from None
-            yield
+            yield since
         finally:
             self._free.set()
