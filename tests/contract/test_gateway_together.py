@@ -58,7 +58,9 @@ def test_an_insert_that_runs_is_waited_for(server):
         ended.append("insert")
 
     def exchange():
-        assert _together(server, "DROP TABLE d.was_mv", "RENAME TABLE d.was TO d.old").status_code == 200
+        made = _together(server, "DROP TABLE d.was_mv", "RENAME TABLE d.was TO d.old")
+        assert made.status_code == 200
+        assert made.json()["held_ms"] > 500  # the insert's last second, in which no other begins
         ended.append("exchange")
 
     slow, held = threading.Thread(target=insert), threading.Thread(target=exchange)

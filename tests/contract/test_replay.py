@@ -11,14 +11,14 @@ from tests.contract.event_world import ACTIVE, ITEM, USER, World
 from tests.contract.gateway_server import wait_until
 
 from weir.contracts import names
-from weir.errors import ContractViolation, DiskFull, Unavailable
+from weir.errors import ContractViolation, DiskFull, Transient, Unavailable
 from weir.ingest import decode
 from weir.ingest.clickhouse import ClickHouse
 from weir.ingest.record import Record
 from weir.replay import behind, decoded, ranges
 from weir.replay import plan as planning
 from weir.replay.plan import Planner
-from weir.replay.run import Replay
+from weir.replay.run import EXCHANGES, Replay
 from weir.topics.reader import Reader
 from weir.transform.warehouse import Warehouse
 
@@ -185,6 +185,15 @@ def test_what_another_record_owes_stays_behind_and_what_none_owes_goes(events, r
     assert events.text(f"SELECT count() FROM {USER} WHERE user_id IN (777, 778)") == "0"
 
 
+def test_a_set_of_a_day_whose_landing_rows_are_gone_keeps_its_members_which_these_may_owe(events, replay):
+    long_ago = int(time.time() * 1000) - 60 * 86_400_000
+    events.old(events.event(rating=0.2, user_id=777, occurred_at=long_ago), events.event(rating=0.2, user_id=778))  # the first is of a load of history
+    assert members(events) == ["1", "1"]
+    assert replay().changes == 2
+    assert members(events) == ["1", "0"]
+    assert events.verdict() == ("yes", {})
+
+
 def test_history_that_landing_no_longer_has_stays_behind(events, replay):
     events.world.change(f"INSERT INTO {USER} SELECT 4242, now64(3) - 5, 'history', 1, 'view', NULL, 's', 'DE', now64(3) - INTERVAL 40 DAY")
     events.old()
@@ -265,6 +274,37 @@ def test_a_row_lost_behind_is_told_by_the_recompute_and_by_the_clone(events, rep
             replay()
     monkeypatch.undo()
     assert replay().changes == CHANGED
+
+
+@pytest.mark.parametrize("slow", [2, 9])
+def test_a_slow_insert_puts_the_exchange_off_and_gives_it_up_only_after_some_tries(events, replay, monkeypatch, slow):
+    class Busy(Warehouse):
+        tries = 0
+
+        def together(self, statements):
+            Busy.tries += 1
+            if Busy.tries > slow:
+                return super().together(statements)
+            inserting = threading.Thread(target=self.run, args=("INSERT INTO FUNCTION null('a UInt8') SELECT sleepEachRow(0.5) FROM numbers(2) SETTINGS max_block_size = 1",))
+            events.produce(events.event(rating=0.2), events.event())
+            events.world.ingest()
+            inserting.start()
+            try:
+                assert wait_until(lambda: events.text("SELECT count() FROM system.processes WHERE query_kind = 'Insert'") == "1")
+                return super().together(statements)
+            finally:
+                inserting.join()
+
+    monkeypatch.setattr("weir.transform.warehouse.HOLD_S", 0.1)
+    monkeypatch.setattr("weir.replay.run.PAUSE_S", 0.0)
+    events.old()
+    if slow > EXCHANGES:
+        with pytest.raises(Transient, match=f"nothing was exchanged, {EXCHANGES} times.*have not ended in 0.1 s.*the live tables serve on"):
+            replay(warehouse=Busy)
+        slow = 0  # and the next finds none
+    assert replay(warehouse=Busy if slow else Warehouse).changes == CHANGED
+    assert Busy.tries == (slow + 1 if slow else EXCHANGES)
+    assert events.verdict() == ("yes", {})
 
 
 def test_a_row_that_comes_below_what_was_copied_ends_it_before_the_exchange(events, replay):

@@ -37,8 +37,10 @@ def test_ranges_are_read_to_the_record_and_in_order(reader):
         assert values(reader.read(ranges)) == {p: list(range(*ranges.get(("t", p), (0, 0)))) for p in (0, 1)}
 
 
-def test_a_range_past_the_end_ends_there(reader):
-    assert values(reader.read({("t", 0): (5998, 7000)})) == {0: [5998, 5999], 1: []}
+def test_a_range_past_the_end_is_refused_since_what_is_lost_is_no_end(reader):
+    with pytest.raises(ContractViolation, match="t/0 ends at offset 6000, and was to be read to 7000"):
+        list(reader.read({("t", 0): (5998, 7000)}))
+    assert values(reader.read({("t", 0): (5998, 6000)})) == {0: [5998, 5999], 1: []}
 
 
 def test_a_reading_given_up_midway_leaves_the_next_whole(reader):

@@ -61,7 +61,7 @@ def turn(home: Path, *, wait_s: float = WAIT_S) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 if time.monotonic() >= deadline:
-                    raise Unavailable("another ./weir table, deploy or replay, or the watcher of captured tables, is at work", hint="run it again when it is done") from error
+                    raise Unavailable("another ./weir table, deploy, replay or quarantine command, or the watcher of captured tables, is at work", hint="run it again when it is done") from error
                 time.sleep(0.1)
             else:
                 break

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -18,6 +18,7 @@ from weir.cli import outcome
 
 if TYPE_CHECKING:
     from weir.ingest.quarantine import Place, Quarantine
+    from weir.stack.settings import StackSettings
 
 quarantine_app = typer.Typer(no_args_is_help=True, help="Records that ingest refused: list, show, fix, replay, discard. A record is named topic/partition/offset.")
 err = outcome.err
@@ -28,18 +29,19 @@ Why = Annotated[str, typer.Option("--why", help="The reason, for the audit row."
 Who = Annotated[str, typer.Option("--who", help="Who decides, for the audit row; by default the user of this machine.")]
 PlaceArgument = Annotated[str, typer.Argument(metavar="TOPIC/PARTITION/OFFSET", help="As ./weir quarantine list prints it.")]
 LANDED_WAIT_S = 15.0
+TURN_S = 60.0  # a range replay may take longer: it looks once at what was replayed or discarded, so neither may come in between
 
 
 @contextmanager
-def _desk() -> Iterator[tuple[Quarantine, Any]]:
+def _desk() -> Iterator[tuple[Quarantine, StackSettings]]:
     from weir.ingest.clickhouse import ClickHouse
     from weir.ingest.quarantine import Quarantine
     from weir.stack import settings
 
-    endpoints = settings.load().endpoints
-    client = ClickHouse(endpoints.clickhouse_url)
+    found = settings.load()
+    client = ClickHouse(found.endpoints.clickhouse_url)
     try:
-        yield Quarantine(client), endpoints
+        yield Quarantine(client), found
     finally:
         client.close()
 
@@ -111,13 +113,13 @@ def fix(
     if bool(field) == bool(value):
         raise typer.BadParameter("give either --set FIELD=VALUE or --value FILE")
     at = Place.parse(place)
-    with _desk() as (quarantine, endpoints):
+    with _desk() as (quarantine, found):
         entry = quarantine.entry(at)
         allow(entry, "fix")
         if value is not None:
             corrected = sys.stdin.buffer.read() if str(value) == "-" else value.read_bytes()
         else:
-            before = entry.fixed if entry.fixed is not None else replay.original(endpoints.kafka_bootstrap, entry)[1]
+            before = entry.fixed if entry.fixed is not None else replay.original(found.endpoints.kafka_bootstrap, entry)[1]
             corrected = patched(before, field or ())
         quarantine.record(at, Action("fix", who or getpass.getuser(), why, value=corrected))
     err.print(f"{place} is corrected; ./weir quarantine replay {place} sends it", markup=False, soft_wrap=True)
@@ -128,6 +130,7 @@ def replay_(
     places: Annotated[list[str], typer.Argument(metavar="TOPIC/PARTITION/OFFSET…", help="One or more records.")], *, why: Why, who: Who = "", as_json: Json = False
 ) -> None:
     """Send records the normal way once more, corrected if they were fixed; safe to repeat: a record is never sent twice."""
+    from weir.capture.register import turn
     from weir.ingest.quarantine import Place
     from weir.ingest.replay import Replay
 
@@ -135,11 +138,12 @@ def replay_(
     for place in map(Place.parse, places):
         wanted.setdefault((place.topic, place.partition), []).append(place)
     results = []
-    with _desk() as (quarantine, endpoints):
+    with _desk() as (quarantine, found):
         for (topic, partition), mine in wanted.items():
-            session = Replay(endpoints.kafka_bootstrap, quarantine, topic, partition)
+            session = Replay(found.endpoints.kafka_bootstrap, quarantine, topic, partition)
             for place in mine:
-                done = session.run(place, who or getpass.getuser(), why)
+                with turn(found.home, wait_s=TURN_S):
+                    done = session.run(place, who or getpass.getuser(), why)
                 verdict = _landed(quarantine, done.place)
                 results.append({"place": str(place), "replayed_as": str(done.place), "before": done.again, "verdict": verdict})
                 err.print(f"{place} stands at {done.place}{' since an earlier try' if done.again else ''}: {verdict}", markup=False, soft_wrap=True)
@@ -161,10 +165,11 @@ def _landed(quarantine: Quarantine, place: Place) -> str:
 @quarantine_app.command(epilog='Example: ./weir quarantine discard user-events/3/17 --why "a test"')
 def discard(places: Annotated[list[str], typer.Argument(metavar="TOPIC/PARTITION/OFFSET…", help="One or more records.")], *, why: Why, who: Who = "") -> None:
     """Give records up for good; they stay in the quarantine table with who decided and why."""
+    from weir.capture.register import turn
     from weir.ingest.quarantine import Action, Place, allow
 
     wanted = [Place.parse(p) for p in places]
-    with _desk() as (quarantine, _):
+    with _desk() as (quarantine, found), turn(found.home, wait_s=TURN_S):
         for place in wanted:
             allow(quarantine.entry(place), "discard")
         for place in wanted:

@@ -72,6 +72,10 @@ class Unavailable(Transient):
     """A service did not answer, or answered that it is busy."""
 
 
+class NotBegun(Unavailable):
+    """A service was busy and has done nothing of what it was asked."""
+
+
 class NotYet(Transient):
     """What is asked for is still to be made by another part (a mart before its first build): wait, without alarm."""
 

@@ -193,8 +193,8 @@ class Gateway:
     async def _snapshot(self, asked: Request, send: Send) -> None:
         """Make a cut of all tables at one moment: POST /snapshot[?wait_s=30]; the answer names its folder, which the caller reads and removes."""
         wait_s = await self._admitted(asked)
-        async with self._writes.hold(wait_s):
-            made = await asyncio.shield(asyncio.to_thread(self._engine.snapshot))
+        async with self._writes.hold(wait_s) as since:
+            made = await asyncio.shield(asyncio.to_thread(self._engine.snapshot, since))
         await self._send(send, asked, 200, [("Content-Type", "application/json")], json.dumps(made).encode() + b"\n", query_id="")
 
     async def _together(self, asked: Request, receive: Receive, send: Send) -> None:
@@ -212,8 +212,8 @@ class Gateway:
         await self._send(send, asked, 200, [("Content-Type", "application/json")], json.dumps(made).encode() + b"\n", query_id="")
 
     async def _held_for(self, wanted: list[str], wait_s: float) -> dict[str, float | int]:
-        async with self._writes.hold(wait_s):
-            return await asyncio.to_thread(self._engine.together, wanted)
+        async with self._writes.hold(wait_s) as since:
+            return await asyncio.to_thread(self._engine.together, wanted, since)
 
     async def _admitted(self, asked: Request) -> float:
         """Return for how long a request that holds writes waits for those that run (s); refuse whoever may not hold them."""

@@ -107,7 +107,7 @@ class Engine:
         self._root_lock = threading.Lock()
         self._active = 0
         self._idle = threading.Condition()
-        self._logs: list[Path] | None = None
+        self._logs = tokens.Logs(self._data)
         self.sessions = Sessions(self._connect)
         self.guard = Guard(self._parsed)
         self._ask(f"SET max_query_size = {SQL_MAX_BYTES * 2}")
@@ -215,17 +215,15 @@ class Engine:
 
     def sync_tokens(self, since_s: float) -> None:
         """Sync the deduplication logs that were written since `since_s` (seconds since the epoch)."""
-        if self._logs is None:
-            self._logs = tokens.folders(self._data)
-        tokens.sync(self._logs, since_s)
+        self._logs.sync(since_s)
 
-    def snapshot(self) -> dict[str, str | int | float]:
-        """Make a cut of all tables and return its folder with what it holds. No statement may write meanwhile; refreshable views stand still.
+    def snapshot(self, since_s: float) -> dict[str, str | int | float]:
+        """Make a cut of all tables and return its folder with what it holds. No statement may write meanwhile, and none began since `since_s` (time.monotonic); refreshable views stand still.
 
         Raises:
             Failure: a view's refresh does not end.
         """
-        target, began = self.snapshots / uuid.uuid4().hex, time.monotonic()
+        target = self.snapshots / uuid.uuid4().hex
         stopped = self._ask("SELECT database, view FROM system.view_refreshes WHERE status = 'Disabled' FORMAT TabSeparatedRaw").splitlines()
         self._ask("SYSTEM STOP VIEWS")
         try:
@@ -240,11 +238,11 @@ class Engine:
             for line in stopped:
                 database, _, view = line.partition("\t")
                 self._ask(f"SYSTEM STOP VIEW {name(database)}.{name(view)}")
-        return {"path": str(target.resolve()), "files": made.files, "size_bytes": made.size_bytes, "held_ms": round((time.monotonic() - began) * 1000, 1),
+        return {"path": str(target.resolve()), "files": made.files, "size_bytes": made.size_bytes, "held_ms": round((time.monotonic() - since_s) * 1000, 1),
                 "engine": self.version, "layout": layout.LAYOUT}  # fmt: skip
 
-    def together(self, wanted: list[str]) -> dict[str, float | int]:
-        """Run statements one after another with every right; no other statement may write meanwhile.
+    def together(self, wanted: list[str], since_s: float) -> dict[str, float | int]:
+        """Run statements one after another with every right; no other statement may write meanwhile, and none began since `since_s` (time.monotonic).
 
         Raises:
             Failure: the engine refuses one; those before it are done.
@@ -252,13 +250,13 @@ class Engine:
         if together.replaces(wanted):
             tokens.settle(tokens.folders(self._data))
         try:
-            return together.run(self._ask, wanted)
+            return together.run(self._ask, wanted, since_s)
         finally:
             self.tables_changed()
 
     def tables_changed(self) -> None:
         """Note that tables may have come or gone: their deduplication logs are looked for again."""
-        self._logs = None
+        self._logs.changed()
 
     @property
     def active(self) -> int:

@@ -7,6 +7,7 @@ happens; what came meanwhile goes on in its turn, or gets 503 when the hold took
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -39,7 +40,9 @@ class Writes:
             Failure: 503, writes have been held for too long.
         """
         try:
-            await asyncio.wait_for(self._until_free(), HELD_S)
+            async with asyncio.timeout(HELD_S):  # and no wait_for, which goes on a turn of the loop later: a hold would begin in between
+                while not self._free.is_set():
+                    await self._free.wait()
         except TimeoutError:
             raise busy("Writes are held for a snapshot or an exchange") from None
         self.running += 1
@@ -51,13 +54,9 @@ class Writes:
             if not self.running:
                 self._none.set()
 
-    async def _until_free(self) -> None:
-        while not self._free.is_set():
-            await self._free.wait()
-
     @asynccontextmanager
-    async def hold(self, wait_s: float = WAIT_S) -> AsyncIterator[None]:
-        """Hold writes once those that run have ended.
+    async def hold(self, wait_s: float = WAIT_S) -> AsyncIterator[float]:
+        """Hold writes once those that run have ended; give since when no other began (seconds of time.monotonic).
 
         Raises:
             Failure: 503, they did not end in time, or writes are held already.
@@ -65,10 +64,13 @@ class Writes:
         if self.held:
             raise busy("Writes are held already, for a snapshot or an exchange")
         self._free.clear()
+        since = time.monotonic()
         try:
-            await asyncio.wait_for(self._none.wait(), wait_s)
-            yield
-        except TimeoutError:
-            raise busy(f"{self.running} statements that write have not ended in {wait_s:g} s") from None
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._none.wait()
+            except TimeoutError:
+                raise busy(f"{self.running} statements that write have not ended in {wait_s:g} s") from None
+            yield since
         finally:
             self._free.set()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Final
 
 from weir.gateway import statements
@@ -57,18 +58,17 @@ def replaces(wanted: Sequence[str]) -> bool:
     return any({b"REPLACE", b"PARTITION"} <= {t.value.upper() for t in statements.tokens(s.encode("utf-8", "surrogateescape")) if t.kind == "word"} for s in wanted)
 
 
-def run(run_one: Callable[[str], object], wanted: Sequence[str]) -> dict[str, float | int]:
-    """Run the statements; return what to answer.
+def run(run_one: Callable[[str], object], wanted: Sequence[str], since_s: float) -> dict[str, float | int]:
+    """Run the statements; return what to answer. `since_s`: since when writes have been held (time.monotonic).
 
     Raises:
-        Failure: the engine refuses one; its text says which, and that those before it are done.
+        Failure: the engine refuses one; its text says which, and that those before it are done. Never 503, which says that none was begun.
     """
-    began = time.monotonic()
     for number, sql in enumerate(wanted, 1):
         try:
             run_one(sql)
         except Exception as error:
             found = from_engine(str(error))
             text = found.text.replace("DB::Exception: ", f"DB::Exception: Statement {number} of {len(wanted)} (those before it are done): ", 1)
-            raise Failure(found.code, found.status, text) from error
-    return {"statements": len(wanted), "held_ms": round((time.monotonic() - began) * 1000, 1)}
+            raise Failure(found.code, 500 if found.status == HTTPStatus.SERVICE_UNAVAILABLE else found.status, text) from error
+    return {"statements": len(wanted), "held_ms": round((time.monotonic() - since_s) * 1000, 1)}

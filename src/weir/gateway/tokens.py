@@ -84,10 +84,20 @@ def settle(logs: list[Path]) -> int:
                 with made.open("rb") as file:
                     os.fsync(file.fileno())
                 made.replace(there)
+                _sync_folder(folder.parent)
                 count += 1
         except FileNotFoundError:  # the table was dropped, or its log turned over, meanwhile
             continue
     return count
+
+
+def _sync_folder(folder: Path) -> None:
+    """Sync a folder, so that a rename in it outlives a power cut."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _entries(files: list[Path], settled: tuple[int, int] = (0, 0)) -> Iterator[tuple[str, str, str, bool]]:
@@ -152,3 +162,25 @@ def sync(logs: list[Path], since_s: float) -> int:
         except FileNotFoundError:  # the table was dropped, or its log turned over, meanwhile
             continue
     return count
+
+
+class Logs:
+    """The logs of a data folder's tables, looked for once and anew after tables have come or gone. Shared between threads."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._now = object()  # another one after each change
+        self._found: tuple[object, list[Path]] = (None, [])
+
+    def changed(self) -> None:
+        """Note that tables may have come or gone."""
+        self._now = object()
+
+    def sync(self, since_s: float) -> int:
+        """Sync as `sync` does."""
+        now = self._now
+        of, logs = self._found
+        if of is not now:
+            logs = folders(self._data)
+            self._found = now, logs  # of before a change that came meanwhile: looked for anew next time
+        return sync(logs, since_s)

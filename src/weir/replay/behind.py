@@ -1,7 +1,7 @@
 """Tables that views fill from the landing table: what the changed records owed and owe, built beside in the partitions that this touches.
 
 In: `old` and `new`, the landing rows of the changed records before and now. Out: tables beside, statements. Keep: a row that none of the changed records makes stays as it is; a row that
-a changed record made goes, unless another landed record owes it too; what lands meanwhile is brought by the views' own queries. Live tables keep their tokens, views and comments.
+a changed record made goes, unless another landed record owes it too, or, of a set, one may have that is no longer there; what lands meanwhile is brought by the views' own queries. Live tables keep their tokens, views and comments.
 
 Keyed tables (ReplacingMergeTree) and sets (groupBitmap) can be taken back so. A sum or another state cannot: it is refused, unless none of the changed records reaches it.
 """
@@ -67,10 +67,16 @@ def made(table: Keyed, source: str) -> str:
 
 @dataclass
 class Behind:
-    """One table while it is built beside. `old`, `new`: tables of what the changed records owed and owe; `ids`: the partitions that they touch."""
+    """One table while it is built beside.
+
+    `whole_ms`: from when on (ms since the epoch) all that occurred is in the landing table; `before`: a table of the changed records' landing rows before; `old`, `new`: tables of what the
+    changed records owed and owe; `ids`: the partitions that they touch.
+    """
 
     warehouse: Warehouse
     table: Keyed
+    whole_ms: int
+    before: str = ""
     old: str = ""
     new: str = ""
     ids: tuple[str, ...] = ()
@@ -78,9 +84,9 @@ class Behind:
 
     @property
     def is_set(self) -> bool:
-        """Whether it is a table of sets: one bitmap a key."""
+        """Whether it is a table of sets: one bitmap a key, of which the day is a part: other keys may be owed by records of any age."""
         states = [kind for c, kind in self.table.columns.items() if c not in self._keys]
-        return self.table.engine.endswith("AggregatingMergeTree") and len(states) == 1 and bool(_SET.match(states[0]))
+        return "day" in self._keys and self.table.engine.endswith("AggregatingMergeTree") and len(states) == 1 and bool(_SET.match(states[0]))
 
     @property
     def _keys(self) -> list[str]:
@@ -115,6 +121,7 @@ class Behind:
         Raises:
             ContractViolation: it is, and rows cannot be taken out of such a table.
         """
+        self.before = old
         kept = f"({self.table.ttl.removesuffix(' DELETE')}) > now()" if self.table.ttl else "1"
         for what, source in (("old", old), ("new", new)):
             name = create(self.warehouse, self.table.table, what)
@@ -167,10 +174,11 @@ class Behind:
         return f"SELECT sipHash64({self.table.key}, arraySort(bitmapToArray(groupBitmapMergeState({self._state})))) AS k FROM {table} WHERE {where} GROUP BY {self.table.key}"
 
     def _subtract(self, name: str, rest: str) -> None:
-        """Copy the sets without the members that only the changed records had put in."""
+        """Copy the sets without the members that only the changed records had put in; those of days of which landing rows are gone stay, since these may owe them too."""
+        taken = made(self.table, f"(SELECT * FROM {self.before} WHERE occurred_at >= fromUnixTimestamp64Milli({self.whole_ms}))")
         key, state, was = self.table.key, self._state, self._was
         still = f"SELECT * FROM {self.new} UNION ALL SELECT * FROM ({made(self.table, rest)}) WHERE ({key}) IN (SELECT {key} FROM {self.old})"
-        sides = f"SELECT *, 0 AS side FROM {self.old} UNION ALL SELECT *, 1 AS side FROM ({still}) UNION ALL SELECT *, 2 AS side FROM {was} WHERE ({key}) IN (SELECT {key} FROM {self.old})"
+        sides = f"SELECT *, 0 AS side FROM ({taken}) UNION ALL SELECT *, 1 AS side FROM ({still}) UNION ALL SELECT *, 2 AS side FROM {was} WHERE ({key}) IN (SELECT {key} FROM {self.old})"
         merged = ", ".join(f"groupBitmapMergeStateIf({state}, side = {n}) AS s{n}" for n in range(3))
         self.warehouse.run(f"INSERT INTO {name} SELECT * FROM {was} WHERE ({key}) NOT IN (SELECT {key} FROM {self.old}) {SETTINGS}")
         left = f"SELECT {', '.join(f'bitmapAndnot(s2, bitmapAndnot(s0, s1)) AS `{c}`' if c == state else f'`{c}`' for c in self.table.columns)} FROM (SELECT {key}, {merged} FROM ({sides}) GROUP BY {key})"

@@ -94,7 +94,7 @@ def spans(asked: Asked, bounds: Mapping[int, Bounds], since: Mapping[int, int], 
     """Return the range by partition, those with nothing in it left out. `since`, `until`: first offsets at or after those times, by partition; one that is missing has none.
 
     Raises:
-        SettingsError: a partition is named that the topic has not. ContractViolation: Kafka no longer holds the range, or nothing landed is in it.
+        SettingsError: a partition is named that the topic has not. ContractViolation: Kafka no longer holds the range, ends below the commit, or nothing landed is in the range.
     """
     if unknown := sorted(asked.named - set(bounds)):
         raise SettingsError(f"{topic} has no partition {unknown[0]}", hint=f"it has 0 to {max(bounds)}")
@@ -104,6 +104,9 @@ def spans(asked: Asked, bounds: Mapping[int, Bounds], since: Mapping[int, int], 
             continue
         first = asked.first.get(partition, asked.first.get(EVERY, at.low)) if asked.since_ms is None else since.get(partition, at.end)
         after = asked.after.get(partition, asked.after.get(EVERY, at.committed)) if asked.until_ms is None else until.get(partition, at.end)
+        if at.end < at.committed:
+            raise ContractViolation(f"{topic}/{partition} ends at offset {at.end}, and {at.committed} were committed: it was made anew or lost its end, so its offsets may be of other records than those that landed",
+                                    hint="what has landed serves on; a replay of partitions that are whole takes --from-offset and --to-offset with their numbers")
         if first < at.low:
             raise ContractViolation(f"Kafka no longer holds {topic}/{partition}, offsets {first} to {at.low - 1}", hint=f"--from-offset {partition}:{at.low} takes what is still there")
         if first < min(after, at.committed):

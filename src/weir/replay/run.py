@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from weir.contracts import names
-from weir.errors import ContractViolation, Terminal, Transient, WeirError
+from weir.errors import ContractViolation, NotBegun, Terminal, Transient, WeirError
 from weir.ingest.clickhouse import ClickHouse
+from weir.ingest.verify.views import DAY_MS
 from weir.replay import behind, beside, owed
 from weir.replay.behind import Behind
 from weir.replay.beside import SETTINGS, Beside, create, shadow_of
@@ -31,6 +32,8 @@ from weir.transform.warehouse import Warehouse
 
 SHORT_S: Final = 1.0  # a catch-up that takes no longer leaves little for the hold
 ROUNDS: Final = 20
+EXCHANGES: Final = 5  # tries, each of which waits 45 s for writes to end: an hour's work is not given up for one slow insert
+PAUSE_S: Final = 1.0  # in which other writes go on
 MOST_STATEMENTS: Final = 100  # that the gateway runs together
 THROWN: Final = "395"  # FUNCTION_THROW_IF_VALUE_IS_NON_ZERO
 AGAIN: Final = "run it again; the live tables serve on"
@@ -173,7 +176,7 @@ class Replay:
 
     def _behind(self, table: shadow.Keyed, mine: str, changed: Changed, held: Held) -> Behind | None:
         """Build a table behind beside, up to now; None: the changed records owe it what they did."""
-        found = Behind(self.warehouse, table)
+        found = Behind(self.warehouse, table, self.planner.horizon_ms + DAY_MS)
         if not found.reach(changed.old, changed.new):
             return None
         self._begin(f"building {table.table}", changed.count)
@@ -190,7 +193,20 @@ class Replay:
     # -- in the live ones' place
 
     def _exchange(self, rows: Sequence[Beside], tables: Sequence[Behind]) -> float:
-        """Bring what landed meanwhile until little is left, then the last rows and the exchange, the landing table's at the end, while nothing else writes. Return for how long that was (ms)."""
+        """Catch up and exchange, again where writes that ran left no moment for it. Return for how long others were held (ms)."""
+        tries = 0
+        while True:
+            self._catch_up(rows, tables)
+            try:
+                return self._exchanged(rows, tables)
+            except NotBegun as error:
+                tries += 1
+                if tries == EXCHANGES:
+                    raise Transient(f"nothing was exchanged, {EXCHANGES} times: {error.message}", hint=AGAIN) from error
+            time.sleep(PAUSE_S)
+
+    def _catch_up(self, rows: Sequence[Beside], tables: Sequence[Behind]) -> None:
+        """Bring what landed meanwhile until little is left."""
         landing = rows[-1]
         for _ in range(ROUNDS):
             began = time.monotonic()
@@ -201,12 +217,17 @@ class Replay:
                 self.warehouse.run(table.caught_up(landed))
             if time.monotonic() - began < SHORT_S:
                 break
+
+    def _exchanged(self, rows: Sequence[Beside], tables: Sequence[Behind]) -> float:
+        """Bring the last rows and exchange, the landing table at the end, while nothing else writes. Return for how long that was (ms)."""
         statements = [s for book in rows for s in book.last()] + [s for t in tables for s in t.last()]
         statements += [s for t in tables for s in t.exchange()] + [s for book in rows for s in beside.replace(book.table, book.beside, book.ids)]
         if len(statements) > MOST_STATEMENTS:
             raise ContractViolation(f"the range touches too many days and months: {len(statements)} statements for one exchange", hint="replay a part of it at a time")
         try:
             return float(self.warehouse.together(statements) or 0.0)
+        except NotBegun:
+            raise
         except Terminal as error:
             if error.facts.get("code") == THROWN:
                 raise ContractViolation("rows came where none were expected, so nothing was exchanged", hint=AGAIN) from error

@@ -1,6 +1,6 @@
 """The one reader of committed records outside the ingest worker: whoever counts, searches, compares or verifies a topic reads it here.
 
-In: a broker, ranges of offsets. Out: messages in order. Keep: what retention has taken is told apart (`ContractViolation`) from a broker that does not
+In: a broker, ranges of offsets. Out: messages in order. Keep: what retention has taken, or a topic made anew, is told apart (`ContractViolation`) from a broker that does not
 answer (`Unavailable`), and neither ever looks like the end of a range.
 """
 
@@ -106,7 +106,7 @@ class Reader:
         """Yield the messages of the ranges, some thousand at a time, in order within a partition; markers and aborted records are not among them.
 
         Raises:
-            ContractViolation: a range begins below what Kafka still holds. Unavailable: Kafka does not answer, or nothing came for `patience_s`.
+            ContractViolation: a range begins below what Kafka still holds, or goes past its end. Unavailable: Kafka does not answer, or nothing came for `patience_s`.
         """
         from confluent_kafka import KafkaException, TopicPartition
 
@@ -135,8 +135,11 @@ class Reader:
             key, error = (message.topic(), message.partition()), message.error()
             if error is None and message.offset() < left.get(key, 0):
                 found.append(message)
-            elif error is None or error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
+            elif error is None:
                 left.pop(key, None)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
+                if message.offset() < (after := left.pop(key, 0)):
+                    raise ContractViolation(f"{key[0]}/{key[1]} ends at offset {message.offset()}, and was to be read to {after}", hint="was the topic made anew, or has it lost its end? ./weir logs kafka")
             elif error.code() in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:  # noqa: SLF001 - librdkafka's own name
                 raise ContractViolation(f"records of {key[0]}/{key[1]} are no longer in Kafka", hint="keep retention above the longest outage")
             else:

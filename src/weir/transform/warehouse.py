@@ -13,7 +13,7 @@ from typing import Any, Final
 import httpx
 
 from weir.contracts.clickhouse import TRANSIENT_CODES, parse
-from weir.errors import Terminal, Unavailable
+from weir.errors import NotBegun, Terminal, Unavailable
 
 ANSWER_S: Final = 900.0  # a landing table of 10^8 rows is read whole
 HOLD_S: Final = 45.0  # for the inserts that run to end: one of ingest has a time limit of 30 s
@@ -60,7 +60,7 @@ class Warehouse:
         """Run statements of definition while nothing writes; return for how many ms writes were held, None when this server can't and they ran one by one.
 
         Raises:
-            Unavailable: no answer, or writes that run did not end in time. Terminal: one is refused. Those before it may be done.
+            NotBegun: writes that run did not end in time, or are held already. Unavailable: no answer. Terminal: one is refused. Those before it may be done, but for NotBegun.
         """
         try:
             answer = self._client.post("/together", params={"wait_s": str(HOLD_S)}, content=json.dumps(list(statements)))
@@ -70,7 +70,12 @@ class Warehouse:
             for statement in statements:
                 self.run(statement)
             return None
-        return float(json.loads(self._judged(answer))["held_ms"])
+        try:
+            return float(json.loads(self._judged(answer))["held_ms"])
+        except Unavailable as error:
+            if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                raise NotBegun(error.message, **error.facts) from error
+            raise
 
     def _post(self, path: str, body: str, parameters: dict[str, str]) -> str:
         try:

@@ -66,3 +66,33 @@ def test_a_second_hold_is_refused_and_the_first_goes_on():
             return writes.held
 
     assert asyncio.run(story())
+
+
+@pytest.mark.parametrize("turns", range(7))
+def test_a_hold_never_begins_beside_a_write_whichever_turn_of_the_loop_it_comes_in(turns):
+    async def story():
+        writes, together = Writes(), []
+
+        async def write():
+            async with writes.one():
+                together.append(began.is_set() and writes.held)
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                    together.append(began.is_set() and writes.held)
+
+        async def hold():
+            async with writes.hold(5):
+                together.append(writes.running > 0)
+                began.set()
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                    together.append(writes.running > 0)
+
+        began = asyncio.Event()
+        writing = asyncio.ensure_future(write())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await asyncio.gather(hold(), writing)
+        return together
+
+    assert not any(asyncio.run(story()))

@@ -1,4 +1,6 @@
 """Deduplication logs: a token without its part is dropped, and nothing else is."""
+import os
+
 import pytest
 
 from weir.gateway import tokens
@@ -72,6 +74,34 @@ def test_only_logs_that_were_written_since_are_synced(table, tmp_path):
     _log(table, "1\tall_1_1_0\tt1\n")
     assert tokens.sync(tokens.folders(tmp_path), 0.0) == 1
     assert tokens.sync(tokens.folders(tmp_path), 9e12) == 0
+
+
+def test_a_table_that_comes_while_logs_are_looked_for_is_synced_from_then_on(table, tmp_path, monkeypatch):
+    logs, looked = tokens.Logs(tmp_path), tokens.folders
+
+    def overtaken(data):
+        found = looked(data)
+        _log(table, "1\tall_1_1_0\tt1\n")
+        (table / "deduplication_logs").rename(other / "deduplication_logs")
+        logs.changed()  # another thread's CREATE TABLE
+        return found
+
+    other = tmp_path / "store" / "abd" / "abd-uuid"
+    other.mkdir(parents=True)
+    monkeypatch.setattr(tokens, "folders", overtaken)
+    logs.sync(0.0)
+    monkeypatch.setattr(tokens, "folders", looked)
+    assert logs.sync(0.0) == 1
+    monkeypatch.setattr(tokens, "folders", None)
+    assert logs.sync(0.0) == 1  # and are not looked for again
+
+
+def test_a_note_of_what_is_settled_outlives_a_power_cut(table, tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: (sync(number), synced.append((os.fstat(number).st_ino, (table / tokens.SETTLED).exists()))))
+    _log(table, "1\tall_1_1_0\tt1\n")
+    tokens.settle(tokens.folders(tmp_path))
+    assert synced == [((table / tokens.SETTLED).stat().st_ino, False), (table.stat().st_ino, True)]
 
 
 def test_what_stood_in_the_log_while_nothing_was_in_flight_keeps_its_token_when_its_part_is_replaced(table, tmp_path):

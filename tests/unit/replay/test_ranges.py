@@ -35,6 +35,13 @@ def test_what_kafka_no_longer_holds_is_refused_with_what_it_has():
         found(["0"])
 
 
+@pytest.mark.parametrize(("first", "after"), [((), ("0:300",)), (("0:10",), ("0:50",)), (("0",), ())])
+def test_a_topic_that_ends_below_the_commit_is_refused_since_its_offsets_may_be_of_other_records(first, after):
+    with pytest.raises(ContractViolation, match=r"user-events/0 ends at offset 100, and 900 were committed: it was made anew or lost its end"):
+        found(first, after, bounds={0: Bounds(0, 900, 100), 1: Bounds(0, 5, 5)})
+    assert found(["1:0"], bounds={0: Bounds(0, 900, 100), 1: Bounds(0, 5, 5)}) == {1: Span(0, 5)}
+
+
 def test_a_range_with_nothing_in_it_and_a_partition_that_is_not_there_are_refused():
     with pytest.raises(ContractViolation, match="no record that has landed"):
         found(["900"])

@@ -1,0 +1,65 @@
+"""`./weir quarantine replay` and `discard` beside a replay of a range."""
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from weir.capture.register import turn
+from weir.cli import quarantine
+from weir.errors import Unavailable
+from weir.ingest import replay
+from weir.ingest.quarantine import Place, State
+
+
+class Desk:
+    """A quarantine that notes what is done to it."""
+
+    def __init__(self, home):
+        self.found, self.done = SimpleNamespace(home=home, endpoints=SimpleNamespace(kafka_bootstrap="")), []
+
+    @contextmanager
+    def open(self):
+        yield self, self.found
+
+    def entry(self, _place):
+        return SimpleNamespace(state=State.OPEN)
+
+    def record(self, place, action):
+        self.done.append((str(place), action.action))
+
+    def verdict(self, _place):
+        return ""
+
+    def session(self, *_where):
+        return self
+
+    def run(self, place, _who, _why):
+        self.done.append((str(place), "replay"))
+        return replay.Replayed(Place(place.topic, place.partition, 99), again=False)
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    made = Desk(tmp_path)
+    monkeypatch.setattr(quarantine, "_desk", made.open)
+    monkeypatch.setattr(quarantine, "TURN_S", 0.0)
+    monkeypatch.setattr(replay, "Replay", made.session)
+    monkeypatch.setattr("weir.ingest.quarantine.allow", lambda _entry, _action: None)
+    return made
+
+
+@pytest.mark.parametrize("act", ["replay", "discard"])
+def test_nothing_is_replayed_or_discarded_while_a_range_is_replayed_which_has_looked_already(desk, tmp_path, act):
+    def command():
+        if act == "discard":
+            quarantine.discard(["user-events/3/17"], why="a test")
+            return
+        with pytest.raises(quarantine.typer.Exit) as told:
+            quarantine.replay_(["user-events/3/17"], why="a test")
+        assert told.value.exit_code == 0
+
+    with turn(tmp_path), pytest.raises(Unavailable, match=r"replay or quarantine command.*run it again when it is done"):
+        command()
+    assert desk.done == []
+    command()
+    assert desk.done == [("user-events/3/17", act)]
