@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -79,9 +80,10 @@ def _stay(settings: StackSettings, screen: Screen, started: Started) -> None:
     """
     from weir.stack import watch
 
-    e = settings.endpoints
+    places = asdict(settings.endpoints)
     ends = "Ctrl-C ends everything" if started.ours else "Ctrl-C ends the demo; ./weir down ends the stack"
-    screen.print(f"\ndashboard {e.dashboard_url}\napi       {e.api_url}/\nclickhouse {watch.masked(e.clickhouse_url)} (./weir status --json tells the password)\n{ends}")
+    lines = [f"{name.rpartition('_')[0]:<10} {watch.masked(url)}" for name, url in places.items()]
+    screen.print("\n".join(["", *lines, "./weir status --json tells the users and passwords", ends]))
     while not started.ended:
         time.sleep(POLL_S)  # not a wait without end: a signal that another thread took is seen here
     raise _gone()

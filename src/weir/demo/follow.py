@@ -1,6 +1,6 @@
-"""Follow one profile change and one click from outside, with a stopwatch, until the API serves them.
+"""Follow one profile change and one click from outside, with a stopwatch, until the recommendations changed.
 
-In: a user. Out: milliseconds. Keep: times start before the commit or the produce call, so they are upper bounds; polls are 20 ms apart.
+In: a user. Out: milliseconds of each hop. Keep: times start before the commit or the produce call, so they are upper bounds; polls are 20 ms apart.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 import httpx
 
@@ -28,6 +29,12 @@ POLL_S: Final = 0.02
 LIMIT_S: Final = 30.0
 GENRES: Final = ("Sci-Fi", "Romance", "Horror", "Comedy")
 K: Final = 10
+CHANGED_S: Final = 5.0  # a request reads the features that are served then: the first answer after them has changed, or none will
+_LANDED_EVENT: Final = f"SELECT count() FROM {names.LANDING_EVENTS} WHERE produced_at > now() - 120 AND event_id = {{id:String}}"
+_LANDED_CHANGE: Final = (
+    f"SELECT count() FROM {names.LANDING_CDC} WHERE topic = '{names.TOPIC_CDC_USERS}' AND produced_at > now() - 120 AND tx_id = {{transaction:UInt64}} "
+    "AND JSONExtractInt(after, 'user_id') = {user:Int64}"
+)
 
 
 class Api:
@@ -36,15 +43,16 @@ class Api:
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=10)
 
-    def _ask(self, method: str, path: str) -> Any:
+    def _ask(self, method: str, path: str, traceparent: str = "") -> Any:
+        headers = {"traceparent": traceparent} if traceparent else None
         try:
-            return self._client.request(method, path).raise_for_status().json()
+            return self._client.request(method, path, headers=headers).raise_for_status().json()
         except httpx.HTTPError as error:
             raise Unavailable(f"the API did not answer {path}: {error!r}", hint="./weir logs api shows why") from error
 
-    def features(self, user_id: int) -> dict[str, dict[str, Any]]:
-        """Return the served features by view."""
-        found: dict[str, dict[str, Any]] = self._ask("GET", f"/features/{user_id}")["features"]
+    def features(self, user_id: int, traceparent: str = "") -> dict[str, dict[str, Any]]:
+        """Return the served features by view; with a W3C `traceparent` as a part of that trace."""
+        found: dict[str, dict[str, Any]] = self._ask("GET", f"/features/{user_id}", traceparent)["features"]
         return found
 
     def recommendations(self, user_id: int) -> list[int]:
@@ -74,70 +82,107 @@ def until(question: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> 
     return time.monotonic()
 
 
-def profile_change(dsn: str, api: Api, user_id: int) -> tuple[str, float]:
-    """Change the user's preferred genre in PostgreSQL; return it, and the ms from before the commit until the API serves it.
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How long each hop of a change took, and the recommendations that it led to."""
 
-    Raises:
-        Unavailable: PostgreSQL does not answer.
-    """
-    import psycopg
+    hops: Hops
+    recommendations: list[int]
 
-    old = (api.features(user_id).get("user_profile") or {}).get("preferred_genre")
-    new = next(g for g in GENRES if g != old)
-    with answering("take the profile change"), psycopg.connect(dsn, connect_timeout=5) as connection:
-        connection.execute("UPDATE public.users SET preferred_genre = %s, updated_at = now() WHERE user_id = %s", (new, user_id))
-        began = time.monotonic()
-        connection.commit()
-    seen = until(lambda: (api.features(user_id).get("user_profile") or {}).get("preferred_genre") == new, "the profile change")
-    return new, (seen - began) * 1000
+
+class Watched(Protocol):
+    """Looks for a change in its landing table while others look elsewhere; `at` is the monotonic time when it was seen, 0 until then."""
+
+    at: float
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until it was seen."""
 
 
 class _Landing(threading.Thread):
-    """Watches for one event in the landing table; `at` is the monotonic time when it was seen, 0 until then."""
+    """Watches a landing table by a count that becomes more than zero."""
 
-    def __init__(self, url: str, event_id: str) -> None:
+    def __init__(self, url: str, sql: str, **parameters: str | int) -> None:
         super().__init__(daemon=True)
-        self._url, self._event_id, self.at = url, event_id, 0.0
+        self._url, self._sql, self._parameters, self.at = url, sql, parameters, 0.0
 
     def run(self) -> None:
         client = ClickHouse(self._url)
-        sql = f"SELECT count() FROM {names.LANDING_EVENTS} WHERE produced_at > now() - 120 AND event_id = {{id:String}}"
         try:
-            self.at = until(lambda: client.execute(sql, id=self._event_id).strip() != "0", "the click")
+            self.at = until(lambda: client.execute(self._sql, **self._parameters).strip() != "0", "the row")
         except WeirError:
-            return  # `at` stays 0, which click() refuses
+            return  # `at` stays 0, which followed() refuses
         finally:
             client.close()
 
 
-def click(endpoints: Endpoints, api: Api, user_id: int, item_id: int, *, country: str, telemetry: Telemetry) -> tuple[float, Hops]:
-    """Produce one click; return the ms from before producing until the API serves it, and its hops."""
+def followed(
+    what: str, began_s: float, landing: Watched, served: Callable[[], bool], recommendations: Callable[[], list[int]], changed: Callable[[list[int]], bool],
+) -> Followed:
+    """Follow one change that began at the monotonic time `began_s` to its feature, and on to recommendations that are `changed`.
+
+    Raises:
+        Terminal: a hop was not seen in time; says which.
+    """
+    feature_s = until(served, f"the feature of {what}")
+    found: list[int] = []
+
+    def other() -> bool:
+        found[:] = recommendations()
+        return changed(found)
+
+    changed_s = until(other, f"recommendations changed by {what}", CHANGED_S)
+    landing.join(LIMIT_S)
+    if not landing.at:
+        raise Terminal(f"{what} is served and not in the landing table", hint="./weir logs ingest shows why")
+    return Followed(Hops.between(began_s, landing.at, feature_s, changed_s), found)
+
+
+def profile_change(endpoints: Endpoints, api: Api, user_id: int, before: list[int]) -> tuple[str, Followed]:
+    """Change the user's preferred genre in PostgreSQL; return it, and the hops from before the commit until recommendations are others than `before`.
+
+    Raises:
+        Unavailable: PostgreSQL does not answer. Terminal: a hop was not seen in time.
+    """
+    import psycopg
+
+    def served() -> str | None:
+        found: str | None = (api.features(user_id).get("user_profile") or {}).get("preferred_genre")
+        return found
+
+    old = served()
+    new = next(g for g in GENRES if g != old)
+    with answering("take the profile change"), psycopg.connect(endpoints.postgres_dsn, connect_timeout=5) as connection:
+        connection.execute("UPDATE public.users SET preferred_genre = %s, updated_at = now() WHERE user_id = %s", (new, user_id))
+        transaction = int((connection.execute("SELECT txid_current()").fetchone() or (0,))[0]) % (1 << 32)  # the log has it without its epoch
+        landing = _Landing(endpoints.clickhouse_url, _LANDED_CHANGE, transaction=transaction, user=user_id)
+        landing.start()
+        began_s = time.monotonic()
+        connection.commit()
+    return new, followed("the profile change", began_s, landing, lambda: served() == new, lambda: api.recommendations(user_id), lambda found: found != before)
+
+
+def click(endpoints: Endpoints, api: Api, user_id: int, item_id: int, before: list[int], *, country: str, telemetry: Telemetry) -> Followed:
+    """Produce one click on an item; return the hops from before producing until recommendations changed beyond that item against `before`.
+
+    Raises:
+        Unavailable: Kafka does not answer. Terminal: a hop was not seen in time.
+    """
     now_ms = int(time.time() * 1000)
     event = Event(str(uuid.uuid4()), user_id, item_id, EventType.CLICK, None, f"demo-{user_id}-{now_ms}", country, now_ms)
     client = produce.producer(endpoints.kafka_bootstrap)
     client.list_topics(names.TOPIC_USER_EVENTS, timeout=10)  # connected before the stopwatch starts
-    landing = _Landing(endpoints.clickhouse_url, event.event_id)
-    landing.start()
-    began = time.monotonic()
-    produce.one(client, event, telemetry)
+    landing = _Landing(endpoints.clickhouse_url, _LANDED_EVENT, id=event.event_id)
 
-    def served() -> bool:
-        activity = api.features(user_id).get("user_activity") or {}
+    def served(traceparent: str = "") -> bool:
+        activity = api.features(user_id, traceparent).get("user_activity") or {}
         return activity.get("last_event_at_ms") == now_ms and item_id in (activity.get("recent_item_ids") or ())
 
-    seen = until(served, "the click's feature")
-    landing.join(LIMIT_S)
-    if not landing.at:
-        raise Terminal("the click is served and not in the landing table", hint="./weir logs ingest shows why")
-    landed = min(landing.at, seen)
-    return (seen - began) * 1000, Hops((landed - began) * 1000, (seen - landed) * 1000)
-
-
-def after(api: Api, user_id: int, before: list[int], clicked: int, limit_s: float = 5.0) -> list[int]:
-    """Return the recommendations once they changed beyond the clicked item, or as they are after `limit_s`."""
-    deadline = time.monotonic() + limit_s
-    while True:
-        found = api.recommendations(user_id)
-        if others_changed(before, found, clicked) or time.monotonic() > deadline:
-            return found
-        time.sleep(POLL_S)
+    with telemetry.span("weir.demo.click"):
+        landing.start()
+        began_s = time.monotonic()
+        produce.one(client, event, telemetry)
+        found = followed("the click", began_s, landing, served, lambda: api.recommendations(user_id), lambda now: others_changed(before, now, item_id))
+        if not served(telemetry.traceparent()):  # once more, as a part of the click's trace: each poll there would hide what it is about
+            raise Terminal("the click's feature was served and is no more", hint="./weir logs features shows why")
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,27 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Hops:
-    """Milliseconds from producing (or commit) until seen at each hop, as polled from outside."""
+    """Milliseconds of each hop of one change, as polled from outside; they add up to the time until the recommendations changed."""
 
-    produced_to_landed_ms: float
+    to_landed_ms: float  # from producing, or from before the commit
     landed_to_feature_ms: float
+    feature_to_recommendations_ms: float
+
+    @classmethod
+    def between(cls, began_s: float, landed_s: float, feature_s: float, changed_s: float) -> Hops:
+        """Return the hops between four readings of one clock; a landing seen after its feature was there by then."""
+        landed_s = min(landed_s, feature_s)
+        return cls((landed_s - began_s) * 1000, (feature_s - landed_s) * 1000, (changed_s - feature_s) * 1000)
+
+    @property
+    def to_feature_ms(self) -> float:
+        """Return the milliseconds until the feature was served."""
+        return self.to_landed_ms + self.landed_to_feature_ms
+
+    @property
+    def to_recommendations_ms(self) -> float:
+        """Return the milliseconds until the recommendations changed."""
+        return self.to_feature_ms + self.feature_to_recommendations_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +59,9 @@ class DemoResult:
     clicked_item_id: int
     recommendations_before: list[int]
     recommendations_after: list[int]
-    event_to_feature_ms: float
-    cdc_to_feature_ms: float
+    event: Hops
+    cdc: Hops
     counts: Counts
-    hops: Hops
     seconds_to_ready: float
     notes: dict[str, float] = field(default_factory=dict)
 
@@ -54,8 +70,10 @@ class DemoResult:
         return {
             "recommendations_before": self.recommendations_before,
             "recommendations_after": self.recommendations_after,
-            "event_to_feature_ms": self.event_to_feature_ms,
-            "cdc_to_feature_ms": self.cdc_to_feature_ms,
+            "event_to_feature_ms": self.event.to_feature_ms,
+            "event_hops": asdict(self.event),
+            "cdc_to_feature_ms": self.cdc.to_feature_ms,
+            "cdc_hops": asdict(self.cdc),
             "events_in": self.counts.events_in,
             "events_in_clickhouse": self.counts.events_in_clickhouse,
             "events_quarantined": self.counts.events_quarantined,

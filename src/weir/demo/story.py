@@ -18,7 +18,7 @@ import httpx
 
 from weir.contracts.endpoints import Endpoints
 from weir.demo import follow, loading, reconcile
-from weir.demo.result import Counts, DemoResult, others_changed
+from weir.demo.result import Counts, DemoResult, Hops, others_changed
 from weir.demo.screen import Line, Screen
 from weir.errors import Terminal, Unavailable
 from weir.features import apply
@@ -59,6 +59,14 @@ def line_of_counts(c: Counts) -> str:
     """Return one line: lag, freshness, source against sink. Pure."""
     rows = " ".join(f"{t} {n:,}/{c.sink_rows.get(t, 0):,}" for t, n in c.source_rows.items())
     return f"lag {c.lag():,} · newest landed {c.freshness_ms / 1000:.1f} s old · landed {c.events_in_clickhouse:,} · {rows}"
+
+
+def line_of_hops(began: str, hops: Hops) -> str:
+    """Return one line: when the recommendations changed, and each hop before. Pure."""
+    return (
+        f"recommendations changed {hops.to_recommendations_ms:.0f} ms after {began} (landed {hops.to_landed_ms:.0f} ms, "
+        f"feature {hops.landed_to_feature_ms:.0f} ms later, recommendations {hops.feature_to_recommendations_ms:.0f} ms later)"
+    )
 
 
 def _refresh(url: str) -> None:
@@ -118,22 +126,20 @@ def _follow(stage: _Stage, api: follow.Api, began_s: float) -> DemoResult:
             follow.until(lambda: len(api.recommendations(user_id)) > 0, "a recommendation")
         ready_s, before = time.time() - began_s, api.recommendations(user_id)
         say(f"\nuser {user_id} is recommended {before}")
-        genre, cdc_ms = follow.profile_change(stage.endpoints.postgres_dsn, api, user_id)
-        say(f"  preferred genre becomes {genre} in PostgreSQL: served {cdc_ms:.0f} ms after the commit")
+        genre, profile = follow.profile_change(stage.endpoints, api, user_id, before)
+        say(f"  preferred genre becomes {genre} in PostgreSQL: {line_of_hops('the commit', profile.hops)}")
+        say(f"  user {user_id} is recommended {profile.recommendations}")
         clicked = before[0]
-        event_ms, hops = follow.click(stage.endpoints, api, user_id, clicked, country=country, telemetry=telemetry)
-        say(
-            f"  a click on item {clicked}: served {event_ms:.0f} ms after producing "
-            f"(landed {hops.produced_to_landed_ms:.0f} ms, feature {hops.landed_to_feature_ms:.0f} ms later)"
-        )
-        found = follow.after(api, user_id, before, clicked)
+        followed = follow.click(stage.endpoints, api, user_id, clicked, profile.recommendations, country=country, telemetry=telemetry)
+        say(f"  a click on item {clicked}: {line_of_hops('producing', followed.hops)}")
     finally:
         telemetry.shutdown()
+    found = followed.recommendations
     if not others_changed(before, found, clicked):
         raise Terminal("the recommendations did not change beyond the clicked item", hint="./weir logs api and ./weir logs features show why")
     say(f"user {user_id} is recommended {found}")
     counts = reconcile.wait(stage.endpoints, stage.client, lambda _: None)
-    return DemoResult(user_id, clicked, before, found, event_ms, cdc_ms, counts, hops, ready_s, stage.seconds)
+    return DemoResult(user_id, clicked, before, found, followed.hops, profile.hops, counts, ready_s, stage.seconds)
 
 
 def run(endpoints: Endpoints, home: Path, screen: Screen, *, began_s: float) -> DemoResult:

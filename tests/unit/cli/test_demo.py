@@ -2,12 +2,14 @@
 import errno
 import os
 import signal
+from dataclasses import asdict
 
 import psutil
 import pytest
 from typer.testing import CliRunner
 
 from weir.cli.app import app
+from weir.contracts.endpoints import Endpoints
 from weir.demo import story
 from weir.errors import Terminal
 from weir.stack import lifecycle, supervision
@@ -53,11 +55,12 @@ def test_the_stack_is_ended_whatever_was_raised_and_no_signal_stops_that(ended, 
         assert done.exception is raised
 
 
-def test_the_screen_shows_no_password(ended, monkeypatch, tmp_path):
+def test_the_screen_shows_where_every_part_is_and_no_password(ended, monkeypatch, tmp_path):
     shown = []
     settings = tmp_path / "weir.toml"
     settings.write_text('[endpoints]\nclickhouse_url = "http://me:hushhush@db.example:8123"\n')
     monkeypatch.setenv("WEIR_SETTINGS", str(settings))
+    monkeypatch.setenv("WEIR_PORT_BASE", "17000")
 
     def told(_endpoints, _home, screen, **_):
         screen.print = shown.append
@@ -65,7 +68,12 @@ def test_the_screen_shows_no_password(ended, monkeypatch, tmp_path):
 
     monkeypatch.setattr(story, "run", told)
     CliRunner().invoke(app, ["demo"])
-    assert "clickhouse http://db.example:8123" in shown[0]
+    told = dict(line.split(maxsplit=1) for line in shown[0].splitlines() if line)
+    assert told["clickhouse"] == "http://db.example:8123"
+    places = asdict(Endpoints.local(17000))
+    assert {name.rpartition("_")[0] for name in places} <= set(told)
+    assert told["dashboard"] == places["dashboard_url"]
+    assert told["postgres"] == "postgresql://127.0.0.1:17001/shop"
     assert "hushhush" not in shown[0]
 
 

@@ -1,5 +1,6 @@
 import time
 
+import httpx
 import pytest
 
 from weir.demo import follow, loading, story
@@ -11,12 +12,14 @@ from weir.simulation.produce import Progress
 COUNTS = Counts({"users": 2}, {"users": 2}, 10, 7, 3, 1500)
 
 
-def test_the_document_has_exactly_the_keys_that_the_issue_names():
-    document = DemoResult(1, 2, [2, 3], [4, 3], 1.0, 2.0, COUNTS, Hops(1, 2), 9.0).document()
+def test_the_document_has_exactly_the_keys_that_the_issue_names_and_the_hops():
+    document = DemoResult(1, 2, [2, 3], [4, 3], Hops(1, 2, 4), Hops(8, 16, 32), COUNTS, 9.0).document()
     assert set(document) == {
         "recommendations_before", "recommendations_after", "event_to_feature_ms", "cdc_to_feature_ms", "events_in", "events_in_clickhouse",
-        "events_quarantined", "source_rows", "sink_rows", "seconds_to_ready",
+        "events_quarantined", "source_rows", "sink_rows", "seconds_to_ready", "event_hops", "cdc_hops",
     }
+    assert (document["event_to_feature_ms"], document["cdc_to_feature_ms"]) == (3, 24)
+    assert document["event_hops"] == {"to_landed_ms": 1, "landed_to_feature_ms": 2, "feature_to_recommendations_ms": 4}
     assert document["events_in"] == document["events_in_clickhouse"] + document["events_quarantined"]
 
 
@@ -50,6 +53,54 @@ def test_waiting_ends_with_a_sentence():
     with pytest.raises(Terminal, match="the thing did not show"):
         follow.until(lambda: False, "the thing", 0.05)
     assert time.monotonic() - began < 2
+
+
+class Landed:
+    def __init__(self, after_s):
+        self.at = after_s and time.monotonic() + after_s
+
+    def join(self, timeout=None):
+        pass
+
+
+def test_a_change_is_followed_to_other_recommendations_and_its_hops_are_positive_and_add_up():
+    began = time.monotonic()
+    answers = iter([[1, 2], [1, 2], [2, 3]])
+    landing = Landed(0.001)
+    served = iter([False, False, True])
+    found = follow.followed("the click", began, landing, lambda: next(served), lambda: next(answers), lambda now: now != [1, 2])
+    whole_ms = (time.monotonic() - began) * 1000
+    hops = found.hops
+    assert found.recommendations == [2, 3]
+    assert min(hops.to_landed_ms, hops.landed_to_feature_ms, hops.feature_to_recommendations_ms) > 0
+    assert hops.to_feature_ms == hops.to_landed_ms + hops.landed_to_feature_ms >= 40  # two polls
+    assert whole_ms >= hops.to_recommendations_ms == hops.to_feature_ms + hops.feature_to_recommendations_ms >= 80
+
+
+def test_a_landing_that_is_seen_after_its_feature_was_there_by_then():
+    assert Hops.between(1.0, 3.0, 2.0, 2.5) == Hops(1000, 0, 500)
+
+
+@pytest.mark.parametrize(("landing", "changed", "words"), [(Landed(0), True, "not in the landing table"), (Landed(1), False, "recommendations changed by x did not show")])
+def test_a_hop_that_was_not_seen_ends_the_story(monkeypatch, landing, changed, words):
+    monkeypatch.setattr(follow, "CHANGED_S", 0.05)
+    with pytest.raises(Terminal, match=words):
+        follow.followed("x", time.monotonic(), landing, lambda: True, lambda: [1], lambda _: changed)
+
+
+def test_a_feature_is_asked_for_as_a_part_of_a_trace():
+    asked = []
+    api = follow.Api("http://api.example")
+    api._client = httpx.Client(base_url="http://api.example", transport=httpx.MockTransport(lambda r: asked.append(r.headers.get("traceparent")) or httpx.Response(200, json={"features": {}})))
+    api.features(1)
+    api.features(1, "00-1-2-01")
+    assert asked == [None, "00-1-2-01"]
+
+
+def test_the_line_of_a_change_tells_each_hop():
+    assert story.line_of_hops("the commit", Hops(1, 2, 4)) == (
+        "recommendations changed 7 ms after the commit (landed 1 ms, feature 2 ms later, recommendations 4 ms later)"
+    )
 
 
 def test_lines_show_rate_eta_lag_and_freshness():
