@@ -51,7 +51,7 @@ class Stack:
         """What the demo told, once for all tests, and the ports that it left open. A demo that failed fails what needs it at once."""
         assert not self.broken, "the demo failed before"
         self.broken = True
-        told = json.loads(self.weir("demo", "--json").stdout)
+        told = json.loads(self.weir("demo", "--json", timeout=900).stdout)  # past what test_demo.py calls hopeless
         self.broken = False
         return told, listening()
 
