@@ -19,6 +19,7 @@ from weir.demo.result import others_changed
 from weir.features.store import OnlineStore, Row
 from weir.serving.app import create_app
 from weir.serving.live import REFRESH_S, SCAN_S
+from weir.telemetry import setup
 
 PORT = free_port()
 VIEWS = {v.name: v for v in FEATURE_VIEWS}
@@ -219,6 +220,15 @@ def test_features_similar_openapi_and_health_answer(api):
     assert "/recommendations/{user_id}" in api.get("/openapi.json").json()["paths"]
     assert api.get("/health").status_code == 200
     assert api.get("/ready").json()["ready"] is True
+
+
+def test_each_route_is_measured_a_refused_request_too(filled, tmp_path):
+    telemetry, told = setup("test", otlp_url=""), []
+    telemetry.record = lambda name, value, labels=None: told.append((value > 0, labels)) if name == "weir.serving.request_ms" else None
+    with TestClient(create_app(tmp_path, f"redis://127.0.0.1:{PORT}/0", telemetry)) as client:
+        for path in ("recommendations/404", "items/1/similar", "items/12345/similar", "features/1", "health", "ready"):
+            client.get(f"/{path}")
+    assert told == [(True, {"route": "recommendations", "strategy": "trending"}), *[(True, {"route": r}) for r in ("similar", "similar", "features")]]
 
 
 def test_when_the_store_is_gone_the_api_answers_and_says_so(tmp_path):

@@ -7,6 +7,7 @@ from starlette.testclient import TestClient
 from weir.catalogue import app, entries, publication
 from weir.contracts.catalogue import ENTRY_FIELDS, ItemCatalogueEntry
 from weir.errors import ContractViolation, SettingsError
+from weir.telemetry import setup
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,6 +39,15 @@ def test_one_item_is_protobuf_and_a_missing_one_is_404(served):
         assert client.get("/items/9999").status_code == 404
         assert client.get("/items?limit=x").status_code == 400
         assert client.get("/health").json() == {"ready": True, "items": 1202}
+
+
+def test_each_answer_of_entries_is_measured_and_a_look_at_the_health_is_not(served):
+    telemetry, told = setup("test", otlp_url=""), []
+    telemetry.record = lambda name, value, labels: told.append((name, value > 0, labels["route"]))
+    with TestClient(app.build(served, telemetry)) as client:
+        for path in ("items", "items/7", "items/9999", "health"):
+            client.get(f"/{path}")
+    assert told == [("weir.catalogue.request_ms", True, route) for route in ("items", "item", "item")]
 
 
 def test_an_invalid_entry_stops_the_publication(served):
