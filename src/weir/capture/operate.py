@@ -16,7 +16,7 @@ from weir.capture import keyed, resync, watch
 from weir.capture.register import Register, turn
 from weir.capture.resync import Parts, Report
 from weir.connect import connector, preflight, publication, register
-from weir.contracts import captured, cdc, names
+from weir.contracts import cdc, names
 from weir.contracts.captured import Captured, State
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.schema import changes
@@ -192,10 +192,8 @@ def _taken_out(parts: Parts, home: Path, entry: Captured, tables: dict[str, Capt
     except psycopg.Error as error:
         raise ContractViolation(f"{entry.source} could not be taken out of the publication: {str(error).strip()}", hint="its owner may") from error
     parts.sink.command(f"DROP VIEW IF EXISTS {entry.view} SYNC")
-    rows = parts.sink.query("SELECT name FROM system.tables WHERE database = {d:String} AND startsWith(name, {n:String}) AND NOT endsWith(name, '_feed')",
-                            d=captured.KEYED, n=f"{entry.name}__")
-    for (table,) in rows:
-        for statement in keyed.drop(f"{captured.KEYED}.{table}"):
+    for (table,) in parts.sink.query(keyed.generations(entry)):
+        for statement in keyed.drop(table):
             parts.sink.command(statement)
     return made
 

@@ -16,7 +16,7 @@ from typing import Final
 from weir.capture import bulk, keyed
 from weir.capture.register import Register
 from weir.contracts import cdc, names
-from weir.contracts.captured import KEYED, Captured, State, newest
+from weir.contracts.captured import Captured, State, newest
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.schema import SourceColumn, changes
 from weir.errors import Undecided
@@ -53,15 +53,13 @@ def lsn_now(endpoints: Endpoints) -> int:
 
 
 def sweep(sink: Sink, entry: Captured) -> None:
-    """Remove what an earlier try left: every table of this name but the generation that the register names, which readers are given first."""
+    """Remove what an earlier try left: every generation but the one that the register names, which readers are given first."""
     if entry.owned:
         if entry.generation:
             sink.command(keyed.show(entry))
-        rows = sink.query("SELECT name FROM system.tables WHERE database = {d:String} AND startsWith(name, {n:String}) AND NOT endsWith(name, '_feed')",
-                          d=KEYED, n=f"{entry.name}__")
-        for (name,) in rows:
-            if f"{KEYED}.{name}" != entry.keyed:
-                _all(sink, keyed.drop(f"{KEYED}.{name}"))
+        for (table,) in sink.query(keyed.generations(entry)):
+            if table != entry.keyed:
+                _all(sink, keyed.drop(table))
     else:
         _drop_beside(sink, entry)
 
