@@ -6,7 +6,8 @@ after it was killed; what is added is verified before anybody reads it; a table 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from weir.capture.register import Register, turn
 from weir.capture.resync import Parts, Report
 from weir.connect import connector, preflight, publication, register
 from weir.contracts import cdc, names
-from weir.contracts.captured import Captured, State
+from weir.contracts.captured import KEYED, Captured, State
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.schema import changes
 from weir.errors import ContractViolation, Terminal, Unavailable, UnknownName
@@ -64,17 +65,24 @@ def _name(source: str) -> str:
     return table if schema == "public" else f"{schema}_{table}"
 
 
+def _refuse_taken(source: str, tables: Iterable[str]) -> None:
+    name = _name(source)
+    if name in {*tables, *cdc.CDC_TABLES} or re.fullmatch(r"weir_truncates(_feed)?|.*__[0-9]+(_feed)?", name):
+        raise ContractViolation(f"{source} would be read as {KEYED}.{name}, a name that is taken or kept for copies", hint=f"ALTER TABLE {source} RENAME TO …; then ./weir table add it")
+
+
 def add(endpoints: Endpoints, home: Path, source: str, report: Report) -> Captured:
     """Capture a table: publication, topic, connector, a keyed copy that is verified; return its entry.
 
     Raises:
-        ContractViolation: it is unsafe, or captured already; says the SQL that makes it safe.
+        ContractViolation: it is unsafe, captured already, or of a name that is taken; says the SQL that mends it.
     """
     source = source if "." in source else f"public.{source}"
     with turn(home), opened(endpoints) as parts:
         tables = parts.register.tables()
         if any(source == e.source for e in tables.values()) or source in publication.TABLES:
             raise ContractViolation(f"{source} is captured already", hint=f"./weir table resync {_name(source)} makes its copy anew")
+        _refuse_taken(source, tables)
         entry, key = _prepared(parts, source)
         entry = parts.register.write(entry)  # from now on ingest reads its topic
         report(f"{entry.name}: telling the connector")

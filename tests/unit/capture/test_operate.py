@@ -7,10 +7,12 @@ import pytest
 
 from weir.capture import keyed, operate, resync, watch
 from weir.connect import connector
+from weir.contracts import cdc
 from weir.contracts.captured import Captured, State
 from weir.contracts.clickhouse import literal
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.schema import SourceColumn
+from weir.errors import ContractViolation
 
 COLUMNS = (SourceColumn("id", "bigint", nullable=False, position=1), SourceColumn("note", "text", position=2))
 MORE = (*COLUMNS, SourceColumn("more", "integer", position=3))
@@ -158,3 +160,21 @@ def test_a_removed_table_takes_its_own_copies_with_it_and_no_others(parts, done,
     operate.remove(parts.endpoints, tmp_path, name)
     assert parts.sink.tables() == EVERY - {name, f"{name}__1"}
     assert done == [",".join(f"public.{n}" for n in sorted(NAMES) if n != name)]
+
+
+@pytest.mark.parametrize("name", ["sales.orders", "public.weir_truncates", "public.weir_truncates_feed", "weir.truncates", "public.orders__1", "orders__12_feed", "sales.orders__2"])
+def test_a_table_whose_copy_would_have_the_name_of_something_else_is_refused_before_anything_is_done(parts, done, source, tmp_path, monkeypatch, name):
+    prepared = []
+    monkeypatch.setattr(operate, "_prepared", lambda _, source: prepared.append(source) or (entry("new"), ("id",)))
+    built(parts, entry("sales_orders"))
+    before = dict(parts.register.entries)
+    with pytest.raises(ContractViolation):
+        operate.add(parts.endpoints, tmp_path, name, lambda _: None)
+    assert (prepared, done, parts.register.entries) == ([], [], before)
+
+
+def test_a_table_of_another_schema_is_not_taken_for_one_that_dbt_makes(parts, done, tmp_path, monkeypatch):
+    monkeypatch.setitem(cdc.CDC_TABLES, "sales_users", cdc.CDC_TABLES["users"])
+    with pytest.raises(ContractViolation):
+        operate.add(parts.endpoints, tmp_path, "sales.users", lambda _: None)
+    assert done == []
