@@ -87,15 +87,11 @@ def add(endpoints: Endpoints, home: Path, source: str, report: Report) -> Captur
         entry = parts.register.write(entry)  # from now on ingest reads its topic
         report(f"{entry.name}: telling the connector")
         try:
-            connector.apply(endpoints, connector.wanted(endpoints, home, _sources(tables, entry)))
+            resync.tell(parts, home, (*tables.values(), entry))
             return resync.run(parts, entry, entry.columns, key, report)
         except BaseException:
             _taken_out(parts, home, entry, tables)
             raise
-
-
-def _sources(tables: dict[str, Captured], *more: Captured) -> list[str]:
-    return [e.source for e in (*tables.values(), *more) if e.owned]
 
 
 def _prepared(parts: Parts, source: str) -> tuple[Captured, tuple[str, ...]]:
@@ -161,13 +157,15 @@ def resynced(endpoints: Endpoints, home: Path, name: str, report: Report) -> Cap
         ContractViolation: a table that dbt makes has changed, and its models first have to.
     """
     with turn(home), opened(endpoints) as parts:
-        entry = found(parts.register.tables(), name)
+        tables = parts.register.tables()
+        entry = found(tables, name)
         now = watch.look(endpoints.postgres_dsn, [entry.source])[entry.source]
         if entry.owned:
             refused = preflight.judge_columns(preflight.TableFacts(entry.source, exists=True, columns=now.columns), generated=True)
             if refused:
                 raise ContractViolation(f"{entry.source} is not safe to capture: " + " | ".join(map(str, refused)), hint="run that SQL, then this again")
             keyed.check(entry.source, now.columns, now.key)
+            resync.tell(parts, home, tables.values())  # an add that was killed had not: a copy of then would never change
         elif entry.state is State.PAUSED:
             raise ContractViolation(f"{entry.name} is paused ({entry.why}), and its copy is dbt's", hint=f"./weir table resume {entry.name} first")
         return resync.run(parts, entry, now.columns, now.key, report)
@@ -191,8 +189,7 @@ def _taken_out(parts: Parts, home: Path, entry: Captured, tables: dict[str, Capt
     import psycopg
 
     made = parts.register.write(entry.to(State.REMOVED))
-    rest = {n: e for n, e in tables.items() if n != entry.name}
-    connector.apply(parts.endpoints, connector.wanted(parts.endpoints, home, _sources(rest)))
+    resync.tell(parts, home, [e for e in tables.values() if e.name != entry.name])
     try:
         with psycopg.connect(parts.endpoints.postgres_dsn, connect_timeout=5, autocommit=True) as c:
             if c.execute("SELECT 1 FROM pg_publication_tables WHERE pubname = %s AND schemaname || '.' || tablename = %s", (publication.NAME, entry.source)).fetchone():
@@ -209,7 +206,7 @@ def _taken_out(parts: Parts, home: Path, entry: Captured, tables: dict[str, Capt
 def plan(endpoints: Endpoints, home: Path) -> tuple[connector.Plan, dict[str, str]]:
     """Return what would change in the connector, and the configuration that it would have then."""
     with opened(endpoints) as parts:
-        target = connector.wanted(endpoints, home, _sources(parts.register.tables()))
+        target = connector.wanted(endpoints, home, resync.sources(parts.register.tables().values()))
     return connector.plan(endpoints, target), target
 
 

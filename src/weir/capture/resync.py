@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from weir.capture import bulk, keyed
 from weir.capture.register import Register
+from weir.connect import connector
 from weir.contracts import cdc, names
 from weir.contracts.captured import Captured, State, newest
 from weir.contracts.endpoints import Endpoints
@@ -50,6 +52,16 @@ def lsn_now(endpoints: Endpoints) -> int:
     with psycopg.connect(endpoints.postgres_dsn, connect_timeout=5, autocommit=True) as c:
         row = c.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
     return int(row[0]) if row else 0
+
+
+def sources(entries: Iterable[Captured]) -> list[str]:
+    """Return what the connector reads for those of these tables that were added, in the order of its list. Pure."""
+    return sorted(e.source for e in entries if e.owned)
+
+
+def tell(parts: Parts, home: Path, entries: Iterable[Captured]) -> None:
+    """Have the connector read these tables, and of those added no others; nothing is done where it does. Raises as `connector.apply`."""
+    connector.apply(parts.endpoints, connector.wanted(parts.endpoints, home, sources(entries)))
 
 
 def sweep(sink: Sink, entry: Captured) -> None:

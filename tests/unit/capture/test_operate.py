@@ -178,3 +178,61 @@ def test_a_table_of_another_schema_is_not_taken_for_one_that_dbt_makes(parts, do
     with pytest.raises(ContractViolation):
         operate.add(parts.endpoints, tmp_path, "sales.users", lambda _: None)
     assert done == []
+
+
+@pytest.fixture
+def runs(monkeypatch, done):
+    """A build of a copy is noted with what the connector was told before."""
+    def run(parts, entry, now, key, report):
+        done.append(f"{entry.name} is built")
+        return parts.register.write(entry.to(State.CAPTURING))
+
+    monkeypatch.setattr(resync, "run", run)
+    return done
+
+
+def watched(parts, home, failed_s=None):
+    watch.Watcher(parts, home, home, {} if failed_s is None else failed_s).round(100.0)
+
+
+KILLED = entry("orders", generation=0)  # as `add` writes it before it tells the connector
+
+
+def test_an_add_killed_before_the_connector_was_told_is_done_to_its_end_by_the_watcher(parts, runs, source, tmp_path):
+    parts.register.write(entry("zones"))
+    parts.register.write(KILLED)
+    watched(parts, tmp_path)
+    assert runs == ["public.orders,public.zones", "orders is built"]
+
+
+def test_an_add_killed_while_its_copy_was_built_too(parts, runs, source, tmp_path):
+    parts.register.write(KILLED.to(State.RESYNCING))
+    watched(parts, tmp_path)
+    assert runs == ["public.orders", "orders is built"]
+
+
+def test_an_add_that_the_watcher_could_not_end_is_tried_again_after_a_minute(parts, runs, source, tmp_path):
+    parts.register.write(KILLED)
+    watched(parts, tmp_path, {"orders": 100.0 - watch.AGAIN_S + 1})
+    assert runs == []
+    watched(parts, tmp_path, {"orders": 100.0 - watch.AGAIN_S})
+    assert runs == ["public.orders", "orders is built"]
+
+
+def test_a_resync_tells_the_connector_first_or_no_change_would_ever_come_of_a_table_whose_add_was_killed(parts, runs, source, tmp_path):
+    parts.register.write(KILLED)
+    operate.resynced(parts.endpoints, tmp_path, "orders", lambda _: None)
+    assert runs == ["public.orders", "orders is built"]
+
+
+def test_a_table_added_last_stands_in_the_connectors_list_where_the_next_command_puts_it(parts, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(operate, "_prepared", lambda *_: (KILLED, ("id",)))
+    parts.register.write(entry("zones"))
+    operate.add(parts.endpoints, tmp_path, "orders", lambda _: None)
+    assert runs == ["public.orders,public.zones", "orders is built"]
+
+
+def test_a_table_that_flows_is_left_alone_by_the_watcher(parts, runs, source, tmp_path):
+    built(parts, entry("orders"))
+    watched(parts, tmp_path)
+    assert runs == []
