@@ -5,11 +5,12 @@ Keep: each generation has a feed of its own, so that a new one is filled beside 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
 from weir.contracts import names, source_types
-from weir.contracts.captured import TRUNCATES, Captured, newest
+from weir.contracts.captured import KEYED, TRUNCATES, Captured, newest
 from weir.contracts.clickhouse import literal
 from weir.contracts.schema import SourceColumn
 from weir.errors import ContractViolation
@@ -70,6 +71,11 @@ def show(entry: Captured) -> str:
     """Return the statement that has readers read the entry's generation, in one step."""
     columns = ", ".join(quoted(c.name) for c in entry.read)
     return f"CREATE OR REPLACE VIEW {entry.view} AS SELECT {columns}, version FROM {newest(entry.keyed, entry.topic if entry.barrier else '')}"
+
+
+def generations(entry: Captured) -> str:
+    """Return the SELECT of the entry's keyed tables, database.table, of whatever generation; `orders__archive__1` is none of `orders`."""
+    return f"SELECT concat(database, '.', name) FROM system.tables WHERE database = {literal(KEYED)} AND match(name, {literal(f'^{re.escape(entry.name)}__[0-9]+$')})"
 
 
 def drop(table: str) -> list[str]:

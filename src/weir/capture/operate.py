@@ -6,7 +6,8 @@ after it was killed; what is added is verified before anybody reads it; a table 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,8 @@ from weir.capture import keyed, resync, watch
 from weir.capture.register import Register, turn
 from weir.capture.resync import Parts, Report
 from weir.connect import connector, preflight, publication, register
-from weir.contracts import captured, cdc, names
-from weir.contracts.captured import Captured, State
+from weir.contracts import cdc, names
+from weir.contracts.captured import KEYED, Captured, State
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.schema import changes
 from weir.errors import ContractViolation, Terminal, Unavailable, UnknownName
@@ -64,30 +65,33 @@ def _name(source: str) -> str:
     return table if schema == "public" else f"{schema}_{table}"
 
 
+def _refuse_taken(source: str, tables: Iterable[str]) -> None:
+    name = _name(source)
+    if name in {*tables, *cdc.CDC_TABLES} or re.fullmatch(r"weir_truncates(_feed)?|.*__[0-9]+(_feed)?", name):
+        raise ContractViolation(f"{source} would be read as {KEYED}.{name}, a name that is taken or kept for copies", hint=f"ALTER TABLE {source} RENAME TO …; then ./weir table add it")
+
+
 def add(endpoints: Endpoints, home: Path, source: str, report: Report) -> Captured:
     """Capture a table: publication, topic, connector, a keyed copy that is verified; return its entry.
 
     Raises:
-        ContractViolation: it is unsafe, or captured already; says the SQL that makes it safe.
+        ContractViolation: it is unsafe, captured already, or of a name that is taken; says the SQL that mends it.
     """
     source = source if "." in source else f"public.{source}"
     with turn(home), opened(endpoints) as parts:
         tables = parts.register.tables()
         if any(source == e.source for e in tables.values()) or source in publication.TABLES:
             raise ContractViolation(f"{source} is captured already", hint=f"./weir table resync {_name(source)} makes its copy anew")
+        _refuse_taken(source, tables)
         entry, key = _prepared(parts, source)
         entry = parts.register.write(entry)  # from now on ingest reads its topic
         report(f"{entry.name}: telling the connector")
         try:
-            connector.apply(endpoints, connector.wanted(endpoints, home, _sources(tables, entry)))
+            resync.tell(parts, home, (*tables.values(), entry))
             return resync.run(parts, entry, entry.columns, key, report)
         except BaseException:
             _taken_out(parts, home, entry, tables)
             raise
-
-
-def _sources(tables: dict[str, Captured], *more: Captured) -> list[str]:
-    return [e.source for e in (*tables.values(), *more) if e.owned]
 
 
 def _prepared(parts: Parts, source: str) -> tuple[Captured, tuple[str, ...]]:
@@ -153,13 +157,15 @@ def resynced(endpoints: Endpoints, home: Path, name: str, report: Report) -> Cap
         ContractViolation: a table that dbt makes has changed, and its models first have to.
     """
     with turn(home), opened(endpoints) as parts:
-        entry = found(parts.register.tables(), name)
+        tables = parts.register.tables()
+        entry = found(tables, name)
         now = watch.look(endpoints.postgres_dsn, [entry.source])[entry.source]
         if entry.owned:
             refused = preflight.judge_columns(preflight.TableFacts(entry.source, exists=True, columns=now.columns), generated=True)
             if refused:
                 raise ContractViolation(f"{entry.source} is not safe to capture: " + " | ".join(map(str, refused)), hint="run that SQL, then this again")
             keyed.check(entry.source, now.columns, now.key)
+            resync.tell(parts, home, tables.values())  # an add that was killed had not: a copy of then would never change
         elif entry.state is State.PAUSED:
             raise ContractViolation(f"{entry.name} is paused ({entry.why}), and its copy is dbt's", hint=f"./weir table resume {entry.name} first")
         return resync.run(parts, entry, now.columns, now.key, report)
@@ -183,8 +189,7 @@ def _taken_out(parts: Parts, home: Path, entry: Captured, tables: dict[str, Capt
     import psycopg
 
     made = parts.register.write(entry.to(State.REMOVED))
-    rest = {n: e for n, e in tables.items() if n != entry.name}
-    connector.apply(parts.endpoints, connector.wanted(parts.endpoints, home, _sources(rest)))
+    resync.tell(parts, home, [e for e in tables.values() if e.name != entry.name])
     try:
         with psycopg.connect(parts.endpoints.postgres_dsn, connect_timeout=5, autocommit=True) as c:
             if c.execute("SELECT 1 FROM pg_publication_tables WHERE pubname = %s AND schemaname || '.' || tablename = %s", (publication.NAME, entry.source)).fetchone():
@@ -192,10 +197,8 @@ def _taken_out(parts: Parts, home: Path, entry: Captured, tables: dict[str, Capt
     except psycopg.Error as error:
         raise ContractViolation(f"{entry.source} could not be taken out of the publication: {str(error).strip()}", hint="its owner may") from error
     parts.sink.command(f"DROP VIEW IF EXISTS {entry.view} SYNC")
-    rows = parts.sink.query("SELECT name FROM system.tables WHERE database = {d:String} AND startsWith(name, {n:String}) AND NOT endsWith(name, '_feed')",
-                            d=captured.KEYED, n=f"{entry.name}__")
-    for (table,) in rows:
-        for statement in keyed.drop(f"{captured.KEYED}.{table}"):
+    for (table,) in parts.sink.query(keyed.generations(entry)):
+        for statement in keyed.drop(table):
             parts.sink.command(statement)
     return made
 
@@ -203,7 +206,7 @@ def _taken_out(parts: Parts, home: Path, entry: Captured, tables: dict[str, Capt
 def plan(endpoints: Endpoints, home: Path) -> tuple[connector.Plan, dict[str, str]]:
     """Return what would change in the connector, and the configuration that it would have then."""
     with opened(endpoints) as parts:
-        target = connector.wanted(endpoints, home, _sources(parts.register.tables()))
+        target = connector.wanted(endpoints, home, resync.sources(parts.register.tables().values()))
     return connector.plan(endpoints, target), target
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from weir.capture import bulk, keyed
 from weir.capture.register import Register
+from weir.connect import connector
 from weir.contracts import cdc, names
-from weir.contracts.captured import KEYED, Captured, State, newest
+from weir.contracts.captured import Captured, State, newest
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.schema import SourceColumn, changes
 from weir.errors import Undecided
@@ -52,16 +54,24 @@ def lsn_now(endpoints: Endpoints) -> int:
     return int(row[0]) if row else 0
 
 
+def sources(entries: Iterable[Captured]) -> list[str]:
+    """Return what the connector reads for those of these tables that were added, in the order of its list. Pure."""
+    return sorted(e.source for e in entries if e.owned)
+
+
+def tell(parts: Parts, home: Path, entries: Iterable[Captured]) -> None:
+    """Have the connector read these tables, and of those added no others; nothing is done where it does. Raises as `connector.apply`."""
+    connector.apply(parts.endpoints, connector.wanted(parts.endpoints, home, sources(entries)))
+
+
 def sweep(sink: Sink, entry: Captured) -> None:
-    """Remove what an earlier try left: every table of this name but the generation that the register names, which readers are given first."""
+    """Remove what an earlier try left: every generation but the one that the register names, which readers are given first."""
     if entry.owned:
         if entry.generation:
             sink.command(keyed.show(entry))
-        rows = sink.query("SELECT name FROM system.tables WHERE database = {d:String} AND startsWith(name, {n:String}) AND NOT endsWith(name, '_feed')",
-                          d=KEYED, n=f"{entry.name}__")
-        for (name,) in rows:
-            if f"{KEYED}.{name}" != entry.keyed:
-                _all(sink, keyed.drop(f"{KEYED}.{name}"))
+        for (table,) in sink.query(keyed.generations(entry)):
+            if table != entry.keyed:
+                _all(sink, keyed.drop(table))
     else:
         _drop_beside(sink, entry)
 

@@ -122,12 +122,12 @@ class Watcher:
                 self.parts.register.write(made)
         for entry in tables.values():
             try:
-                self._one(entry, seen[entry.source], now_s)
+                self._one(entry, seen[entry.source], tables, now_s)
             except WeirError as error:
                 self.failed_s[entry.name] = now_s
                 log.warning("%s: %s", entry.name, error)
 
-    def _one(self, entry: Captured, now: Source, now_s: float) -> None:
+    def _one(self, entry: Captured, now: Source, tables: dict[str, Captured], now_s: float) -> None:
         if entry.state is State.PAUSED:
             return
         found, held = changes(entry.columns, now.columns, entry.used), self.parts.register.held(entry)
@@ -138,8 +138,11 @@ class Watcher:
             self.parts.register.write(entry.to(State.PAUSED, why=why, by="schema"))
             return
         came = any(c.kind is Kind.ADDED and any(n.name == c.column and n.lands for n in now.columns) for c in found)
-        if entry.state is State.RESYNCING or (entry.owned and came):
+        unfinished = entry.owned and not entry.generation  # its add was killed, maybe before the connector knew of it
+        if unfinished or entry.state is State.RESYNCING or (entry.owned and came):
             if now_s - self.failed_s.get(entry.name, -AGAIN_S) >= AGAIN_S:
+                if unfinished:
+                    resync.tell(self.parts, self.home, tables.values())
                 resync.run(self.parts, entry, now.columns, now.key, lambda text: log.info("%s", text))
         elif found:
             log.info("%s: %s", entry.name, explain(entry, found, None))
