@@ -74,7 +74,7 @@ class Warehouse:
             return float(json.loads(self._judged(answer))["held_ms"])
         except Unavailable as error:
             if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-                raise NotBegun(error.message, **error.facts) from error
+                raise NotBegun(error.message, hint=error.hint, **error.facts) from error
             raise
 
     def _post(self, path: str, body: str, parameters: dict[str, str]) -> str:
