@@ -202,7 +202,7 @@ def test_what_another_writer_put_there_of_a_deleted_user_goes_with_the_next_whol
     one.tick()
     view = next(v for v in FEATURE_VIEWS if v.name == "user_history")
     redis.Redis(port=REDIS_PORT).hset(entity_key("user_id", 1), timestamp_field(view.name), b"\x08\x01")  # as Feast's materialization would
-    one.refresh_all(batch_only=True)
+    one.refresh_all(unswept=True)
     assert served("user_id", 1) == set()
 
 
@@ -262,6 +262,16 @@ def test_events_too_old_for_every_view_are_passed_by_until_their_partition_is_kn
     event(1, 5, age_s=materialize.LOOK_BACK_S + 60)
     event(2, 6, age_s=materialize.LOOK_BACK_S - 60)
     assert start().look()[0].event_users == {6}
+
+
+@pytest.mark.parametrize("view", [v for v in FEATURE_VIEWS if not v.window_s], ids=lambda v: v.name)
+def test_a_row_that_came_to_its_mart_long_after_its_change_was_read_is_served_by_the_next_whole_read(start, view):
+    one = start()
+    one.tick()
+    put(view.name, 71)
+    assert one.tick() == one.sweep() == 0  # nothing has landed, and no window slides over it
+    one.refresh_all(unswept=True)
+    assert view.name in served(view.entity, 71)
 
 
 def test_a_bulk_load_of_profiles_is_served_without_being_asked_for_and_read_once(start):

@@ -23,7 +23,7 @@ TICK_S = 0.15
 LOOK_S = 5.0  # looked at this often although no table's count moved: as many rows may have come as went
 LANDING = (names.LANDING_EVENTS, names.LANDING_CDC, names.LANDING_CATALOGUE, names.LANDING_PROFILE_EXPORTS)
 SWEEP_S = 20.0  # views whose values slide with the clock are read whole this often
-BATCH_REFRESH_S = 900.0
+REST_S = 900.0  # the other views are read whole this often: those that a batch makes, and what a change broke off before its view would leave old until its next one
 KEYS_A_QUERY = 2000
 ROWS_A_LOOK = 50_000  # of one landing table: what a look holds in memory (a few MB) and keeps from the other tables (well below 1 s)
 LOOK_BACK_S = look_back_s()
@@ -193,6 +193,6 @@ class Materializer:
         """Read whole the views whose values slide with the clock."""
         return sum(self.refresh(v) for v in FEATURE_VIEWS if v.window_s)
 
-    def refresh_all(self, *, batch_only: bool = False) -> dict[str, int]:
-        """Read every view whole (or those that only a batch changes); return the rows written by view."""
-        return {v.name: self.refresh(v) for v in FEATURE_VIEWS if not batch_only or "batch" in v.triggers}
+    def refresh_all(self, *, unswept: bool = False) -> dict[str, int]:
+        """Read every view whole (or those that no sweep reads); return the rows written by view."""
+        return {v.name: self.refresh(v) for v in FEATURE_VIEWS if not unswept or not v.window_s}

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from weir.errors import NotYet, WeirError
-from weir.features.materialize import BATCH_REFRESH_S, SWEEP_S, TICK_S, Freshness
+from weir.features.materialize import REST_S, SWEEP_S, TICK_S, Freshness
 
 PAUSE_MAX_S = 2.0
 READY_S = 30.0  # a tick takes 0.15 s, a sweep or a whole refresh some seconds: past this, served features are no longer kept
@@ -45,8 +45,8 @@ class Work(Protocol):
         """Read the sliding views whole; return the rows written."""
         ...
 
-    def refresh_all(self, *, batch_only: bool = False) -> dict[str, int]:
-        """Read every view whole (or those that only a batch changes); return the rows written by view."""
+    def refresh_all(self, *, unswept: bool = False) -> dict[str, int]:
+        """Read every view whole (or those that no sweep reads); return the rows written by view."""
         ...
 
 
@@ -94,9 +94,9 @@ class Service:
         if now_s - self._swept_s > SWEEP_S:
             self._swept_s = now_s
             self._work.sweep()
-        if now_s - self._refreshed_s > BATCH_REFRESH_S:
+        if now_s - self._refreshed_s > REST_S:
             self._refreshed_s = now_s
-            self._work.refresh_all(batch_only=True)
+            self._work.refresh_all(unswept=True)
         self._good_s = self._clock()
 
     def _tell(self, error: WeirError) -> None:

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from weir.errors import NotYet, Terminal, Unavailable
-from weir.features.materialize import BATCH_REFRESH_S, SWEEP_S, Freshness
+from weir.features.materialize import REST_S, SWEEP_S, Freshness
 from weir.features.service import LIVE_S, READY_S, Service
 
 
@@ -28,8 +28,8 @@ class Work:
         self._do("sweep")
         return 0
 
-    def refresh_all(self, *, batch_only=False):
-        self._do("batch" if batch_only else "whole")
+    def refresh_all(self, *, unswept=False):
+        self._do("rest" if unswept else "whole")
         return {"user_profile": 3}
 
 
@@ -145,15 +145,15 @@ def test_a_refresh_that_nobody_does_is_answered_too(service):
     assert service.refresh(wait_s=0.01)[0] == 504
 
 
-def test_sliding_views_are_swept_and_batch_views_read_again_when_it_is_time(service, work, clock):
+def test_sliding_views_are_swept_and_the_others_read_again_when_it_is_time(service, work, clock):
     service.turn()
     assert work.done == ["tick"]
     clock.s += SWEEP_S + 1
     service.turn()
     assert work.done[1:] == ["tick", "sweep"]
-    clock.s += BATCH_REFRESH_S
+    clock.s += REST_S
     service.turn()
-    assert work.done[3:] == ["tick", "sweep", "batch"]
+    assert work.done[3:] == ["tick", "sweep", "rest"]
 
 
 def test_other_paths_are_not_found_and_tell_the_known_ones(service):
