@@ -73,6 +73,12 @@ def show(entry: Captured) -> str:
     return f"CREATE OR REPLACE VIEW {entry.view} AS SELECT {columns}, version FROM {newest(entry.keyed, entry.topic if entry.barrier else '')}"
 
 
+def shown(entry: Captured) -> str:
+    """Return the SELECT of a row if readers read the entry's generation, of none if they read another or nothing."""
+    reads = literal(f"FROM {entry.keyed} FINAL")
+    return f"SELECT 1 FROM system.tables WHERE database = {literal(KEYED)} AND name = {literal(entry.name)} AND position(create_table_query, {reads}) > 0"
+
+
 def generations(entry: Captured) -> str:
     """Return the SELECT of the entry's keyed tables, database.table, of whatever generation; `orders__archive__1` is none of `orders`."""
     return f"SELECT concat(database, '.', name) FROM system.tables WHERE database = {literal(KEYED)} AND match(name, {literal(f'^{re.escape(entry.name)}__[0-9]+$')})"

@@ -65,9 +65,12 @@ def tell(parts: Parts, home: Path, entries: Iterable[Captured]) -> None:
 
 
 def sweep(sink: Sink, entry: Captured) -> None:
-    """Remove what an earlier try left: every generation but the one that the register names, which readers are given first."""
+    """Remove what an earlier try left: every generation but the one that the register names, which readers are given first if they read another.
+
+    If they read it, their view stays: an entry that is RESYNCING may have columns that its generation has not.
+    """
     if entry.owned:
-        if entry.generation:
+        if entry.generation and not sink.query(keyed.shown(entry)):
             sink.command(keyed.show(entry))
         for (table,) in sink.query(keyed.generations(entry)):
             if table != entry.keyed:

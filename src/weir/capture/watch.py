@@ -128,6 +128,8 @@ class Watcher:
                 log.warning("%s: %s", entry.name, error)
 
     def _one(self, entry: Captured, now: Source, tables: dict[str, Captured], now_s: float) -> None:
+        if entry.generation:
+            resync.sweep(self.parts.sink, entry)  # a resync may have been killed after the register named its copy
         if entry.state is State.PAUSED:
             return
         found, held = changes(entry.columns, now.columns, entry.used), self.parts.register.held(entry)

@@ -87,7 +87,7 @@ def engine():
 
 @pytest.fixture
 def parts(engine, monkeypatch):
-    """What a command touches, with a source that has every table with `parts.source` as columns."""
+    """What a command touches; the source is asked by no test here."""
     made = resync.Parts(Endpoints.local(), engine, None, Books())
 
     @contextmanager
@@ -100,7 +100,7 @@ def parts(engine, monkeypatch):
 
 @pytest.fixture
 def done(monkeypatch):
-    """What was asked of Connect, and which copies were built, in order."""
+    """The added tables that Connect was told of, a text each time."""
     asked = []
     monkeypatch.setattr(connector, "wanted", lambda _endpoints, _home, more=(): {"more": ",".join(more)})
     monkeypatch.setattr(connector, "apply", lambda _, target: asked.append(target["more"]))
@@ -199,7 +199,7 @@ KILLED = entry("orders", generation=0)  # as `add` writes it before it tells the
 
 
 def test_an_add_killed_before_the_connector_was_told_is_done_to_its_end_by_the_watcher(parts, runs, source, tmp_path):
-    parts.register.write(entry("zones"))
+    built(parts, entry("zones"))
     parts.register.write(KILLED)
     watched(parts, tmp_path)
     assert runs == ["public.orders,public.zones", "orders is built"]
@@ -236,3 +236,40 @@ def test_a_table_that_flows_is_left_alone_by_the_watcher(parts, runs, source, tm
     built(parts, entry("orders"))
     watched(parts, tmp_path)
     assert runs == []
+
+
+@pytest.mark.parametrize("dies", ["CREATE OR REPLACE VIEW", "DROP TABLE"], ids=["before readers are given the copy", "before the old one goes"])
+@pytest.mark.parametrize("paused", [False, True])
+def test_readers_are_given_the_copy_whose_resync_was_killed_after_the_register_named_it(parts, source, tmp_path, monkeypatch, dies, paused):
+    built(parts, entry("orders"))
+    monkeypatch.setattr(resync, "_quick", lambda *_: True)
+    monkeypatch.setattr(resync, "_filled", lambda *_, **__: setattr(parts.sink, "dies", dies) or 5)
+    with pytest.raises(Killed):
+        resync.run(parts, entry("orders"), COLUMNS, ("id",), lambda _: None)
+    parts.sink.dies = "never"
+    made = parts.register.entries["orders"]
+    assert (made.state, made.generation) == (State.CAPTURING, 2)
+    if paused:
+        parts.register.write(made.to(State.PAUSED, by="operator"))
+    watched(parts, tmp_path)
+    assert parts.sink.read("orders") == "captured.orders__2"
+    assert parts.sink.tables() == {"orders", "orders__2"}
+
+
+def test_readers_are_given_the_first_copy_whose_add_was_killed_after_the_register_named_it(parts, runs, source, tmp_path):
+    for statement in keyed.create(entry("orders"), ("id",)):
+        parts.sink.command(statement)
+    parts.register.write(entry("orders"))
+    watched(parts, tmp_path)
+    assert (parts.sink.read("orders"), runs) == ("captured.orders__1", [])
+
+
+def test_a_resync_killed_while_it_built_a_copy_with_a_new_column_is_swept_and_readers_keep_theirs(parts):
+    """The register has the new columns by then, which the copy that is read has not."""
+    built(parts, entry("orders"))
+    beside = entry("orders", columns=MORE, used=frozenset(c.name for c in MORE), generation=2)
+    for statement in keyed.create(beside, ("id",)):
+        parts.sink.command(statement)
+    resync.sweep(parts.sink, replace(beside, generation=1, state=State.RESYNCING))
+    assert parts.sink.read("orders") == "captured.orders__1"
+    assert parts.sink.tables() == {"orders", "orders__1"}
