@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from weir.connect import nameless
 from weir.connect.command import Command
 from weir.contracts.endpoints import Endpoints
 from weir.errors import MissingTool, ServiceFailed, SettingsError
@@ -110,19 +111,14 @@ def check_passable(home: Path) -> None:
 
 
 def check_user() -> None:
-    """See that the server's uid is in the user database: initdb and postgres look their own name up.
+    """See that initdb finds a name for this uid: in the user database, or in a user namespace (`nameless`).
 
     Raises:
-        SettingsError: it is not.
+        SettingsError: neither.
     """
-    uid = os.geteuid()
-    try:
-        pwd.getpwuid(uid)
-    except KeyError as error:
-        raise SettingsError(
-            f"PostgreSQL refuses to run under uid {uid}, which has no entry in the user database",
-            hint="run as a user that has one, or have root add a line for it to /etc/passwd", uid=uid,
-        ) from error
+    told = nameless.refusal()
+    if told:
+        raise SettingsError(told, hint=nameless.REMEDY, uid=os.geteuid())
 
 
 def data_dir(home: Path) -> Path:
@@ -152,7 +148,7 @@ def prepare(home: Path, endpoints: Endpoints) -> None:
         password.chmod(0o600)
         user = urlsplit(endpoints.postgres_dsn).username or "weir"
         done = subprocess.run(
-            [str(binaries() / "initdb"), "-D", str(data), "-U", user, "--pwfile", str(password), "--auth=scram-sha-256", "-E", "UTF8",
+            [*nameless.through(), str(binaries() / "initdb"), "-D", str(data), "-U", user, "--pwfile", str(password), "--auth=scram-sha-256", "-E", "UTF8",
              "--locale=C.UTF-8", "--no-instructions"],
             capture_output=True, text=True, check=False, cwd="/", user=uid, group=uid, extra_groups=[] if uid is not None else None,
             env={"PATH": "/usr/bin:/bin", "TZ": "UTC", "LC_ALL": "C.UTF-8"},

@@ -198,6 +198,7 @@ def test_a_uid_without_a_name_is_refused_before_anything_is_installed(launcher, 
         raise KeyError
 
     monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(launcher.ours("weir.connect.nameless").subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
     monkeypatch.setattr(launcher, "make", lambda _: pytest.fail("began to install"))
     said = _refusal(capsys, lambda: launcher.environment(tmp_path / "home"))
     assert f"uid {os.geteuid()}" in said

@@ -1,6 +1,9 @@
 """The doctor names what is missing with how to get it."""
+import pwd
 import socket
+import subprocess
 
+from weir.connect import nameless
 from weir.stack import examine, settings
 
 
@@ -27,7 +30,8 @@ def test_a_uid_without_a_name_is_told_with_what_to_do(tmp_path, monkeypatch):
     def unknown(_):
         raise KeyError
 
-    monkeypatch.setattr(examine.postgres.pwd, "getpwuid", unknown)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(nameless.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
     told = [f for f in _findings(tmp_path) if "has no entry in the user database" in f.what]
     assert [f.ok for f in told] == [False]
     assert "/etc/passwd" in told[0].remedy
