@@ -111,7 +111,7 @@ def _open_the_page(url):
 
 def _ask_traced(url):
     """Ask ClickHouse as a traced client does: it has spans of such requests alone."""
-    httpx.post(url, content="SELECT 1", headers={"traceparent": f"00-{uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-01"}).raise_for_status()
+    httpx.post(url, content="SELECT 1", headers={"traceparent": f"00-{uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-01"}, timeout=30).raise_for_status()
 
 
 def test_traces_metrics_and_logs_of_the_services_are_in_the_standard_tables(stack):
@@ -148,7 +148,7 @@ def test_one_trace_follows_a_sampled_event_from_producing_to_the_served_feature(
 def test_the_apis_routes_and_the_catalogues_are_measured(stack):
     api, catalogue = stack.endpoints["api_url"], stack.endpoints["catalogue_url"]
     for url in (f"{api}/recommendations/1", f"{api}/items/1/similar", f"{api}/features/1", f"{catalogue}/items", f"{catalogue}/items/1"):
-        httpx.get(url).raise_for_status()
+        httpx.get(url, timeout=30).raise_for_status()
     wanted = {("weir.serving.request_ms", r) for r in ("recommendations", "similar", "features")} | {("weir.catalogue.request_ms", r) for r in ("items", "item")}
     deadline, found = time.monotonic() + 40, set()
     while not wanted <= found and time.monotonic() < deadline:
