@@ -8,6 +8,7 @@ import httpx
 import pytest
 from tests.stack.conftest import PORT_BASE
 
+from weir.contracts.endpoints import Endpoints
 from weir.demo.result import others_changed
 from weir.stack import services, settings
 from weir.training.registry import MODEL_NAME, Registry
@@ -146,7 +147,7 @@ def test_one_trace_follows_a_sampled_event_from_producing_to_the_served_feature(
 
 
 def test_the_apis_routes_and_the_catalogues_are_measured(stack):
-    api, catalogue = stack.endpoints["api_url"], stack.endpoints["catalogue_url"]
+    api, catalogue = stack.endpoints["api_url"], Endpoints.local(PORT_BASE).catalogue_url
     for url in (f"{api}/recommendations/1", f"{api}/items/1/similar", f"{api}/features/1", f"{catalogue}/items", f"{catalogue}/items/1"):
         httpx.get(url, timeout=30).raise_for_status()
     wanted = {("weir.serving.request_ms", r) for r in ("recommendations", "similar", "features")} | {("weir.catalogue.request_ms", r) for r in ("items", "item")}
@@ -179,7 +180,6 @@ def _click_that_lands(stack):
     """Have user 1 click item 50 and wait for its row; return its time in ms."""
     from dataclasses import replace
 
-    from weir.contracts.endpoints import Endpoints
     from weir.contracts.events import EventType
     from weir.simulation import produce
     from weir.simulation.derive import Event
