@@ -62,10 +62,10 @@ def line_of_counts(c: Counts) -> str:
 
 
 def line_of_hops(began: str, hops: Hops) -> str:
-    """Return one line: when the recommendations changed, and each hop before. Pure."""
+    """Return one line, short enough for 80 columns: each hop since what `began` it, and the whole. Pure."""
     return (
-        f"recommendations changed {hops.to_recommendations_ms:.0f} ms after {began} (landed {hops.to_landed_ms:.0f} ms, "
-        f"feature {hops.landed_to_feature_ms:.0f} ms later, recommendations {hops.feature_to_recommendations_ms:.0f} ms later)"
+        f"{began} → landed {hops.to_landed_ms:.0f} ms → feature {hops.landed_to_feature_ms:.0f} ms → "
+        f"recommendations {hops.feature_to_recommendations_ms:.0f} ms: {hops.to_recommendations_ms:.0f} ms"
     )
 
 
@@ -127,11 +127,11 @@ def _follow(stage: _Stage, api: follow.Api, began_s: float) -> DemoResult:
         ready_s, before = time.time() - began_s, api.recommendations(user_id)
         say(f"\nuser {user_id} is recommended {before}")
         genre, profile = follow.profile_change(stage.endpoints, api, user_id, before)
-        say(f"  preferred genre becomes {genre} in PostgreSQL: {line_of_hops('the commit', profile.hops)}")
+        say(f"  preferred genre becomes {genre} in PostgreSQL\n    {line_of_hops('commit', profile.hops)}")
         say(f"  user {user_id} is recommended {profile.recommendations}")
         clicked = before[0]
         followed = follow.click(stage.endpoints, api, user_id, clicked, profile.recommendations, country=country, telemetry=telemetry)
-        say(f"  a click on item {clicked}: {line_of_hops('producing', followed.hops)}")
+        say(f"  a click on item {clicked}\n    {line_of_hops('produced', followed.hops)}")
     finally:
         telemetry.shutdown()
     found = followed.recommendations

@@ -98,9 +98,7 @@ def test_a_feature_is_asked_for_as_a_part_of_a_trace():
 
 
 def test_the_line_of_a_change_tells_each_hop():
-    assert story.line_of_hops("the commit", Hops(1, 2, 4)) == (
-        "recommendations changed 7 ms after the commit (landed 1 ms, feature 2 ms later, recommendations 4 ms later)"
-    )
+    assert story.line_of_hops("commit", Hops(1, 2, 4)) == "commit → landed 1 ms → feature 2 ms → recommendations 4 ms: 7 ms"
 
 
 def test_lines_show_rate_eta_lag_and_freshness():
