@@ -210,7 +210,8 @@ def _drop_beside(sink: Sink, entry: Captured) -> None:
     target = f"{entry.keyed}__next"
     for name, _ in _feeds(sink, target):
         sink.command(f"DROP TABLE IF EXISTS {name} SYNC")
-    sink.command(f"DROP TABLE IF EXISTS {target} SYNC")
+    if sink.columns(target):  # the watcher asks every 5 s, and after a definition the gateway looks for every table's logs anew
+        sink.command(f"DROP TABLE IF EXISTS {target} SYNC")
 
 
 def _swap(parts: Parts, beside: Captured, target: str) -> Captured:

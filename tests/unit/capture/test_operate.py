@@ -238,6 +238,23 @@ def test_a_table_that_flows_is_left_alone_by_the_watcher(parts, runs, source, tm
     assert runs == []
 
 
+def test_tables_that_flow_cost_the_watcher_no_statement_of_definition(parts, runs, source, tmp_path):
+    """The gateway looks for every table's logs anew after each, and the watcher comes by every five seconds."""
+    built(parts, entry("orders"))
+    parts.register.write(entry("users", owned=False))
+    parts.sink.dies = ""  # at whatever statement is the first
+    watched(parts, tmp_path)
+    assert runs == []
+
+
+def test_what_is_left_beside_a_table_of_dbts_is_swept(parts):
+    parts.sink.command("CREATE DATABASE staging ENGINE = Atomic")
+    parts.sink.command("CREATE TABLE staging.stg_users__next (id Int64) ENGINE = MergeTree ORDER BY id")
+    parts.sink.command("CREATE MATERIALIZED VIEW captured.beside_feed TO staging.stg_users__next AS SELECT version AS id FROM landing.cdc_changes")
+    resync.sweep(parts.sink, entry("users", owned=False))
+    assert parts.sink.columns("staging.stg_users__next") == parts.sink.columns("captured.beside_feed") == {}
+
+
 @pytest.mark.parametrize("dies", ["CREATE OR REPLACE VIEW", "DROP TABLE"], ids=["before readers are given the copy", "before the old one goes"])
 @pytest.mark.parametrize("paused", [False, True])
 def test_readers_are_given_the_copy_whose_resync_was_killed_after_the_register_named_it(parts, source, tmp_path, monkeypatch, dies, paused):
