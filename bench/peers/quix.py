@@ -31,7 +31,7 @@ def _sink(form: str, told: Told) -> Any:
     there = client()
     context = there.create_insert_context(TABLE, [*FIELDS, *ENVELOPE], column_oriented=True)
 
-    class ClickHouseSink(BaseSink):  # type: ignore[misc]  # Quix Streams has no types
+    class ClickHouseSink(BaseSink):  # type: ignore[misc]  # (dyn) Quix Streams has no types
         def __init__(self) -> None:
             super().__init__(on_client_connect_success=lambda: None)
             self.rows: list[Any] = []

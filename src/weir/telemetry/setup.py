@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,15 @@ class Telemetry:
                 name, explicit_bucket_boundaries_advisory=SECONDS_BUCKETS if name.endswith("_s") else None
             )
         instrument.record(value, attributes)
+
+    @contextmanager
+    def timed(self, name: str, labels: dict[str, str]) -> Iterator[dict[str, str]]:
+        """Record in the histogram `name` the milliseconds that the block takes, also when it raises; it may add to the labels, which are given to it."""
+        began = time.perf_counter()
+        try:
+            yield labels
+        finally:
+            self.record(name, (time.perf_counter() - began) * 1000, labels)
 
     @contextmanager
     def span(

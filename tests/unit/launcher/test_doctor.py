@@ -3,11 +3,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from weir.cli import bare
+from weir.stack import examine
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -61,6 +63,12 @@ def test_python_without_ensurepip_a_small_disk_and_little_memory_are_missing_tog
     assert "ensurepip" in told
     assert "disk: 0.0 GB free" in told
     assert "memory: 1.0 GB available" in told
+
+
+def test_its_findings_are_of_the_form_of_the_whole_doctors_and_ask_for_as_much_memory(tmp_path, monkeypatch):
+    form = {f.name for f in fields(examine.Finding)}
+    assert [set(f) for f in _findings(tmp_path, monkeypatch)] == [form] * 8
+    assert bare.MEMORY_BYTES == examine.MEMORY_BYTES
 
 
 def test_a_home_that_cannot_be_made_is_missing(tmp_path, monkeypatch):
