@@ -139,11 +139,21 @@ def test_traces_metrics_and_logs_of_the_services_are_in_the_standard_tables(stac
 
 
 def test_one_trace_follows_a_sampled_event_from_producing_to_the_served_feature(stack):
-    rows = stack.clickhouse(
-        "SELECT TraceId, groupUniqArray(SpanName) AS spans FROM otel.otel_traces GROUP BY TraceId "
-        "HAVING hasAll(spans, ['weir.simulation.produce', 'weir.ingest.batch', 'weir.features.materialize', 'weir.serving.features'])"
-    )
-    assert rows
+    from weir.demo import follow
+    from weir.telemetry import setup
+
+    api, telemetry = follow.Api(stack.endpoints["api_url"]), setup("test", otlp_url=stack.endpoints["otlp_url"])
+    with telemetry.span("test.click") as span:
+        trace, at_ms = f"{span.get_span_context().trace_id:032x}", _click_that_lands(stack, telemetry)
+        follow.until(lambda: (api.features(1).get("user_activity") or {}).get("last_event_at_ms") == at_ms, "the click", 20)
+        api.features(1, telemetry.traceparent())
+    telemetry.shutdown()
+    wanted = {"test.click", "weir.simulation.produce", "weir.ingest.batch", "weir.features.materialize", "weir.serving.features"}
+    deadline, found = time.monotonic() + 40, set()
+    while not wanted <= found and time.monotonic() < deadline:
+        found = {name for name, in stack.clickhouse(f"SELECT DISTINCT SpanName FROM otel.otel_traces WHERE TraceId = '{trace}'")}
+        time.sleep(0.5)
+    assert wanted <= found
 
 
 def test_the_apis_routes_and_the_catalogues_are_measured(stack):
@@ -176,8 +186,8 @@ def test_without_the_materializer_a_click_changes_nothing_that_is_served(stack):
     follow.until(lambda: others_changed(recommended, api.recommendations(1), 50), "other recommendations", 20)
 
 
-def _click_that_lands(stack):
-    """Have user 1 click item 50 and wait for its row; return its time in ms."""
+def _click_that_lands(stack, telemetry=None):
+    """Have user 1 click item 50, as a part of the trace of `telemetry`, and wait for its row; return its time in ms."""
     from dataclasses import replace
 
     from weir.contracts.events import EventType
@@ -188,7 +198,7 @@ def _click_that_lands(stack):
     local = replace(Endpoints.local(PORT_BASE), **stack.endpoints)
     now_ms = int(time.time() * 1000)
     client = produce.producer(local.kafka_bootstrap)
-    produce.one(client, Event(f"still-{now_ms}", 1, 50, EventType.CLICK, None, f"still-{now_ms}", "DE", now_ms), setup("test", otlp_url=""))
+    produce.one(client, Event(f"still-{now_ms}", 1, 50, EventType.CLICK, None, f"still-{now_ms}", "DE", now_ms), telemetry or setup("test", otlp_url=""))
     client.flush(10)
     deadline = time.monotonic() + 20
     while not stack.clickhouse(f"SELECT count() FROM landing.user_events WHERE event_id = 'still-{now_ms}'")[0][0]:

@@ -26,7 +26,7 @@ class Killed(BaseException):
 class Clickhouse:
     """A sink on the engine; it is killed before the first statement that begins with `dies`."""
 
-    connection: chdb.state.sqlitelike.Connection
+    connection: object
     dies: str = "never"
 
     def query(self, sql, **parameters):
