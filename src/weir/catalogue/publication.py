@@ -12,7 +12,7 @@ import httpx
 from confluent_kafka import Producer
 from google.protobuf.message import DecodeError
 
-from weir.contracts import names
+from weir.contracts import names, tls
 from weir.contracts.catalogue import ItemCataloguePage
 from weir.errors import ContractViolation, Unavailable
 
@@ -59,7 +59,7 @@ def publish(catalogue_url: str, bootstrap: str) -> int:
     Raises:
         Unavailable: a service did not answer. ContractViolation: an entry is invalid.
     """
-    with httpx.Client(base_url=catalogue_url, timeout=10) as client:
+    with httpx.Client(base_url=catalogue_url, timeout=10, verify=tls.context()) as client:
         entries = fetch(client)
     acknowledged: list[object] = []
     producer = Producer({

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from weir.contracts import names
+from weir.contracts import names, tls
 from weir.contracts.clickhouse import parse
 from weir.contracts.endpoints import Endpoints
 from weir.ingest import intent
@@ -69,7 +69,7 @@ def look(endpoints: Endpoints, table: str) -> Open | None:
 def lane(endpoints: Endpoints, table: str) -> dict[str, Any]:
     """Return what the worker says of a lane since its process began (`batches`, `replays`); empty when it does not answer."""
     try:
-        lanes = httpx.get(f"{endpoints.ingest_url}/health", timeout=TIMEOUT_S).json()["lanes"]
+        lanes = httpx.get(f"{endpoints.ingest_url}/health", timeout=TIMEOUT_S, verify=tls.context()).json()["lanes"]
     except (httpx.HTTPError, ValueError, KeyError):
         return {}
     return next((found for found in lanes if found["table"] == table), {})

@@ -14,7 +14,7 @@ from typing import Final
 import httpx
 
 from weir.connect import register
-from weir.contracts import cdc
+from weir.contracts import cdc, tls
 from weir.contracts.endpoints import Endpoints
 from weir.errors import ServiceFailed, Unavailable
 
@@ -67,7 +67,7 @@ def plan(endpoints: Endpoints, target: dict[str, str]) -> Plan:
         Unavailable: Connect does not answer.
     """
     try:
-        with httpx.Client(base_url=endpoints.connect_url, timeout=10) as client:
+        with httpx.Client(base_url=endpoints.connect_url, timeout=10, verify=tls.context()) as client:
             found = client.get(f"/connectors/{cdc.CONNECTOR}/config")
             status = client.get(f"/connectors/{cdc.CONNECTOR}/status")
             if found.status_code == httpx.codes.NOT_FOUND:
@@ -104,7 +104,7 @@ def apply(endpoints: Endpoints, target: dict[str, str]) -> Plan:
         return made
     deadline, why = time.monotonic() + WAIT_S, "no answer"
     before = reader(endpoints.postgres_dsn)
-    with httpx.Client(base_url=endpoints.connect_url, timeout=20) as client:
+    with httpx.Client(base_url=endpoints.connect_url, timeout=20, verify=tls.context()) as client:
         put = False
         while time.monotonic() < deadline:
             try:

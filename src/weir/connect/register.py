@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from weir.connect import preflight, publication
 from weir.connect.postgres import read_or_create_secret
 from weir.connect.worker import secrets_file
-from weir.contracts import cdc, names
+from weir.contracts import cdc, names, tls
 from weir.contracts.endpoints import Endpoints
 from weir.errors import ContractViolation, ServiceFailed, Unavailable
 
@@ -151,7 +151,7 @@ def ensure_connector(endpoints: Endpoints, home: Path) -> None:
     base = configuration(endpoints, home)
     deadline = time.monotonic() + CONNECTOR_WAIT_S
     put, restarted, why = False, False, "no answer"
-    with httpx.Client(base_url=endpoints.connect_url, timeout=20) as client:
+    with httpx.Client(base_url=endpoints.connect_url, timeout=20, verify=tls.context()) as client:
         while time.monotonic() < deadline:
             try:
                 if not put:

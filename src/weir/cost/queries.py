@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import httpx
 
+from weir.contracts import tls
 from weir.contracts.clickhouse import parse
 from weir.errors import Unavailable
 
@@ -61,7 +62,7 @@ def _ask(url: str, sql: str, hours: int, **more: int) -> list[dict[str, Any]]:
     server = parse(url)
     parameters = {f"param_{name}": str(value) for name, value in {"hours": hours, **more}.items()}
     try:
-        answer = httpx.post(server.base_url, params={**parameters, "output_format_json_quote_64bit_integers": "0"}, content=sql, auth=server.auth, timeout=60).raise_for_status()
+        answer = httpx.post(server.base_url, params={**parameters, "output_format_json_quote_64bit_integers": "0"}, content=sql, auth=server.auth, timeout=60, verify=tls.context()).raise_for_status()
     except httpx.HTTPStatusError as error:
         raise Unavailable(f"ClickHouse did not tell of its queries: {error.response.text[:300].strip()}", hint="the user needs SELECT on system.query_log") from error
     except httpx.HTTPError as error:

@@ -17,7 +17,7 @@ from typing import Final
 import httpx
 import psutil
 
-from weir.contracts import names
+from weir.contracts import names, tls
 from weir.contracts.clickhouse import parse, statements
 from weir.cost.pricing import Prices, Usage, price
 from weir.errors import Unavailable
@@ -167,7 +167,7 @@ def write(clickhouse_url: str, samples: Sequence[Mapping[str, object]]) -> None:
     body = "\n".join(json.dumps(dict(s)) for s in samples)
     wanted.append(f"INSERT INTO {names.DB_OPS}.cost_samples FORMAT JSONEachRow\n{body}")
     try:
-        with httpx.Client(base_url=server.base_url, auth=server.auth, timeout=10) as client:
+        with httpx.Client(base_url=server.base_url, auth=server.auth, timeout=10, verify=tls.context()) as client:
             for statement in wanted:
                 client.post("/", content=statement.encode()).raise_for_status()
     except httpx.HTTPError as error:

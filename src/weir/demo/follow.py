@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import httpx
 
-from weir.contracts import names
+from weir.contracts import names, tls
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.events import EventType
 from weir.demo.result import Hops, others_changed
@@ -41,7 +41,7 @@ class Api:
     """The recommendations API as the story uses it."""
 
     def __init__(self, url: str) -> None:
-        self._client = httpx.Client(base_url=url, timeout=10)
+        self._client = httpx.Client(base_url=url, timeout=10, verify=tls.context())
 
     def _ask(self, method: str, path: str, traceparent: str = "") -> Any:
         headers = {"traceparent": traceparent} if traceparent else None

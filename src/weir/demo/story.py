@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 
+from weir.contracts import tls
 from weir.contracts.endpoints import Endpoints
 from weir.demo import follow, loading, reconcile
 from weir.demo.result import Counts, DemoResult, Hops, others_changed
@@ -71,7 +72,7 @@ def line_of_hops(began: str, hops: Hops) -> str:
 
 def _refresh(url: str) -> None:
     try:
-        httpx.post(f"{url}/refresh", timeout=120).raise_for_status()
+        httpx.post(f"{url}/refresh", timeout=120, verify=tls.context()).raise_for_status()
     except httpx.HTTPError as error:
         raise Unavailable(f"the materializer did not refresh: {error!r}", hint="./weir logs features shows why") from error
 

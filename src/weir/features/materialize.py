@@ -20,6 +20,8 @@ from weir.features.store import OnlineStore
 from weir.telemetry import Telemetry
 
 TICK_S = 0.15
+QUIET_TICK_S = 0.4  # once nothing was written for QUIET_S: a look at the counts takes 5 to 10 ms of a core, six a second a twentieth of it
+QUIET_S = 30.0
 LOOK_S = 5.0  # looked at this often although no table's count moved: as many rows may have come as went
 LANDING = (names.LANDING_EVENTS, names.LANDING_CDC, names.LANDING_CATALOGUE, names.LANDING_PROFILE_EXPORTS)
 SWEEP_S = 20.0  # views whose values slide with the clock are read whole this often

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from weir.errors import NotYet, WeirError
-from weir.features.materialize import REST_S, SWEEP_S, TICK_S, Freshness
+from weir.features.materialize import QUIET_S, QUIET_TICK_S, REST_S, SWEEP_S, TICK_S, Freshness
 
 PAUSE_MAX_S = 2.0
 READY_S = 30.0  # a tick takes 0.15 s, a sweep or a whole refresh some seconds: past this, served features are no longer kept
@@ -59,7 +59,7 @@ class Service:
         self._asked: SimpleQueue[Future[Answer]] = SimpleQueue()
         self._error: WeirError | None = None
         self.ended = threading.Event()
-        self._turned_s = self._swept_s = self._refreshed_s = clock()
+        self._turned_s = self._swept_s = self._refreshed_s = self._wrote_s = clock()
         self._good_s: float | None = None  # when a tick last ended well
         self._told = ""
 
@@ -68,8 +68,12 @@ class Service:
         pause = TICK_S
         while not self.ended.is_set():
             began = self._clock()
-            pause = TICK_S if self.turn() else min(PAUSE_MAX_S, pause * 2)
+            pause = self.pause_s() if self.turn() else min(PAUSE_MAX_S, pause * 2)
             self.ended.wait(max(0.0, pause - (self._clock() - began)))
+
+    def pause_s(self) -> float:
+        """Return how long a turn that went well lasts: longer once nothing has been written for a while."""
+        return TICK_S if self._clock() - self._wrote_s <= QUIET_S else QUIET_TICK_S
 
     def turn(self) -> bool:
         """Do what is due once; return whether it went well."""
@@ -87,7 +91,8 @@ class Service:
     def _act(self, now_s: float, asked: Sequence[Future[Answer]]) -> None:
         if self._work is None:
             self._work = self._make()
-        self._work.tick()
+        if self._work.tick():
+            self._wrote_s = self._clock()
         self._good_s, self._told = self._clock(), ""
         if asked:
             _settle(asked, (HTTPStatus.OK, {"rows": self._work.refresh_all()}))

@@ -15,6 +15,7 @@ from typing import Any, Final
 import httpx
 import pyarrow as pa
 
+from weir.contracts import tls
 from weir.contracts.clickhouse import TRANSIENT_CODES, parse
 from weir.errors import DiskFull, Terminal, Transient, Unavailable
 
@@ -81,7 +82,7 @@ class ClickHouse:
 
     def _connected(self, read_s: float, connections: int | None) -> httpx.Client:
         limits = httpx.Limits(max_connections=connections)
-        return httpx.Client(base_url=self._server.base_url, auth=self._server.auth, timeout=httpx.Timeout(read_s, connect=3.0), limits=limits)
+        return httpx.Client(base_url=self._server.base_url, auth=self._server.auth, timeout=httpx.Timeout(read_s, connect=3.0), limits=limits, verify=tls.context())
 
     def _traced(self, event: str, about: Mapping[str, Any]) -> None:
         if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:

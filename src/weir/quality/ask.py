@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import httpx
 
-from weir.contracts import cdc, names
+from weir.contracts import cdc, names, tls
 from weir.contracts.clickhouse import parse
 from weir.contracts.features import FEATURE_VIEWS
 from weir.errors import Unavailable
@@ -43,7 +43,7 @@ def query(url: str, sql: str, timeout_s: float = TIMEOUT_S) -> list[dict[str, An
         answer = httpx.post(
             f"{server.base_url}/",
             params={"default_format": "JSONEachRow", "output_format_json_quote_64bit_integers": "0"},
-            content=sql.encode(), auth=server.auth, timeout=timeout_s,
+            content=sql.encode(), auth=server.auth, timeout=timeout_s, verify=tls.context(),
         )
     except httpx.HTTPError:
         return None
@@ -62,7 +62,7 @@ def append(url: str, table: str, rows: Sequence[Mapping[str, Any]], timeout_s: f
     server = parse(url)
     body = "\n".join(json.dumps(row) for row in rows)
     try:
-        answer = httpx.post(f"{server.base_url}/", params={"query": f"INSERT INTO {table} FORMAT JSONEachRow"}, content=body.encode(), auth=server.auth, timeout=timeout_s)
+        answer = httpx.post(f"{server.base_url}/", params={"query": f"INSERT INTO {table} FORMAT JSONEachRow"}, content=body.encode(), auth=server.auth, timeout=timeout_s, verify=tls.context())
         answer.raise_for_status()
     except httpx.HTTPError as error:
         raise Unavailable(f"{table} could not be written", hint="./weir logs clickhouse shows why") from error
@@ -71,7 +71,7 @@ def append(url: str, table: str, rows: Sequence[Mapping[str, Any]], timeout_s: f
 def document(url: str) -> dict[str, Any]:
     """Return the JSON object that one of our services tells of itself at `url`; empty when it does not."""
     try:
-        found = httpx.get(url, timeout=1.0).json()  # loopback: a service that needs longer is away
+        found = httpx.get(url, timeout=1.0, verify=tls.context()).json()  # loopback: a service that needs longer is away
     except (httpx.HTTPError, httpx.InvalidURL, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from weir.contracts import captured, cdc
+from weir.contracts import captured, cdc, tls
 from weir.contracts.captured import Captured, State
 from weir.quality import recovery
 from weir.quality.ask import TIMEOUT_S, query
@@ -116,7 +116,7 @@ def ask_slot(dsn: str) -> Slot | None:
 def ask_connector(url: str) -> Connector | None:
     """Return the connector's state, or None when Connect could not be asked."""
     try:
-        answer = httpx.get(f"{url}/connectors/{cdc.CONNECTOR}/status", timeout=TIMEOUT_S)
+        answer = httpx.get(f"{url}/connectors/{cdc.CONNECTOR}/status", timeout=TIMEOUT_S, verify=tls.context())
         if answer.status_code == httpx.codes.NOT_FOUND:
             return Connector("UNREGISTERED", "NONE")
         document = answer.raise_for_status().json()
@@ -134,7 +134,7 @@ def ask_connector(url: str) -> Connector | None:
 def ask_api(url: str) -> Api | None:
     """Return what the API says at /ready, or None when it could not be asked."""
     try:
-        document = httpx.get(f"{url}/ready", timeout=TIMEOUT_S).json()  # 503 has the same document
+        document = httpx.get(f"{url}/ready", timeout=TIMEOUT_S, verify=tls.context()).json()  # 503 has the same document
         return Api(bool(document["ready"]), int(document["items"]), str(document["model_version"]), document.get("newest_event_at_ms"), document.get("answered"))
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return None

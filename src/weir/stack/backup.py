@@ -21,6 +21,7 @@ from typing import Any, Final
 import httpx
 
 from weir.contracts import home as homes
+from weir.contracts import tls
 from weir.contracts.clickhouse import parse
 from weir.errors import DiskFull, Terminal, Unavailable
 from weir.stack import copying, supervision
@@ -130,7 +131,7 @@ def _cold(path: Path) -> dict[str, Any]:
 def _hot(settings: StackSettings) -> dict[str, Any]:
     server = parse(settings.endpoints.clickhouse_url)
     try:
-        answer = httpx.post(f"{server.base_url}/snapshot", params={"wait_s": str(HOLD_S)}, auth=server.auth, timeout=_ANSWER_S)
+        answer = httpx.post(f"{server.base_url}/snapshot", params={"wait_s": str(HOLD_S)}, auth=server.auth, timeout=_ANSWER_S, verify=tls.context())
     except httpx.HTTPError as error:
         raise Unavailable(f"ClickHouse does not answer: {error!r}", hint="./weir logs clickhouse shows why") from error
     if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 import httpx
 
-from weir.contracts import names
+from weir.contracts import names, tls
 from weir.contracts.clickhouse import parse, statements
 from weir.contracts.retention import Retention, bounded
 from weir.errors import Terminal, Unavailable, WeirError
@@ -49,7 +49,7 @@ class ClickHouseSink:
 
     def __init__(self, url: str) -> None:
         server = parse(url)
-        self._client = httpx.Client(base_url=server.base_url, auth=server.auth, timeout=httpx.Timeout(15, connect=2))
+        self._client = httpx.Client(base_url=server.base_url, auth=server.auth, timeout=httpx.Timeout(15, connect=2), verify=tls.context())
 
     def prepare(self) -> None:
         """Create the database and the tables, and bring each table's TTL to what the environment says."""

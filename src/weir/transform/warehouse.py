@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import httpx
 
+from weir.contracts import tls
 from weir.contracts.clickhouse import TRANSIENT_CODES, parse
 from weir.errors import NotBegun, Terminal, Unavailable
 
@@ -25,7 +26,7 @@ class Warehouse:
 
     def __init__(self, url: str) -> None:
         server = parse(url)
-        self._client = httpx.Client(base_url=server.base_url, auth=server.auth, timeout=httpx.Timeout(ANSWER_S, connect=3.0))
+        self._client = httpx.Client(base_url=server.base_url, auth=server.auth, timeout=httpx.Timeout(ANSWER_S, connect=3.0), verify=tls.context())
 
     def query(self, sql: str) -> list[list[Any]]:
         """Return the rows of a SELECT or DESCRIBE.

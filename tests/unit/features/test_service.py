@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from weir.errors import NotYet, Terminal, Unavailable
-from weir.features.materialize import REST_S, SWEEP_S, Freshness
+from weir.features.materialize import QUIET_S, QUIET_TICK_S, REST_S, SWEEP_S, TICK_S, Freshness
 from weir.features.service import LIVE_S, READY_S, Service
 
 
@@ -13,7 +13,7 @@ class Work:
     """A materializer whose every part does as `fails` says."""
 
     def __init__(self):
-        self.freshness, self.done, self.fails = Freshness(), [], {}
+        self.freshness, self.done, self.fails, self.rows = Freshness(), [], {}, 0
 
     def _do(self, what):
         self.done.append(what)
@@ -22,7 +22,7 @@ class Work:
 
     def tick(self):
         self._do("tick")
-        return 0
+        return self.rows
 
     def sweep(self):
         self._do("sweep")
@@ -159,3 +159,14 @@ def test_sliding_views_are_swept_and_the_others_read_again_when_it_is_time(servi
 def test_other_paths_are_not_found_and_tell_the_known_ones(service):
     assert service.answer("GET", "/refresh")[0] == 404
     assert service.answer("POST", "/health")[0] == 404
+
+
+def test_it_looks_more_seldom_once_nothing_was_written_for_a_while_and_often_again_with_the_first_row(service, work, clock):
+    service.turn()
+    assert service.pause_s() == TICK_S
+    clock.s += QUIET_S + 1
+    service.turn()
+    assert service.pause_s() == QUIET_TICK_S > TICK_S
+    work.rows = 1
+    service.turn()
+    assert service.pause_s() == TICK_S
