@@ -15,6 +15,8 @@ from weir.contracts.endpoints import Endpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTLED_S = 20
+OWN_STACKS = {"test_kills.py", "test_refusals.py"}
+LAST = "test_recovery.py"
 PORT_BASE = int(os.environ.get("WEIR_TEST_PORT_BASE", "31000"))
 
 
@@ -77,6 +79,19 @@ class Stack:
 
         with clickhouse_connect.get_client(dsn=self.endpoints["clickhouse_url"]) as client:
             client.command(sql)
+
+
+def _turn(item):
+    if item.path.parent != Path(__file__).parent:
+        return 0
+    if item.path.name in OWN_STACKS and "running" not in item.fixturenames:
+        return 1
+    return 3 if item.path.name == LAST else 2
+
+
+def pytest_collection_modifyitems(items):
+    """First the tests that need no running stack, while there is none to share two cores with; last those that kill it; the others keep their order."""
+    items.sort(key=_turn)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Experiments against the real stack, then the whole of it killed, then its end. Named so that it runs last of the stack tests."""
+"""Experiments against the real stack, then the whole of it killed, then its end: the last of the stack tests (conftest.py)."""
 import contextlib
 import json
 import os

@@ -1,14 +1,21 @@
-"""What `./weir test` runs: the checks a reviewer would run, then the tests, quick ones first."""
+"""What `./weir test` runs: the checks a reviewer would run and the quick tests, beside the stack tests.
+
+In: the folders of tests/. Out: each check's and each run's own words, the exit code. Keep: a stack waits for much of its time (for a start, a merge, a poll), so
+the others run in what it leaves, at a lower priority; on one core everything runs in a row; Ctrl-C waits until the stack is down.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from weir.cli import browser
 from weir.errors import UnknownName, WeirError
@@ -20,6 +27,8 @@ PATHS = ("src", "tests", "dashboards", "feature_repo", "bench", "deploy", ".ci",
 SUITE_S = 1800  # what checks and tests may take on two cores without --long
 ORDER = ("unit", "contract", "house", "docs", "oracle", "stack")
 ALONE = "stack"  # its tests share one stack, so they run in one process
+YIELDING = ("nice", "-n", "5")  # beside the stack, whose tests wait with a deadline: a third of its weight (sched(7)), so that these go on too
+FOLLOW_S = 0.5
 SIDE_BY_SIDE = 4  # how many files of the other tests run at once, at most: each may have a gateway, a Redis or a PostgreSQL of its own
 
 
@@ -82,13 +91,13 @@ def told_time(seconds: float, *, whole: bool) -> str:
     return f"checks and tests: {seconds:.0f} s{past}"
 
 
-def _checked(root: Path) -> list[str]:
+def _checked(root: Path, before: Sequence[str] = ()) -> list[str]:
     """Run the checks under `root` side by side, print each one's result and return the names of those that failed."""
 
     def one(check: tuple[str, Sequence[str]]) -> tuple[str, subprocess.CompletedProcess[str], float]:
         name, command = check
         began = time.monotonic()
-        return name, subprocess.run(command, cwd=root, capture_output=True, text=True, check=False), time.monotonic() - began
+        return name, subprocess.run([*before, *command], cwd=root, capture_output=True, text=True, check=False), time.monotonic() - began
 
     failed = []
     with ThreadPoolExecutor() as pool:
@@ -100,18 +109,62 @@ def _checked(root: Path) -> list[str]:
     return failed
 
 
+@contextmanager
+def _pytest(root: Path, arguments: Sequence[str], env: Mapping[str, str], before: Sequence[str] = (), out: IO[bytes] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Begin a run; at the end wait for it, past Ctrl-C too, which it is sent as well: it takes its stack down."""
+    process = subprocess.Popen([*before, sys.executable, "-m", "pytest", *arguments], cwd=root, env=env, stdout=out)
+    try:
+        yield process
+    finally:
+        process.wait()
+
+
+def _follow(process: subprocess.Popen[bytes], said: Path) -> None:
+    """Print what a run has said so far, and what it says until it ends."""
+    with said.open(errors="replace") as file:
+        while True:
+            running = process.poll() is None
+            if text := file.read():
+                sys.stdout.write(text)
+                sys.stdout.flush()
+            elif not running:
+                return
+            else:
+                time.sleep(FOLLOW_S)
+
+
+def _beside(root: Path, env: Mapping[str, str], alone: Sequence[str], others: Sequence[Sequence[str]]) -> tuple[list[str], list[int]]:
+    """Run the stack tests `alone`, and the checks and the `others` in what they leave; return the failed checks and the exit codes."""
+    with tempfile.NamedTemporaryFile(prefix="weir-test-") as said, _pytest(root, alone, env, out=said.file) as stack:
+        _say("the stack tests run beside the others; what they say follows at the end")
+        failed, codes = _checked(root, YIELDING), []
+        for arguments in others:
+            with _pytest(root, arguments, env, YIELDING) as quick:
+                pass
+            codes.append(quick.returncode)
+        _follow(stack, Path(said.name))
+    return failed, [*codes, stack.returncode]
+
+
 def run(root: Path, home: Path, *, long: bool, only: str) -> int:
     """Run checks and tests under `root`, with what they fetch kept below `home` (WEIR_HOME); print each check's result; return the exit code (0: all passed).
 
     Raises:
         UnknownName: there is no folder of tests `only`.
     """
-    order, started = chosen(root, only), time.monotonic()
-    failed = [] if only else _checked(root)
+    order, started, at_once = chosen(root, only), time.monotonic(), workers()
     if not only or only.partition("/")[0] == ALONE:
         os.environ["WEIR_CHROMIUM"] = ensure_browser(home)
     env = {**(LONG if long else {}), **os.environ}
-    codes = [subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=root, env=env, check=False).returncode for arguments in steps(order, long=long, at_once=workers())]
+    runs = steps(order, long=long, at_once=at_once)
+    if len(runs) > 1 and at_once > 1:
+        failed, codes = _beside(root, env, runs[-1], runs[:-1])
+    else:
+        failed, codes = [] if only else _checked(root), []
+        for arguments in runs:
+            with _pytest(root, arguments, env) as one:
+                pass
+            codes.append(one.returncode)
     _say(told_time(time.monotonic() - started, whole=not (long or only)))
     if failed:
         _say(f"failed checks: {', '.join(failed)}")

@@ -1,4 +1,6 @@
 """What `./weir test` says of itself at the end."""
+import pytest
+
 from weir.cli import checks
 
 
@@ -18,7 +20,7 @@ def test_what_is_skipped_is_told_with_its_reason(tmp_path, capfd):
     assert "checks and tests: " in said
 
 
-def test_quick_files_run_side_by_side_and_the_stack_tests_after_them_in_one_process():
+def test_quick_files_run_side_by_side_and_the_stack_tests_in_one_process():
     quick, alone = checks.steps(["unit", "oracle", "stack"], long=False, at_once=3)
     assert quick[-6:] == ["-n", "3", "--dist", "loadfile", "tests/unit", "tests/oracle"]
     assert alone[-1] == "tests/stack"
@@ -34,13 +36,37 @@ def test_on_one_core_and_for_one_folder_there_is_one_run():
     assert 1 <= checks.workers() <= checks.SIDE_BY_SIDE
 
 
-def test_a_failure_before_the_stack_is_the_exit_code_and_the_stack_runs_all_the_same(tmp_path, capfd, monkeypatch):
-    for folder, assertion in (("unit", "False"), ("stack", "True")):
-        (tmp_path / "tests" / folder).mkdir(parents=True)
-        (tmp_path / "tests" / folder / f"test_{folder}.py").write_text(f"def test_it_of_{folder}():\n    assert {assertion}\n")
-    monkeypatch.setattr(checks, "_checked", lambda _root: [])
+@pytest.fixture
+def suite(tmp_path, monkeypatch):
+    """A tree with a quick test and one of the stack, each of which is given its code; returns what `./weir test` makes of it."""
+    monkeypatch.setattr(checks, "_checked", lambda _root, _before=(): [])
     monkeypatch.setattr(checks, "ensure_browser", lambda _home: "")
-    assert checks.run(tmp_path, tmp_path, long=False, only="") == 1
+
+    def run(at_once, **code):
+        monkeypatch.setattr(checks, "workers", lambda: at_once)
+        for folder, text in code.items():
+            (tmp_path / "tests" / folder).mkdir(parents=True)
+            (tmp_path / "tests" / folder / f"test_{folder}.py").write_text(f"import os, pathlib, time\n\ndef test_it_of_{folder}():\n    {text}\n")
+        return checks.run(tmp_path, tmp_path, long=False, only="")
+
+    return run
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+@pytest.mark.parametrize(("unit", "stack"), [("False", "True"), ("True", "False")])
+def test_a_failure_of_either_is_the_exit_code_and_the_other_runs_all_the_same(suite, capfd, at_once, unit, stack):
+    assert suite(at_once, unit=f"assert {unit}", stack=f"assert {stack}") == 1
     said = capfd.readouterr().out
-    assert "test_it_of_unit" in said
+    assert ("test_it_of_unit" if unit == "False" else "test_it_of_stack") in said
     assert "1 passed" in said
+    assert "1 failed" in said
+
+
+def test_the_stack_tests_run_beside_the_quick_ones_which_yield_to_them(suite, tmp_path, capfd):
+    wait = "assert any(time.sleep(0.05) or {there}.exists() for _ in range(400))"
+    here = {name: f"pathlib.Path({str(tmp_path / name)!r})" for name in ("quick", "stack")}
+    unit = f"{here['quick']}.write_text(str(os.nice(0))); " + wait.format(there=here["stack"])
+    stack = f"{here['stack']}.write_text(str(os.nice(0))); " + wait.format(there=here["quick"])
+    assert suite(2, unit=unit, stack=stack) == 0
+    assert int((tmp_path / "quick").read_text()) > int((tmp_path / "stack").read_text())
+    assert capfd.readouterr().out.count("1 passed") == 2
