@@ -1,4 +1,4 @@
-"""What `./weir test` runs: the checks a reviewer would run, then the tests, quick ones first."""
+"""What `./weir test` runs: the checks a reviewer would run and beside them the quick tests, then those of the stack."""
 
 from __future__ import annotations
 
@@ -68,11 +68,14 @@ def workers() -> int:
 
 
 def steps(order: Sequence[str], *, long: bool, at_once: int) -> list[list[str]]:
-    """Return pytest's arguments, run by run, for the folders of tests in `order`: quick ones `at_once` files at a time, then ALONE by itself. Pure."""
+    """Return pytest's arguments, run by run, for the folders of tests in `order`: quick ones `at_once` files at a time, then ALONE by itself. Pure.
+
+    pytest-xdist would begin with the files of most tests; in the order given, tests/conftest.py puts those first that take longest, and all cores end together.
+    """
     shared = ["-p", "no:cacheprovider", "--durations=10", "-rs", *([] if long else ["-m", "not long"])]
     quick = [f"tests/{name}" for name in order if name.partition("/")[0] != ALONE]
     alone = [f"tests/{name}" for name in order if name.partition("/")[0] == ALONE]
-    side_by_side = ["-n", str(at_once), "--dist", "loadfile"] if at_once > 1 else []
+    side_by_side = ["-n", str(at_once), "--dist", "loadfile", "--no-loadscope-reorder"] if at_once > 1 else []
     return [[*shared, *more, *paths] for more, paths in ((side_by_side, quick), ([], alone)) if paths]
 
 
@@ -106,12 +109,16 @@ def run(root: Path, home: Path, *, long: bool, only: str) -> int:
     Raises:
         UnknownName: there is no folder of tests `only`.
     """
-    order, started = chosen(root, only), time.monotonic()
-    failed = [] if only else _checked(root)
+    order, started, failed = chosen(root, only), time.monotonic(), list[str]()
     if not only or only.partition("/")[0] == ALONE:
         os.environ["WEIR_CHROMIUM"] = ensure_browser(home)
     env = {**(LONG if long else {}), **os.environ}
-    codes = [subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=root, env=env, check=False).returncode for arguments in steps(order, long=long, at_once=workers())]
+    codes = []
+    with ThreadPoolExecutor(1) as pool:  # the checks beside the quick tests: the type checker keeps one core busy for a minute, and the others would wait
+        checking = None if only else pool.submit(_checked, root)
+        for arguments in steps(order, long=long, at_once=workers()):
+            codes.append(subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=root, env=env, check=False).returncode)
+            failed = checking.result() if checking else []
     _say(told_time(time.monotonic() - started, whole=not (long or only)))
     if failed:
         _say(f"failed checks: {', '.join(failed)}")
