@@ -77,11 +77,14 @@ def workers() -> int:
 
 
 def steps(order: Sequence[str], *, long: bool, at_once: int) -> list[list[str]]:
-    """Return pytest's arguments, run by run, for the folders of tests in `order`: quick ones `at_once` files at a time, then ALONE by itself. Pure."""
+    """Return pytest's arguments, run by run, for the folders of tests in `order`: quick ones `at_once` files at a time, and ALONE by itself. Pure.
+
+    pytest-xdist would begin with the files of most tests; in the order given, tests/conftest.py puts those first that take longest, and all cores end together.
+    """
     shared = ["-p", "no:cacheprovider", "--durations=10", "-rs", *([] if long else ["-m", "not long"])]
     quick = [f"tests/{name}" for name in order if name.partition("/")[0] != ALONE]
     alone = [f"tests/{name}" for name in order if name.partition("/")[0] == ALONE]
-    side_by_side = ["-n", str(at_once), "--dist", "loadfile"] if at_once > 1 else []
+    side_by_side = ["-n", str(at_once), "--dist", "loadfile", "--no-loadscope-reorder"] if at_once > 1 else []
     return [[*shared, *more, *paths] for more, paths in ((side_by_side, quick), ([], alone)) if paths]
 
 
@@ -133,15 +136,24 @@ def _follow(process: subprocess.Popen[bytes], said: Path) -> None:
                 time.sleep(FOLLOW_S)
 
 
+def _in_a_row(root: Path, env: Mapping[str, str], runs: Sequence[Sequence[str]], *, whole: bool, before: Sequence[str] = ()) -> tuple[list[str], list[int]]:
+    """Run one after another, beside the first the checks if `whole`: the type checker keeps one core busy for a minute. Return the failed checks and the exit codes."""
+    failed, codes = list[str](), []
+    with ThreadPoolExecutor(1) as pool:
+        checking = pool.submit(_checked, root, before) if whole else None
+        for arguments in runs:
+            with _pytest(root, arguments, env, before) as one:
+                pass
+            codes.append(one.returncode)
+            failed = checking.result() if checking else []
+    return failed, codes
+
+
 def _beside(root: Path, env: Mapping[str, str], alone: Sequence[str], others: Sequence[Sequence[str]]) -> tuple[list[str], list[int]]:
     """Run the stack tests `alone`, and the checks and the `others` in what they leave; return the failed checks and the exit codes."""
     with tempfile.NamedTemporaryFile(prefix="weir-test-") as said, _pytest(root, alone, env, out=said.file) as stack:
         _say("the stack tests run beside the others; what they say follows at the end")
-        failed, codes = _checked(root, YIELDING), []
-        for arguments in others:
-            with _pytest(root, arguments, env, YIELDING) as quick:
-                pass
-            codes.append(quick.returncode)
+        failed, codes = _in_a_row(root, env, others, whole=True, before=YIELDING)
         _follow(stack, Path(said.name))
     return failed, [*codes, stack.returncode]
 
@@ -160,11 +172,7 @@ def run(root: Path, home: Path, *, long: bool, only: str) -> int:
     if len(runs) > 1 and at_once > 1:
         failed, codes = _beside(root, env, runs[-1], runs[:-1])
     else:
-        failed, codes = [] if only else _checked(root), []
-        for arguments in runs:
-            with _pytest(root, arguments, env) as one:
-                pass
-            codes.append(one.returncode)
+        failed, codes = _in_a_row(root, env, runs, whole=not only)
     _say(told_time(time.monotonic() - started, whole=not (long or only)))
     if failed:
         _say(f"failed checks: {', '.join(failed)}")

@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 READING = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "USE", "("})
 
@@ -20,7 +21,7 @@ _TOKEN = re.compile(
        |(?P<text>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|`(?:[^`\\]|\\.|``)*`
                 |\xe2\x80\x98.*?\xe2\x80\x99|\xe2\x80\x9c.*?\xe2\x80\x9d)
        |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
-       |(?P<other>.)""",
+       |(?P<other>[0-9]+|.)""",
     re.DOTALL | re.VERBOSE,
 )
 VALUES_END = re.compile(rb"(?:\bFORMAT\s+)?\bVALUES\s*$", re.IGNORECASE)
@@ -30,9 +31,8 @@ _CALLS_USER = re.compile(rb"user\s*(?:/\*|--|\()", re.IGNORECASE)
 _COMMENT = re.compile(rb"/\*|\*/")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A token that is not space: `kind` is word, text, heredoc or other."""
+class Token(NamedTuple):
+    """A token that is not space: `kind` is word, text, heredoc or other (a sign, or digits: a list of many numbers is few tokens)."""
 
     kind: str
     value: bytes
@@ -235,11 +235,10 @@ def rewrite_kill(sql: bytes, client_id: bytes) -> bytes:
 
     Only the name itself is replaced, where the lexer sees a name: never inside literals, comments or quoted names of something else.
     """
-    found = list(tokens(sql))
-    if [_word(t) for t in found[:2]] != ["KILL", "QUERY"]:
+    if [_word(t) for t in itertools.islice(tokens(sql), 2)] != ["KILL", "QUERY"]:
         return sql
     parts, at = [], 0
-    for before, token in itertools.pairwise(found):
+    for before, token in itertools.pairwise(tokens(sql)):
         if token.value in {b"query_id", b"`query_id`", b'"query_id"'} and before.value != b".":
             parts += [sql[at : token.start], client_id]
             at = token.end
@@ -265,7 +264,7 @@ def rewrite_user(sql: bytes, name: bytes) -> bytes:
 
 def set_names(sql: bytes) -> frozenset[str]:
     """Return the names that a SET statement sets; empty for anything else."""
-    found = list(tokens(sql))
-    if not found or _word(found[0]) != "SET":
+    first = next(tokens(sql), None)
+    if first is None or _word(first) != "SET":
         return frozenset()
-    return frozenset(a.value.decode() for a, b in itertools.pairwise(found) if a.kind == "word" and b.value == b"=")
+    return frozenset(a.value.decode() for a, b in itertools.pairwise(tokens(sql)) if a.kind == "word" and b.value == b"=")

@@ -1,4 +1,7 @@
 """What `./weir test` says of itself at the end."""
+import re
+from pathlib import Path
+
 import pytest
 
 from weir.cli import checks
@@ -22,7 +25,7 @@ def test_what_is_skipped_is_told_with_its_reason(tmp_path, capfd):
 
 def test_quick_files_run_side_by_side_and_the_stack_tests_in_one_process():
     quick, alone = checks.steps(["unit", "oracle", "stack"], long=False, at_once=3)
-    assert quick[-6:] == ["-n", "3", "--dist", "loadfile", "tests/unit", "tests/oracle"]
+    assert quick[-7:] == ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "tests/unit", "tests/oracle"]
     assert alone[-1] == "tests/stack"
     assert "-n" not in alone
     assert "not long" in quick
@@ -70,3 +73,24 @@ def test_the_stack_tests_run_beside_the_quick_ones_which_yield_to_them(suite, tm
     assert suite(2, unit=unit, stack=stack) == 0
     assert int((tmp_path / "quick").read_text()) > int((tmp_path / "stack").read_text())
     assert capfd.readouterr().out.count("1 passed") == 2
+
+
+def test_a_failed_check_is_told_while_the_quick_tests_run_and_is_the_exit_code(tmp_path, capfd, monkeypatch):
+    (tmp_path / "tests" / "unit").mkdir(parents=True)
+    (tmp_path / "tests" / "unit" / "test_a.py").write_text("def test_a():\n    pass\n")
+    monkeypatch.setattr(checks, "_checks", lambda: [("lint", ["false"]), ("types", ["true"])])
+    monkeypatch.setattr(checks, "ensure_browser", lambda _home: "")
+    assert checks.run(tmp_path, tmp_path, long=False, only="") == 1
+    said = capfd.readouterr().out
+    assert "check lint: FAILED" in said
+    assert "check types: ok" in said
+    assert "failed checks: lint" in said
+    assert "1 passed" in said
+
+
+def test_the_files_that_are_begun_first_are_there():
+    root = Path(__file__).resolve().parents[2]
+    text = (root / "conftest.py").read_text()
+    named = re.findall(r'"(\w+/[\w/]*test_\w+\.py)"', text)
+    assert len(named) > 10
+    assert [name for name in named if not (root / name).exists()] == []

@@ -16,9 +16,8 @@ from typing import Any, Final, cast
 import pyarrow as pa
 
 from weir.contracts import names
-from weir.ingest.batch import DAY_MS
+from weir.ingest.batch import DAY_MS, Batch
 from weir.ingest.decode import Decoder
-from weir.ingest.envelope import envelope
 from weir.ingest.lane import Entry, Limits, Partition
 from weir.ingest.record import Record
 from weir.ingest.simulation.clickhouse import Engine, Store
@@ -32,6 +31,8 @@ LIMIT_S: Final = 3600.0  # of virtual time: what is not done by then is stuck
 LIMITS: Final = Limits(rows=6, age_s=0.3, insert_s=20.0)  # an insert is given up well before a rebalance's time is over, as the real limits have it
 BAD_SHARE: Final = 0.15
 BEFORE_MIDNIGHT: Final = 8  # records of each partition
+_TEXT, _PARTITION, _OFFSET = pa.string(), pa.uint16(), pa.uint64()
+THIN: Final = pa.schema([("topic", _TEXT), ("partition", _PARTITION), ("offset", _OFFSET), ("batch", _TEXT), ("reject_reason", _TEXT)])
 GOOD, BAD = (b"a", b"b"), b"bad"  # few values, so that batches with equal content but other offsets do occur
 
 
@@ -93,8 +94,12 @@ class _Ended:
 
 
 def thin(records: Sequence[Record], batch: str) -> pa.Table:
-    """Decode to the columns that every landing table has: what the protocol is about."""
-    return pa.table(envelope(records, batch, {n: "malformed" for n, r in enumerate(records) if r.value == BAD}))
+    """Decode to the columns that the protocol is about: a record's place, its batch, and whether it was refused. Few, since a batch of six costs by the column."""
+    of = Batch.of(records)
+    return pa.Table.from_arrays([
+        pa.array(of.topics, _TEXT), pa.array(of.partition.tolist(), _PARTITION), pa.array(of.offset.tolist(), _OFFSET), pa.array([batch] * len(of), _TEXT),
+        pa.array(["malformed" if value == BAD else "" for value in of.values], _TEXT),
+    ], schema=THIN)
 
 
 def journal(rng: random.Random) -> dict[Partition, list[Record]]:
