@@ -46,11 +46,12 @@
 
 {#-
   The same for a table of states whose merge takes repeats (a set or bitmap of users, a maximum): all that landed is merged in once more, which
-  changes no value that was there. Never for sums or counts.
+  changes no value that was there. Never for sums or counts. Once more under another TTL, since a longer one keeps days again that it had taken and
+  that landed rows may still be of.
 -#}
 {% macro catch_up_states() -%}
 {%- if execute -%}
-    {%- set mark = caught_up_mark() -%}
+    {%- set mark = caught_up_mark(config.get("ttl", "")) -%}
     {%- if comment_of_this() != mark -%}
         {%- do settle() -%}
         {%- call statement("merge in what landed") -%}
@@ -62,10 +63,10 @@
 {%- endmacro %}
 
 {#- Which views fill this table and with which query: what a finished catch-up leaves as the table's comment. -#}
-{% macro caught_up_mark() -%}
+{% macro caught_up_mark(kept="") -%}
     {%- set views = one_value("SELECT toString(arraySort(groupArray(uuid))) FROM system.tables WHERE engine = 'MaterializedView' AND database = '"
         ~ this.schema ~ "' AND startsWith(name, '" ~ this.identifier ~ "_')") -%}
-    {{ return("caught up " ~ local_md5(views ~ model.compiled_code)) }}
+    {{ return("caught up " ~ local_md5(views ~ model.compiled_code ~ kept)) }}
 {%- endmacro %}
 
 {% macro comment_of_this() -%}

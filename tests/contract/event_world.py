@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, Producer
 from tests.contract.gateway_server import ROOT, Server, wait_until
 
 from weir.contracts import names
+from weir.contracts.retention import Retention
 from weir.ingest import schema
 from weir.ingest.clickhouse import ClickHouse
 from weir.ingest.decode import DECODERS
@@ -28,9 +29,11 @@ def make_view(client, model):
     text = (ROOT / "dbt" / "models" / "intermediate" / f"{model}.sql").read_text()
     config, query = text.replace("{{ source('landing', 'user_events') }}", names.LANDING_EVENTS).split("\n) }}", 1)
     given = dict(re.findall(r"(\w+)=['\"](.+?)['\"],\n", config))
+    history = re.search(r"ttl=history_ttl\('(.+)'\),", config)
+    ttl = f"{history[1]} + INTERVAL {Retention().history} DAY" if history else given["ttl"]
     keyed = re.search(rf'"{model}": "(.+?)"', (ROOT / "dbt" / "macros" / "keyed.sql").read_text())
-    client.execute(f"CREATE TABLE staging.{model} ENGINE = {given['engine']} ORDER BY ({keyed[1] if keyed else given['order_by']}) PARTITION BY {given['partition_by']} "
-                   f"SETTINGS non_replicated_deduplication_window = 10000 EMPTY AS {query}")
+    client.execute(f"CREATE TABLE staging.{model} ENGINE = {given['engine']} ORDER BY ({keyed[1] if keyed else given['order_by']}) PARTITION BY {given['partition_by']} TTL {ttl} "
+                   f"SETTINGS non_replicated_deduplication_window = 10000, ttl_only_drop_parts = 1 EMPTY AS {query}")
     client.execute(f"CREATE MATERIALIZED VIEW staging.{model}_mv TO staging.{model} AS {query}")
 
 

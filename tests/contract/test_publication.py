@@ -1,5 +1,6 @@
 """The publication on a real PostgreSQL server, as if it were somebody's own: widened, or refused with the SQL to run."""
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -14,6 +15,7 @@ from weir.connect import postgres, publication, register
 from weir.contracts.endpoints import Endpoints
 from weir.errors import ContractViolation, SettingsError
 
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "own-services.md"
 PORT_BASE = int(os.environ.get("WEIR_TEST_PORT_BASE", "31000")) + 60
 
 
@@ -112,6 +114,28 @@ def test_a_role_that_may_not_alter_it_is_told_what_its_owner_should_run(server, 
     assert publication.ensure(shop) == [publication.GENERATED]
     with pytest.raises(ContractViolation, match="PostgreSQL refused to set up the shop"):
         register.ensure_database(replace(endpoints, postgres_dsn=dsn), home)
+
+
+def test_a_role_with_the_guides_rights_alone_sets_up_its_database_and_one_with_fewer_is_told_which_it_lacks(server, shop):
+    home, endpoints = server
+    rights = re.search(r"CREATE ROLE shop_owner WITH (.+) PASSWORD", GUIDE.read_text())[1]
+    shop.execute("DROP OWNED BY weir_cdc")  # made by the administrator, so nobody else may alter it
+    shop.execute("DROP ROLE weir_cdc")
+    shop.execute("CREATE ROLE keeper WITH LOGIN CREATEROLE PASSWORD 'keeper'")
+    shop.execute("CREATE DATABASE kept OWNER keeper")
+    own = replace(endpoints, postgres_dsn=endpoints.postgres_dsn.rsplit("/", 1)[0].replace(f"weir:{postgres.read_or_create_password(home)}", "keeper:keeper") + "/kept")
+    try:
+        with pytest.raises(ContractViolation, match=r"permission denied to create role.*WITH CREATEROLE REPLICATION"):
+            register.ensure_database(own, home)
+        shop.execute(f"ALTER ROLE keeper WITH {rights}")
+        for _ in range(2):
+            register.ensure_database(own, home)
+        with psycopg.connect(own.postgres_dsn) as kept:
+            assert set(publication.read(kept).tables) == set(publication.TABLES)
+    finally:
+        shop.execute("DROP DATABASE kept")
+        shop.execute("DROP ROLE IF EXISTS weir_cdc")
+        shop.execute("DROP ROLE keeper")
 
 
 def test_a_server_without_logical_replication_is_told_with_the_sql(server, shop, monkeypatch):

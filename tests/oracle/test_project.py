@@ -11,13 +11,14 @@ from tests.oracle import engine
 
 from weir.contracts import names
 from weir.contracts.retention import Retention
-from weir.ingest import schema
+from weir.ingest import guard, schema
 from weir.ingest.clickhouse import ClickHouse
 from weir.telemetry.store import ClickHouseSink
 from weir.transform import build
 
 PORT = engine.free_port()
 DAY_S = 86_400
+BEHIND = {"staging.int_user_events", "staging.int_item_events", "staging.int_active_users"}
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +90,16 @@ def test_freshness_tells_the_old_from_the_new(built, client):
 
 
 def _growing(client):
-    """Return the tables that keep every row they are given: {name: how ClickHouse describes it}."""
-    text = client.execute("SELECT concat(database, '.', name), engine_full FROM system.tables WHERE engine = 'MergeTree' AND database IN ('landing', 'otel', 'ops', 'staging')")
-    return dict(line.split("\t") for line in text.splitlines())
+    """Return the tables that no key bounds, which keep every row or event that they are given: {name: how ClickHouse describes it}."""
+    text = client.execute("SELECT concat(database, '.', name), engine, engine_full FROM system.tables WHERE database IN ('landing', 'otel', 'ops', 'staging')")
+    fed = set(guard.fed(client, [names.LANDING_EVENTS]))
+    return {name: full for name, engine, full in (line.split("\t") for line in text.splitlines()) if engine == "MergeTree" or name in fed}
 
 
-def test_every_table_that_is_not_keyed_loses_its_rows_in_time(built, client, url):
+def test_every_table_that_only_grows_loses_its_rows_in_time(built, client, url):
     ClickHouseSink(url).prepare()
     tables = _growing(client)
-    assert {names.LANDING_EVENTS, names.LANDING_CDC, names.LEDGER, names.QUARANTINE_ACTIONS, "otel.otel_logs", "otel.otel_metrics_sum"} <= set(tables)
+    assert {names.LANDING_EVENTS, names.LANDING_CDC, names.LEDGER, names.QUARANTINE_ACTIONS, *BEHIND, "otel.otel_logs", "otel.otel_metrics_sum"} <= set(tables)
     assert [t for t, full in tables.items() if " TTL " not in full] == []
 
 
@@ -117,3 +119,40 @@ def test_a_row_past_its_time_goes_and_one_within_it_stays(built, client, url):
         client.execute(f"INSERT INTO {names.LANDING_CATALOGUE} (topic, offset, produced_at, reject_reason) VALUES ('aged', {offset}, {int(time.time()) - days * DAY_S}, 'malformed')")
     client.execute(f"OPTIMIZE TABLE {names.LANDING_CATALOGUE} FINAL")
     assert client.execute(f"SELECT offset FROM {names.LANDING_CATALOGUE} WHERE topic = 'aged'") == "2\n"
+
+
+def test_a_history_set_anew_is_on_the_tables_that_stand_after_the_next_build_and_takes_what_is_past_it(built, client):
+    """What was produced past the days goes, with its day; an old event that was produced today stays in the history, and its day goes all the same, until a longer history keeps it again.
+
+    They are of different months, since parts go whole.
+    """
+    columns = "topic, offset, user_id, item_id, event_id, event_type, country, occurred_at, produced_at"
+    for offset, happened, produced in ((901, 130, 130), (902, 90, 0), (903, 39, 39), (904, 0, 0)):
+        times = ", ".join(str(int(time.time()) - days * DAY_S) for days in (happened, produced))
+        client.execute(f"INSERT INTO {names.LANDING_EVENTS} ({columns}) VALUES ('aged', {offset}, {offset}, 1, 'aged{offset}', 'click', 'SE', {times})")
+    for table in ("staging.int_user_events", "staging.int_active_users"):  # as a version without this bound made them
+        client.execute(f"ALTER TABLE {table} REMOVE TTL")
+        client.execute(f"ALTER TABLE {table} RESET SETTING ttl_only_drop_parts")
+    within = {}
+    for days, events in ((730, "901 902 903 904"), (40, "902 903 904"), (100, "902 903 904")):
+        environment = engine.environment(built[0], PORT) | {"WEIR_RETENTION_HISTORY_DAYS": str(days)}
+        build.build(environment, ("--select", "int_user_events", "int_active_users", "--resource-type", "model"))
+        tables = {table: full for table, full in _growing(client).items() if table in BEHIND}
+        kept = {table: re.search(r"TTL .*toIntervalDay\((\d+)\)", full)[1] for table, full in tables.items()}
+        assert kept == dict.fromkeys(BEHIND, str(days)) | {"staging.int_item_events": "2"}
+        assert [table for table, full in tables.items() if not re.search(r"ttl_only_drop_parts = \W*1", full)] == []
+        for table in kept:
+            client.execute(f"ALTER TABLE {table} MATERIALIZE TTL SETTINGS mutations_sync = 2")
+            client.execute(f"OPTIMIZE TABLE {table} FINAL")
+        assert client.execute("SELECT user_id FROM staging.int_user_events FINAL WHERE event_id LIKE 'aged%' ORDER BY user_id").split() == events.split()
+        members = client.execute("SELECT arrayJoin(bitmapToArray(groupBitmapMergeState(users))) AS u FROM staging.int_active_users ORDER BY u").split()
+        within[days] = {"901", "902", "903", "904"} & set(members)
+    assert within == {730: {"901", "902", "903", "904"}, 40: {"903", "904"}, 100: {"902", "903", "904"}}
+
+
+@pytest.mark.parametrize(("days", "least"), [("29", 30), ("two years", 30)])
+def test_dbt_refuses_a_history_that_landing_outlasts(built, monkeypatch, days, least):
+    monkeypatch.setenv("WEIR_RETENTION_HISTORY_DAYS", days)
+    done, _ = _dbt(built[0], "parse")
+    assert done.returncode != 0
+    assert f"WEIR_RETENTION_HISTORY_DAYS is '{days}': set it to a number of days from {least} on" in done.stdout

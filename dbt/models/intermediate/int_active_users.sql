@@ -3,9 +3,10 @@
     engine='AggregatingMergeTree()',
     order_by='day, country',
     partition_by='toYYYYMM(day)',
-    settings={'non_replicated_deduplication_window': '10000'},
+    ttl=history_ttl('day'),
+    settings={'non_replicated_deduplication_window': '10000', 'ttl_only_drop_parts': '1'},
     catchup=false,
-    post_hook="{{ catch_up_states() }}",
+    post_hook=["{{ bounded() }}", "{{ catch_up_states() }}"],
 ) }}
 
 SELECT

@@ -3,9 +3,10 @@
     engine='ReplacingMergeTree()',
     order_by=key_of('int_user_events'),
     partition_by='toYYYYMM(occurred_at)',
-    settings={'non_replicated_deduplication_window': '10000'},
+    ttl=history_ttl('toDateTime(produced_at)'),
+    settings={'non_replicated_deduplication_window': '10000', 'ttl_only_drop_parts': '1'},
     catchup=false,
-    post_hook="{{ catch_up('event_id') }}",
+    post_hook=["{{ bounded() }}", "{{ catch_up('event_id') }}"],
 ) }}
 
 SELECT

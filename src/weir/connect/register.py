@@ -99,7 +99,7 @@ def ensure_database(endpoints: Endpoints, home: Path) -> None:
         raise Unavailable(f"PostgreSQL does not answer: {' '.join(str(error).split())}", hint="./weir logs postgres shows why") from error
     except psycopg.Error as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        hint = "the role of postgres_dsn must own the shop's tables and may create roles (or let an administrator run connect/sql/shop.sql)"
+        hint = "the role of postgres_dsn must own the database and the shop's tables; as an administrator: ALTER ROLE … WITH CREATEROLE REPLICATION (docs/guides/own-services.md)"
         raise ContractViolation(f"PostgreSQL refused to set up the shop: {said}", hint=hint) from error
     if level != "logical":
         hint = "run as its administrator: ALTER SYSTEM SET wal_level = 'logical'; and restart the server"

@@ -1,7 +1,7 @@
-"""How long the tables that only grow keep their rows; said once for the DDL of ingest and telemetry, and for what quality may compare.
+"""How long the tables that only grow keep their rows; said once for the DDL of ingest and telemetry, for dbt, and for what may be compared.
 
 In: WEIR_RETENTION_*_DAYS. Out: `Retention`, DDL with its days. Keep: landing tables and the ledger are kept alike and outlast what Kafka may
-still hold, so that an open batch can always be checked; history is not here but in dbt's keyed tables, which are kept.
+still hold, so that an open batch can always be checked; dbt's tables of events outlast the landing tables, so that what is owed to them is there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from weir.errors import SettingsError
 
 # A topic keeps a week, deleted by whole segments, each of which spans a week at most (log.roll.hours); a day on top for the cleaner.
 KAFKA_MAX_DAYS: Final = 15
-LOWEST: Final = {"landing": KAFKA_MAX_DAYS + 2, "quarantine": KAFKA_MAX_DAYS + 2, "telemetry": 1}
+LOWEST: Final = {"landing": KAFKA_MAX_DAYS + 2, "quarantine": KAFKA_MAX_DAYS + 2, "telemetry": 1, "history": KAFKA_MAX_DAYS + 2}
 HIGHEST: Final = 3650
 
 _TTL = re.compile(r"CREATE TABLE IF NOT EXISTS (\S+).*^TTL (.+ INTERVAL (\d+) DAY)$", re.DOTALL | re.MULTILINE)
@@ -23,15 +23,16 @@ _TTL = re.compile(r"CREATE TABLE IF NOT EXISTS (\S+).*^TTL (.+ INTERVAL (\d+) DA
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Days by kind: `landing` and ledger; `quarantine` and what was done about it; `telemetry`: traces, logs and metrics."""
+    """Days by kind: `landing` and ledger; `quarantine` and what was done about it; `telemetry`: traces, logs and metrics; `history`: dbt's tables of events."""
 
     landing: int = 30  # a new staging model is caught up from here
     quarantine: int = 30  # never more than landing: that a replay has landed is asked there, so its record must outlast the entry
     telemetry: int = 3
+    history: int = 730  # never less than landing: each landed event is owed to the tables behind
 
     @staticmethod
     def from_environment(environment: Mapping[str, str]) -> Retention:
-        """Read WEIR_RETENTION_LANDING_DAYS, _QUARANTINE_DAYS and _TELEMETRY_DAYS.
+        """Read WEIR_RETENTION_LANDING_DAYS, _QUARANTINE_DAYS, _TELEMETRY_DAYS and _HISTORY_DAYS.
 
         Raises:
             SettingsError: one is no number of days within its bounds; names it.
@@ -50,6 +51,11 @@ class Retention:
             raise SettingsError(
                 f"{variable('quarantine')} is {wanted.quarantine}, more than the {wanted.landing} days of landing",
                 hint=f"a replay is looked for in the landing tables: raise {variable('landing')} with it",
+            )
+        if wanted.history < wanted.landing:
+            raise SettingsError(
+                f"{variable('history')} is {wanted.history}, less than the {wanted.landing} days of landing",
+                hint=f"what has landed is owed to the tables behind: raise it, or lower {variable('landing')}",
             )
         return wanted
 

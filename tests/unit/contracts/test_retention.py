@@ -11,9 +11,9 @@ from weir.telemetry import store
 
 
 def test_the_environment_sets_each_kind_and_says_it_again():
-    wanted = Retention(91, 31, 4)
+    wanted = Retention(91, 31, 4, 400)
     assert Retention.from_environment(wanted.environment()) == wanted
-    assert Retention.from_environment({}) == Retention(30, 30, 3)
+    assert Retention.from_environment({}) == Retention(30, 30, 3, 730)
 
 
 @pytest.mark.parametrize("kind", [f.name for f in fields(Retention)])
@@ -28,6 +28,11 @@ def test_a_quarantine_that_outlasts_the_landing_tables_is_refused():
     """Or a replay that has landed would be looked for where it is no more, and be made twice."""
     with pytest.raises(SettingsError, match="more than the 20 days of landing"):
         Retention.from_environment({variable("landing"): "20"})
+
+
+def test_a_history_that_landing_outlasts_is_refused():
+    with pytest.raises(SettingsError, match="HISTORY_DAYS is 29, less than the 30 days of landing"):
+        Retention.from_environment({variable("history"): "29"})
 
 
 def test_landing_outlasts_whatever_kafka_may_still_hold():

@@ -6,6 +6,7 @@ ingest/ddl and dbt; a table without a recompute here, or with other columns, is 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -14,6 +15,7 @@ import polars as pl
 
 from weir.contracts import names
 from weir.contracts.events import EVENT_SCHEMA_VERSION
+from weir.contracts.retention import Retention
 from weir.ingest.verify.outcome import OUTLIVED, UNPLACED
 
 MINUTE_MS: Final = 60_000
@@ -126,6 +128,12 @@ def _within_two_days(now_ms: int, _horizon_ms: int) -> tuple[str, pl.Expr]:
     return f"minute > toDateTime({cut // 1000}, 'UTC')", pl.col("minute") > cut
 
 
+def _within_history(now_ms: int, _horizon_ms: int) -> tuple[str, pl.Expr]:
+    """Judge the days that the table's TTL keeps for a day yet: an event may land long after its day."""
+    cut = now_ms // DAY_MS - Retention.from_environment(os.environ).history + 1
+    return f"toInt64(day) > {cut}", pl.col("day") > cut
+
+
 class _Members:
     """A set of users by day and country."""
 
@@ -173,7 +181,7 @@ RECOMPUTED: Final[Mapping[str, Recompute]] = {
     f"{names.DB_STAGING}.int_user_events": Recompute(
         ("user_id", "occurred_at", "event_id"), _USER, lambda: _Each(_ACCEPTED, _columns(*_USER)), kept=_since("produced_at"), deduplicates=True,
     ),
-    f"{names.DB_STAGING}.int_active_users": Recompute(("day", "country", "users"), _ACTIVE, _Members, place=_member_place, is_set=True),
+    f"{names.DB_STAGING}.int_active_users": Recompute(("day", "country", "users"), _ACTIVE, _Members, kept=_within_history, place=_member_place, is_set=True),
     f"{names.DB_STAGING}.int_item_events": Recompute(
         ("minute", "item_id", "event_id"), _ITEM,
         lambda: _Each(_ACCEPTED & (pl.col("occurred_at") > pl.col("produced_at") - DAY_MS), {**_columns(*_ITEM), "minute": _MINUTE}), kept=_within_two_days,

@@ -118,6 +118,17 @@ def test_an_event_of_yesterday_is_not_for_the_last_hour_and_what_the_ttl_takes_i
     assert owed.filter(recompute.kept(now, 0)[1])["event_id"].to_list() == [b"now"]
 
 
+def test_a_day_that_the_history_is_about_to_lose_is_judged_on_neither_side(monkeypatch):
+    monkeypatch.setenv("WEIR_RETENTION_HISTORY_DAYS", "40")
+    recompute, day = views.RECOMPUTED["staging.int_active_users"], views.DAY_MS
+    now = 20_000 * day + 5
+    days = [20_000, 19_962, 19_961, 19_960, 19_900]  # the table's TTL takes 19,960 now
+    frame = rows(*[(n, b"e%d" % n, b"") for n in range(len(days))]).with_columns(pl.Series("occurred_at", [d * day + 7 for d in days]))
+    where, kept = recompute.kept(now, 0)
+    assert recompute.fold().rows(frame).filter(kept)["day"].to_list() == [20_000, 19_962]
+    assert where == "toInt64(day) > 19961"
+
+
 @given(st.lists(st.sets(st.integers(0, 60)), max_size=4))
 def test_offsets_are_counted_and_told_as_ranges(chunks):
     told, at, owed = Offsets(), 0, set()
