@@ -29,16 +29,25 @@ def _asked(guarded, user, sql):
     return answer.text
 
 
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A checkout, one for all, so that dbt parses again only what a test has changed."""
+    made = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "dbt", made / "dbt", ignore=shutil.ignore_patterns("target", "logs"))
+    return made
+
+
 @pytest.fixture
-def project(guarded, tmp_path, monkeypatch):
-    """A checkout whose models may be changed, its staging of events built; (the model's file, what dbt runs in, what deploys)."""
-    shutil.copytree(ROOT / "dbt", tmp_path / "dbt", ignore=shutil.ignore_patterns("target", "logs"))
-    monkeypatch.setattr(build, "ROOT", tmp_path)
-    environment = {"WEIR_HOME": str(tmp_path / "home"), "CLICKHOUSE_HOST": "127.0.0.1", "CLICKHOUSE_PORT": str(guarded.port), "CLICKHOUSE_USER": "dbt",
+def project(guarded, checkout, monkeypatch):
+    """The checkout as it was, its staging of events built; (a model's file, which may be changed, what dbt runs in, what deploys)."""
+    path = checkout / "dbt" / "models" / "intermediate" / "int_user_events.sql"
+    shutil.copyfile(ROOT / path.relative_to(checkout), path)
+    monkeypatch.setattr(build, "ROOT", checkout)
+    environment = {"WEIR_HOME": str(checkout / "home"), "CLICKHOUSE_HOST": "127.0.0.1", "CLICKHOUSE_PORT": str(guarded.port), "CLICKHOUSE_USER": "dbt",
                    "CLICKHOUSE_PASSWORD": guarded.known["dbt"][1], "PATH": "/usr/bin:/bin"}
     build.build(environment, ("--select", "int_user_events", "user_activity", "--resource-type", "model"))
     warehouse = Warehouse(accounts.as_user(guarded.url, *guarded.known["admin"]))
-    yield tmp_path / "dbt" / "models" / "intermediate" / "int_user_events.sql", environment, warehouse
+    yield path, environment, warehouse
     warehouse.close()
 
 

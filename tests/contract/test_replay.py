@@ -141,7 +141,7 @@ def test_what_lands_while_it_runs_is_neither_lost_nor_doubled(events, replay):
     assert found == sorted(sent)
 
 
-# Of the long ones, 0 (nothing was exchanged yet) is held by test_stopped_at_any_step… below; 9 and 13 are between the three that stay: fewer or more of the same exchanges done.
+# Of the long ones, 0 (nothing was exchanged yet) is held by test_stopped_at_any_step_it_leaves_the_live_tables_and_nothing_beside; 9 and 13 are between the three that stay: fewer or more of the same exchanges done.
 @pytest.mark.parametrize("step", [3, 11, 14, *(pytest.param(n, marks=pytest.mark.long) for n in (0, 9, 13))])
 def test_killed_in_the_exchange_it_is_run_again_and_does_what_is_left(events, replay, step):
     class Dies(Warehouse):
@@ -229,7 +229,8 @@ def test_what_an_operator_has_settled_is_taken_in_only_when_asked_for(events, re
     assert replay(handled=True).changes == 1
 
 
-@pytest.mark.parametrize("where", ["decoding", "verifying against Kafka", "copying the rest of its days", f"building {USER}"])
+# The long ones end just before the two that stay, at which more stands beside.
+@pytest.mark.parametrize("where", ["verifying against Kafka", f"building {USER}", *(pytest.param(w, marks=pytest.mark.long) for w in ("decoding", "copying the rest of its days"))])
 def test_stopped_at_any_step_it_leaves_the_live_tables_and_nothing_beside(events, replay, where):
     def stop(at):
         if at.step == where:
