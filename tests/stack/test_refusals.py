@@ -8,12 +8,23 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
+import redis
+from tests.stack import own_servers
 from tests.stack.conftest import PORT_BASE, ROOT
+
+from weir.contracts.endpoints import PORT_OFFSETS
+from weir.contracts.events import EventType
+from weir.demo import follow
+from weir.simulation import produce
+from weir.simulation.derive import Event
+from weir.telemetry import setup
 
 pytestmark = pytest.mark.stack
 BASE = PORT_BASE + 40
@@ -209,10 +220,56 @@ def test_a_second_run_needs_no_network_and_up_and_down_may_be_repeated(ready):
     assert _of(ready) == []
 
 
-def test_a_second_stack_runs_beside_the_first_with_the_same_jars(running, ready):
-    done = _launch(ready, "up")
+@pytest.fixture
+def own(ready):
+    """A PostgreSQL and a Redis that are not the stack's; the stack is ended before them."""
+    folder = ready / "own"
+    folder.mkdir()
+    with own_servers.running(folder, BASE + 30) as found:
+        yield found
+        _launch(ready, "down")
+
+
+def _document(ready, **more):
+    return json.loads(_launch(ready, "status", "--json", **more).stdout)
+
+
+def test_a_second_stack_runs_beside_the_first_with_the_same_jars_on_servers_of_ones_own(running, ready, own):
+    """A settings file names the PostgreSQL and the Redis: one changed row and one event go through them to a served feature, and nothing of them is the stack's."""
+    (ready / "own.toml").write_text(own.settings)
+    settings = {"WEIR_SETTINGS": str(ready / "own.toml")}
+    done = _launch(ready, "up", **settings)
     assert done.returncode == 0, done.stderr[-2000:]
     assert running.weir("status", check=False).returncode == 0
     moved = replace(running, env=running.env | {"WEIR_PORT_BASE": str(BASE)})
     line = _line(moved.weir("up", check=False), 1)
     assert f"WEIR_PORT_BASE {PORT_BASE} instead of {BASE}" in line
+    document = _document(ready, **settings)
+    assert {s["name"] for s in document["services"] if s["state"] == "external" and s["answers"]} == {"postgres", "redis"}
+    assert {s["state"] for s in document["services"]} == {"ready", "external"}
+    told = json.dumps(document["services"]) + done.stderr
+    assert not [secret for secret in (own_servers.PASSWORD, own_servers.QUOTED) if secret in told]
+    built = _launch(ready, "run", "dbt", "build", "--quiet", "--resource-type", "model", **settings)
+    assert built.returncode == 0, built.stdout[-2000:]
+    _follow(document["endpoints"], own)
+    assert not (ready / "postgres").exists()
+    assert not (ready / "redis").exists()
+    assert not {BASE + PORT_OFFSETS["postgres"], BASE + PORT_OFFSETS["redis"]} & {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+
+
+def _follow(endpoints, own):
+    """Change one row, send one event, see both served and in the Redis."""
+    user_id, now_ms = 77, int(time.time() * 1000)
+    with psycopg.connect(own.postgres_dsn) as shop:
+        shop.execute("INSERT INTO users (user_id, age, gender, occupation, zip_code, country, preferred_genre) VALUES (%s, 33, 'F', 'artist', '1', 'SE', 'Horror')", (user_id,))
+        shop.commit()
+        shop.execute("UPDATE users SET preferred_genre = 'Comedy', updated_at = now() WHERE user_id = %s", (user_id,))
+    event = Event("own-servers", user_id, 5, EventType.CLICK, None, "own", "SE", now_ms)
+    produce.one(produce.producer(endpoints["kafka_bootstrap"]), event, setup("test", otlp_url=""))
+    api = follow.Api(endpoints["api_url"])
+    try:
+        follow.until(lambda: (api.features(user_id).get("user_profile") or {}).get("preferred_genre") == "Comedy", "the changed row", 60)
+        follow.until(lambda: (api.features(user_id).get("user_activity") or {}).get("last_event_at_ms") == now_ms, "the event", 60)
+    finally:
+        api.close()
+    assert redis.Redis.from_url(own.redis_url).dbsize() > 0
