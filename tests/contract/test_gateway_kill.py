@@ -2,7 +2,7 @@
 
 The journal is this process's own. An insert without an answer is repeated under its token after the restart; then the table, the insert-triggered
 sums behind it and the keyed copy must each be exactly what the journal says, by count and by a sum that is independent of order.
-WEIR_TEST_KILLS sets how many times (20; `./weir test --long` does 1,000), WEIR_TEST_SEED the seed.
+WEIR_TEST_KILLS sets how many times (12; `./weir test --long` does 1,000), WEIR_TEST_SEED the seed.
 """
 import os
 import random
@@ -15,7 +15,7 @@ import httpx
 import pytest
 from tests.contract.gateway_server import Server
 
-KILLS = int(os.environ.get("WEIR_TEST_KILLS", "20"))
+KILLS = int(os.environ.get("WEIR_TEST_KILLS", "12"))
 SEED = int(os.environ.get("WEIR_TEST_SEED", str(random.SystemRandom().randrange(1 << 30))))
 WRITERS = 3
 WINDOW = "SETTINGS non_replicated_deduplication_window = 10000"

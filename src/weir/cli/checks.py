@@ -20,7 +20,7 @@ from typing import IO
 from weir.cli import browser
 from weir.errors import UnknownName, WeirError
 
-# How often the gateway is killed with an insert in flight (20 otherwise), rounds of random changes (4 otherwise), seconds of pgbench; for how many seconds the
+# How often the gateway is killed with an insert in flight (12 otherwise), rounds of random changes (4 otherwise), seconds of pgbench; for how many seconds the
 # gateway's scanner is held to the engine's parser (known oddities only otherwise); fuzzed records that are decoded (100,000 otherwise).
 LONG = {"WEIR_TEST_KILLS": "1000", "WEIR_TEST_ROUNDS": "24", "WEIR_TEST_PGBENCH_S": "600", "WEIR_FUZZ_S": "600", "WEIR_TEST_FUZZED": "1000000"}
 PATHS = ("src", "tests", "dashboards", "feature_repo", "bench", "deploy", ".ci", "weir")
