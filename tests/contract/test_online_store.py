@@ -8,7 +8,7 @@ from tests.contract.gateway_server import free_port
 
 from weir.connect.redis import binary
 from weir.contracts.features import FEATURE_VIEWS
-from weir.contracts.online import decode_value, entity_key, feature_field
+from weir.contracts.online import decode_value, entity_key, feature_field, written_key
 from weir.features.store import OnlineStore, Row
 
 PORT = free_port()
@@ -57,6 +57,17 @@ def test_a_corrected_value_with_the_same_event_time_is_written(store, url):
     store.write(PROFILE, [_row(30, 1000)], 200)
     assert store.write(PROFILE, [_row(31, 1000)], 201) == 1
     assert _age(url) == 31
+
+
+def test_the_same_values_again_are_no_change_and_stand_against_an_older_write(store, url):
+    client = redis.Redis.from_url(url)
+    store.write(PROFILE, [_row(30), _row(40, user=2)], 200)
+    counted = client.get(written_key("user_id"))
+    assert store.write(PROFILE, [_row(30), _row(41, user=2)], 300) == 1
+    assert store.write(PROFILE, [_row(30), _row(41, user=2)], 300) == 0
+    assert int(client.get(written_key("user_id"))) == int(counted) + 1  # who reads items anew when this moved has nothing to read
+    assert store.write(PROFILE, [_row(29)], 250) == 0
+    assert _age(url) == 30
 
 
 def test_what_was_removed_stays_removed_against_an_older_write(store, url):

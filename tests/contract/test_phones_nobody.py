@@ -140,7 +140,7 @@ def test_the_dashboards_server_asks_for_nothing_outside_this_machine(recorded):
     assert outside() == []
 
 
-@pytest.mark.parametrize("tool", [_dbt, lambda env, path: _mlflow(env, path, 3.0)], ids=["dbt", "mlflow"])
+@pytest.mark.parametrize("tool", [_dbt, pytest.param(lambda env, path: _mlflow(env, path, 3.0), marks=pytest.mark.long)], ids=["dbt", "mlflow"])
 def test_with_its_reports_asked_for_the_recorder_sees_a_tool_try(recorded, tmp_path, tool):
     env, _, outside = recorded
     tool(_loud(env), tmp_path)

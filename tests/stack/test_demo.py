@@ -3,6 +3,7 @@ import json
 import time
 import urllib.request
 import uuid
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -48,8 +49,9 @@ def test_each_hop_of_a_change_is_measured_and_they_add_up(stack, change):
     assert hops["to_landed_ms"] + hops["landed_to_feature_ms"] == pytest.approx(document[f"{change}_to_feature_ms"])
 
 
-def test_a_second_start_finds_everything_and_every_endpoint_is_usable(stack):
-    stack.weir("up")
+def test_a_second_start_asks_no_registry_and_finds_everything_and_every_endpoint_is_usable(stack):
+    gone = dict.fromkeys(("WEIR_MAVEN_URL", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:1")
+    replace(stack, env=stack.env | gone | {"NO_PROXY": "127.0.0.1,localhost"}).weir("up")
     document = stack.status()
     assert {s["name"] for s in document["services"]} == {
         "postgres", "kafka", "connect", "clickhouse", "redis", "otlp", "ingest", "features", "catalogue", "api", "dashboard"
@@ -188,8 +190,6 @@ def test_without_the_materializer_a_click_changes_nothing_that_is_served(stack):
 
 def _click_that_lands(stack, telemetry=None):
     """Have user 1 click item 50, as a part of the trace of `telemetry`, and wait for its row; return its time in ms."""
-    from dataclasses import replace
-
     from weir.contracts.events import EventType
     from weir.simulation import produce
     from weir.simulation.derive import Event

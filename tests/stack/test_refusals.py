@@ -202,6 +202,7 @@ def test_ctrl_c_during_up_takes_back_what_was_started(ready, command):
     assert not [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and BASE <= c.laddr.port < BASE + 20]
 
 
+@pytest.mark.long  # without a network at all; tests/stack/test_demo.py starts a second time with every registry gone
 def test_a_second_run_needs_no_network_and_up_and_down_may_be_repeated(ready):
     before = []
     more = {"WEIR_MAVEN_URL": "http://127.0.0.1:1/m"}

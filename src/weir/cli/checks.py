@@ -27,7 +27,7 @@ PATHS = ("src", "tests", "dashboards", "feature_repo", "bench", "deploy", ".ci",
 SUITE_S = 1800  # what checks and tests may take on two cores without --long
 ORDER = ("unit", "contract", "house", "docs", "oracle", "stack")
 ALONE = "stack"  # its tests share one stack, so they run in one process
-YIELDING = ("nice", "-n", "5")  # beside the stack, whose tests wait with a deadline: a third of its weight (sched(7)), so that these go on too
+YIELDING = ("nice", "-n", "10")  # beside the stack, whose tests take longer and wait with a deadline: a tenth of its weight (sched(7)), so that these go on too
 FOLLOW_S = 0.5
 SIDE_BY_SIDE = 4  # how many files of the other tests run at once, at most: each may have a gateway, a Redis or a PostgreSQL of its own
 
@@ -81,7 +81,7 @@ def steps(order: Sequence[str], *, long: bool, at_once: int) -> list[list[str]]:
 
     pytest-xdist would begin with the files of most tests; in the order given, tests/conftest.py puts those first that take longest, and all cores end together.
     """
-    shared = ["-p", "no:cacheprovider", "--durations=10", "-rs", *([] if long else ["-m", "not long"])]
+    shared = ["-p", "no:cacheprovider", "--durations=25", "-rs", *([] if long else ["-m", "not long"])]
     quick = [f"tests/{name}" for name in order if name.partition("/")[0] != ALONE]
     alone = [f"tests/{name}" for name in order if name.partition("/")[0] == ALONE]
     side_by_side = ["-n", str(at_once), "--dist", "loadfile", "--no-loadscope-reorder"] if at_once > 1 else []

@@ -22,7 +22,7 @@ from weir.telemetry import Telemetry
 TICK_S = 0.15
 QUIET_TICK_S = 0.4  # once nothing was written for QUIET_S: a look at the counts takes 5 to 10 ms of a core, six a second a twentieth of it
 QUIET_S = 30.0
-LOOK_S = 5.0  # looked at this often although no table's count moved: as many rows may have come as went
+LOOK_S = 20.0  # looked at this often although no table's count moved: as many rows may have come as went
 LANDING = (names.LANDING_EVENTS, names.LANDING_CDC, names.LANDING_CATALOGUE, names.LANDING_PROFILE_EXPORTS)
 SWEEP_S = 20.0  # views whose values slide with the clock are read whole this often
 REST_S = 900.0  # the other views are read whole this often: those that a batch makes, and what a change broke off before its view would leave old until its next one

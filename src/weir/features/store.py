@@ -28,12 +28,22 @@ from weir.errors import Unavailable
 
 BATCH = 500  # keys in one pipeline: bounded memory, and the server is never held long
 
-# KEYS[1]: entity. ARGV: version field, version, then field, value, …  Returns 1 when written. No expiry: views of one entity share the hash.
+# KEYS[1]: entity. ARGV: version field, version, then field, value, …  Returns 1 when a value changed: a sweep reads views whole, and most of their rows are as they
+# were. No expiry: views of one entity share the hash.
 _WRITE = """
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if old and tonumber(old) > tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], unpack(ARGV, 3))
-return 1
+local fields = {}
+for i = 3, #ARGV, 2 do fields[#fields + 1] = ARGV[i] end
+local stored = redis.call('HMGET', KEYS[1], unpack(fields))
+for i = 1, #fields do
+  if stored[i] ~= ARGV[2 * i + 2] then
+    redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], unpack(ARGV, 3))
+    return 1
+  end
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 0
 """
 # KEYS[1]: entity. ARGV: version field, version, then the fields to remove. The version stays, so that an older write cannot bring them back.
 _DELETE = """
@@ -73,7 +83,7 @@ class OnlineStore:
         self._delete = self._client.register_script(_DELETE)
 
     def write(self, view: FeatureViewContract, rows: Sequence[Row], version_ms: int) -> int:
-        """Write rows read at `version_ms`; return how many were not already newer.
+        """Write rows read at `version_ms`; return how many changed by it: not those that are newer already, or the same.
 
         Raises:
             Unavailable: Redis does not answer.

@@ -96,7 +96,7 @@ class Telemetry:
                 logging.getLogger(__name__).debug("telemetry shutdown failed", exc_info=True)
 
 
-def setup(service: str, *, otlp_url: str | None = None, interval_s: float = 5.0) -> Telemetry:
+def setup(service: str, *, otlp_url: str | None = None, interval_s: float = 10.0) -> Telemetry:
     """Return the process's telemetry, exporting to `otlp_url` or WEIR_OTLP_URL; with neither, instruments are no-ops.
 
     Args:

@@ -29,7 +29,7 @@ log = logging.getLogger("weir.telemetry")
 DDL: Final = Path(__file__).resolve().parents[3] / "telemetry" / "ddl"
 QUEUE_ROWS: Final = 50_000  # a row is about 1 KB: 50 MB at most, minutes of the demo's telemetry
 BATCH_ROWS: Final = 10_000
-EVERY_S: Final = 5.0  # an insert makes a part for ClickHouse to merge; at one a second the merges of a stack at rest were a tenth of a core
+EVERY_S: Final = 10.0  # an insert makes a part of each table for ClickHouse to merge; at one a second the merges of a stack at rest were a tenth of a core
 BACKOFF_MAX_S: Final = 15.0
 REFUSALS: Final = 3  # a batch that ClickHouse refuses this often is dropped, since it would block the rest for ever
 

@@ -45,7 +45,7 @@ EXCEPTIONS = {
 }
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(CHANGES)
 def test_a_record_is_valid_by_the_schema_exactly_when_the_decoder_accepts_it(changes):
     value = changed(changes)
