@@ -456,7 +456,7 @@ def test_a_feature_views_mart_has_exactly_the_contracts_columns(stack, view):
 def test_a_users_view_reads_only_the_asked_users_granules(stack, third, mart):
     source, _, _ = stack
     source.client.execute("CREATE TABLE IF NOT EXISTS staging.probe AS staging.int_user_events")
-    source.client.execute("INSERT INTO staging.probe (user_id, occurred_at, event_id, item_id) SELECT 1 + intDiv(number, 20), now64(3), toString(number), 1 FROM numbers(200000)")
+    source.client.execute("INSERT INTO staging.probe (user_id, occurred_at, produced_at, event_id, item_id) SELECT 1 + intDiv(number, 20), now64(3), now64(3), toString(number), 1 FROM numbers(200000)")
     view = source.client.execute(f"SHOW CREATE VIEW marts.{mart} FORMAT TabSeparatedRaw").replace("staging.int_user_events", "staging.probe")
     query = view[re.search(r"\bAS\s+(?=WITH|SELECT)", view).end() :]
     plan = source.client.execute(f"EXPLAIN indexes = 1 SELECT * FROM ({query}) WHERE user_id IN (17, 4000)")

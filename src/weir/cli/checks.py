@@ -27,7 +27,7 @@ PATHS = ("src", "tests", "dashboards", "feature_repo", "bench", "deploy", ".ci",
 SUITE_S = 1800  # what checks and tests may take on two cores without --long
 ORDER = ("unit", "contract", "house", "docs", "oracle", "stack")
 ALONE = "stack"  # its tests share one stack, so they run in one process
-YIELDING = ("nice", "-n", "10")  # beside the stack, whose tests take longer and wait with a deadline: a tenth of its weight (sched(7)), so that these go on too
+YIELDING = ("nice", "-n", "5")  # beside the stack, whose tests wait with a deadline: a third of its weight (sched(7)); at 10, a tenth, tests here missed deadlines of their own
 FOLLOW_S = 0.5
 SIDE_BY_SIDE = 4  # how many files of the other tests run at once, at most: each may have a gateway, a Redis or a PostgreSQL of its own
 
