@@ -101,5 +101,7 @@ def test_what_came_after_a_backup_is_there_once_after_the_restore(running, topic
     follow.until(lambda: _landed(running, every), "every event once", LIMIT_S)
     follow.until(lambda: _zip_codes(running) == source, "every user as PostgreSQL has it", LIMIT_S)
     assert running.clickhouse("SELECT count() FROM landing.restores")[0][0] >= 1
+    verified = running.weir("verify", "events", "--json", check=False)
+    assert verified.returncode == 0, verified.stdout[-3000:]
     for left in (running.home / restored["set_aside"][0], backup["path"]):
         shutil.rmtree(left)
