@@ -378,9 +378,14 @@ def test_an_insert_beside_that_is_refused_for_a_moment_is_tried_again(events, re
     assert Busy.tries >= 4
 
 
-def test_a_batch_that_is_repeated_after_the_exchange_counts_once_also_after_the_gateway_was_killed(events, replay):
-    world, token = events.world, "a-batch-that-is-open"
-    records = [Record(names.TOPIC_USER_EVENTS, 0, 900_000 + n, int(time.time() * 1000), None, json.dumps(events.event(user_id=77)).encode(), "") for n in range(5)]
+PARTS = "system.parts WHERE (database, table) IN (('landing', 'user_events'), ('landing', 'ingest_ledger'), ('staging', 'int_user_events'))"
+
+
+@pytest.mark.parametrize(("left", "user"), [("all", 7001), ("the empty part", 7002), ("nothing", 7003)])
+def test_a_batch_that_is_repeated_after_the_exchange_counts_once_also_after_the_gateway_was_killed(events, replay, left, user):
+    """`left`: of the parts that were replaced, after the engine's cleaner began or ended. It takes the empty one last, by which the exchange covers them all."""
+    world, token = events.world, f"a batch of {user}"
+    records = [Record(names.TOPIC_USER_EVENTS, 0, 900_000 + 10 * user + n, int(time.time() * 1000), None, json.dumps(events.event(user_id=user)).encode(), "") for n in range(5)]
     table = decode.user_events(records, token)
 
     def insert():
@@ -389,19 +394,21 @@ def test_a_batch_that_is_repeated_after_the_exchange_counts_once_also_after_the_
         client.close()
 
     def counts():
-        return [events.text(f"SELECT count() FROM {t} WHERE {w}") for t, w in ((LIVE, f"batch = '{token}'"), (names.LEDGER, f"batch = '{token}'"), (USER, "user_id = 77"))]
+        return [events.text(f"SELECT count() FROM {t} WHERE {w}") for t, w in ((LIVE, f"batch = '{token}'"), (names.LEDGER, f"batch = '{token}'"), (USER, f"user_id = {user}"))]
 
     events.old()
     insert()
     assert replay().tables
     insert()
     assert counts() == ["5", "1", "5"]
-    folder = Path(events.text("SELECT data_paths[1] FROM system.tables WHERE database = 'landing' AND name = 'user_events'"))
-    kept = events.text("SELECT name FROM system.parts WHERE database = 'landing' AND table = 'user_events' AND active").split()
+    covers = {Path(path) for path in events.text(f"SELECT path FROM {PARTS} AND NOT active AND rows = 0").split()}
+    replaced = {Path(path) for path in events.text(f"SELECT path FROM {PARTS} AND NOT active").split()} - covers
+    assert len({path.parent for path in covers}) == 3
+    assert {(path / "count.txt").read_text() for path in covers} == {"0"}
     world.server.kill()
-    for part in folder.glob("[0-9]*"):
-        if part.name not in kept:  # what the engine's cleaner takes within minutes
-            shutil.rmtree(part)
+    for path in {"all": set(), "the empty part": replaced, "nothing": replaced | covers}[left]:
+        shutil.rmtree(path, ignore_errors=True)
     world.server.start()
+    assert wait_until(lambda: events.text(f"SELECT count() FROM {PARTS} AND active AND rows = 0") == "0", 40)  # the engine would remove them a moment after its start, and the tokens
     insert()
     assert counts() == ["5", "1", "5"]

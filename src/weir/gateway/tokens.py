@@ -5,15 +5,21 @@ A table with a deduplication window has a folder `deduplication_logs` with files
 process that is killed between the two leaves a token without a part: the table then drops the repeated insert while a view behind it takes
 it, or the reverse. It never syncs the file, so a power cut can leave a part without its token.
 
+A REPLACE PARTITION gives rows another part's name: it covers the parts that were there with an empty one, and all of them stay on the disk for
+some minutes. An engine that finds the empty one when it starts takes it for a part whose rows were deleted, removes it, and drops the tokens of
+all that it covers (`clearEmptyParts`, src/Storages/MergeTree/MergeTreeData.cpp), although their rows are there and their inserts may be repeated.
+
 In: a data folder that no process has open. Out: the parts whose entries were dropped. Keep: an entry is dropped only if no part on the disk is
 it or covers it, and only among the newest `RECENT` of a table: those are what can have been in flight. What was deleted on purpose long ago
-keeps its token, and so does what stood in the log at a moment when nothing was in flight (`settle`): a REPLACE PARTITION gives the rows of a part another part's name.
+keeps its token, and so does what stood in the log at a moment when nothing was in flight (`settle`): what covers it and is empty is removed before
+an engine sees it, what is covered first, as the engine's own cleaner does.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,17 +117,54 @@ def _entries(files: list[Path], settled: tuple[int, int] = (0, 0)) -> Iterator[t
                 yield fields[0], fields[1], fields[2], (number, at) <= settled
 
 
-def orphans(folder: Path) -> list[Orphan]:
-    """Return the newest entries of one table's log that have no part."""
+def _live(folder: Path) -> dict[str, tuple[str, bool]]:
+    """Return the tokens that one table's log holds, in the order they came: the part's name, and whether it was settled."""
     live: dict[str, tuple[str, bool]] = {}
     for operation, part, block, settled in _entries(_files(folder), _settled(folder)):
         live.pop(block, None)
         if operation == _ADD:
             live[block] = part, settled
+    return live
+
+
+def _is_empty(part: Path) -> bool:
+    try:
+        return int((part / "count.txt").read_text()) == 0
+    except (OSError, ValueError):  # not there or not read: a part like any other
+        return False
+
+
+def uncover(folder: Path) -> list[Path]:
+    """Remove from the table of one log the empty parts that cover settled tokens, and before each what it covers; return those that were removed."""
+    settled = [found for name, is_settled in _live(folder).values() if is_settled and (found := _part(name)) is not None]
+    if not settled:
+        return []
+    parts = {entry: found for entry in folder.parent.iterdir() if (found := _part(entry.name)) is not None}
+    removed: list[Path] = []
+    for cover in [entry for entry, part in parts.items() if any(part.covers(s) for s in settled) and _is_empty(entry)]:
+        covered = [entry for entry, part in parts.items() if entry != cover and parts[cover].covers(part)]
+        removed += [entry for entry in covered if _remove(entry)]
+        _sync_folder(folder.parent)  # else a power cut could leave what was covered without its cover: rows of before would be back
+        removed += [cover] if _remove(cover) else []
+    return removed
+
+
+def _remove(part: Path) -> bool:
+    """Remove a part's folder, by way of a name that the engine takes for nothing, so that none is seen by half; False: it is gone."""
+    if not part.exists():
+        return False
+    gone = part.with_name(f"delete_tmp_{part.name}")
+    shutil.rmtree(gone, ignore_errors=True)  # of a removal that was cut short
+    shutil.rmtree(part.rename(gone))
+    return True
+
+
+def orphans(folder: Path) -> list[Orphan]:
+    """Return the newest entries of one table's log that have no part."""
     table = folder.parent
     present = [p for entry in table.iterdir() if (p := _part(entry.name)) is not None]
     found = []
-    for block, (name, settled) in list(live.items())[-RECENT:]:
+    for block, (name, settled) in list(_live(folder).items())[-RECENT:]:
         wanted = None if settled else _part(name)
         if wanted is not None and not any(p.covers(wanted) for p in present):
             found.append(Orphan(table, name, block))
@@ -132,6 +175,7 @@ def repair(data: Path) -> list[Orphan]:
     """Drop every orphan below `data` from its log, by the engine's own kind of entry; return them."""
     found = []
     for folder in folders(data):
+        uncover(folder)
         files = _files(folder)
         lost = orphans(folder)
         if not lost:
