@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -80,8 +81,9 @@ def _lines(path: Path, columns: int) -> Iterator[list[str]]:
             yield parts + [""] * (columns - len(parts))
 
 
+@lru_cache(1)
 def read(folder: Path) -> Dataset:
-    """Read the three files of `folder`."""
+    """Read the three files of `folder`; those read last are kept, since the demo asks for them at each of its steps."""
     users = (RawUser(int(u), int(a), g, o, z) for u, a, g, o, z in _lines(folder / "ml-100k.user", 5))
     items = (
         RawItem(int(i), title or f"item {i}", int(year) if year.isdigit() else None, tuple(genres.split()))

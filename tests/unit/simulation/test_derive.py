@@ -1,4 +1,5 @@
 import random
+import uuid
 from collections import Counter
 from itertools import pairwise
 
@@ -37,6 +38,13 @@ def test_event_ids_are_unique_and_do_not_depend_on_now(data):
     first = [e.event_id for e in derive.events(data, NOW)]
     assert len(first) == len(set(first))
     assert first == [e.event_id for e in derive.events(data, NOW + 86_400_000)]
+
+
+def test_an_event_id_is_the_version_5_uuid_of_what_the_event_is(data):
+    rating = {(r.user_id, r.item_id) for r in data.ratings}
+    rated = [e for e in derive.events(data, NOW) if e.event_type == "rate"]
+    assert {(e.user_id, e.item_id) for e in rated} == rating
+    assert [e.event_id for e in rated] == [str(uuid.uuid5(derive._NAMESPACE, f"1:rate:{e.user_id}:{e.item_id}:0")) for e in rated]
 
 
 def test_the_clock_never_goes_back_and_never_passes_now(data):
