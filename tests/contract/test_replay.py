@@ -114,7 +114,6 @@ def test_a_range_becomes_what_lands_today_and_every_table_behind_follows(events,
     assert [p.hash for p in again.partitions.values()] == [p.hash for p in told.partitions.values()]
 
 
-@pytest.mark.long  # tests/stack/test_replay.py holds it with the real Kafka and worker
 def test_what_lands_while_it_runs_is_neither_lost_nor_doubled(events, replay):
     events.old()
     ended, sent = threading.Event(), []
@@ -281,7 +280,7 @@ def test_a_row_lost_behind_is_told_by_the_recompute_and_by_the_clone(events, rep
     assert replay().changes == CHANGED
 
 
-@pytest.mark.parametrize("slow", [1, TRIES + 1])
+@pytest.mark.parametrize("slow", [1, pytest.param(TRIES + 1, marks=pytest.mark.long)])
 def test_a_slow_insert_puts_the_exchange_off_and_gives_it_up_only_after_some_tries(events, replay, monkeypatch, slow):
     class Busy(Warehouse):
         tries = 0
@@ -381,7 +380,7 @@ def test_an_insert_beside_that_is_refused_for_a_moment_is_tried_again(events, re
 PARTS = "system.parts WHERE (database, table) IN (('landing', 'user_events'), ('landing', 'ingest_ledger'), ('staging', 'int_user_events'))"
 
 
-@pytest.mark.parametrize(("left", "user"), [("all", 7001), ("the empty part", 7002), ("nothing", 7003)])
+@pytest.mark.parametrize(("left", "user"), [("all", 7001), ("the empty part", 7002), pytest.param("nothing", 7003, marks=pytest.mark.long)])  # with none of them left the engine has nothing to remove
 def test_a_batch_that_is_repeated_after_the_exchange_counts_once_also_after_the_gateway_was_killed(events, replay, left, user):
     """`left`: of the parts that were replaced, after the engine's cleaner began or ended. It takes the empty one last, by which the exchange covers them all."""
     world, token = events.world, f"a batch of {user}"

@@ -11,7 +11,8 @@ EVENTS = 20_000  # at 800 a second for longer than a deploy takes
 READERS = {"int_user_events": "marts.user_activity", "int_item_events": "marts.item_activity", "stg_users": "staging.int_users"}
 
 
-@pytest.mark.parametrize("models", [("int_user_events",), pytest.param(("int_item_events", "stg_users"), marks=pytest.mark.long)])  # each kind on its own: tests/contract/test_deploy.py
+@pytest.mark.long  # each kind while rows land: tests/contract/test_deploy.py, with dbt itself: tests/contract/test_deploy_dbt.py
+@pytest.mark.parametrize("models", [("int_user_events",), ("int_item_events", "stg_users")])
 def test_keyed_models_are_deployed_under_load_and_every_event_is_once_in_each(running, models):
     load = subprocess.Popen([sys.executable, "-m", "weir.cli", "load", "--rate", "800", "--events", str(EVENTS), "--seed", "20", "--users", "2000", "--items", "1000"], env=running.env, cwd=ROOT,
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -235,6 +235,7 @@ def _document(ready, **more):
     return json.loads(_launch(ready, "status", "--json", **more).stdout)
 
 
+@pytest.mark.long  # a whole second stack; each client against servers of that kind: tests/contract/; ports that are taken: above
 def test_a_second_stack_runs_beside_the_first_with_the_same_jars_on_servers_of_ones_own(running, ready, own):
     """A settings file names the PostgreSQL and the Redis: one changed row and one event go through them to a served feature, and nothing of them is the stack's."""
     (ready / "own.toml").write_text(own.settings)

@@ -12,6 +12,7 @@ from tests.stack.conftest import ROOT
 pytestmark = pytest.mark.stack
 
 
+@pytest.mark.long  # tests/contract/test_replay.py replays beside the real lane
 def test_a_range_of_time_is_replayed_under_load_and_verified_to_the_last_event(running):
     since = datetime.now(UTC).isoformat(timespec="milliseconds")
     load = subprocess.Popen([sys.executable, "-m", "weir.cli", "load", "--rate", "1500", "--events", "30000", "--seed", "21"], env=running.env, cwd=ROOT,

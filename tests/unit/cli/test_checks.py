@@ -13,7 +13,8 @@ def test_the_suite_says_how_long_it_took_and_when_that_was_too_long():
     assert checks.told_time(4000, whole=False) == "checks and tests: 4000 s"
 
 
-def test_what_is_skipped_is_told_with_its_reason(tmp_path, capfd):
+def test_what_is_skipped_is_told_with_its_reason(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(checks, "workers", lambda: 1)
     folder = tmp_path / "tests" / "unit"
     folder.mkdir(parents=True)
     (folder / "test_a.py").write_text("import pytest\n\ndef test_a():\n    pytest.skip('strace is not installed')\n")
