@@ -80,3 +80,31 @@ def test_who_may_not_see_queries_is_told_nothing_of_them(server):
 def test_a_wrong_password_is_told_in_a_sentence(server):
     with pytest.raises(Unavailable, match="did not tell of its queries: Code: 516"):
         queries.by_user(as_user(server.url, "anna", "wrong"), 1)
+
+
+def test_the_logs_outlive_the_gateways_end_and_its_kill(tmp_path):
+    server = Server(tmp_path / "data").start()
+    logged = "SELECT count() FROM system.query_log WHERE query_id LIKE 'before-%' AND type = 'QueryFinish'"
+    try:
+        server.text("CREATE DATABASE d ENGINE = Atomic")
+        server.text("CREATE TABLE d.t (a UInt64) ENGINE = MergeTree ORDER BY a")
+        for n, end in enumerate((server.stop, server.kill, server.stop), 1):
+            server.text("INSERT INTO d.t SELECT 1", query_id=f"before-{n}")
+            server.text("SYSTEM FLUSH LOGS")
+            end()
+            server.start()
+            assert server.text(logged) == f"{n}\n"
+            assert server.text("SELECT count() FROM system.part_log WHERE table = 't' AND event_type = 'NewPart'") == f"{n}\n"
+        assert not (tmp_path / "data" / "logs").exists()
+    finally:
+        server.stop()
+
+
+def test_a_log_that_cannot_be_attached_is_left_out_and_the_gateway_starts(tmp_path):
+    part = tmp_path / "data" / "data" / "data" / "system" / "part_log" / "202611_1_1_0"
+    part.mkdir(parents=True)
+    (part / "columns.txt").write_text("cut short")
+    server = Server(tmp_path / "data").start()
+    assert int(server.text("SELECT count() FROM system.part_log")) >= 0
+    assert not (tmp_path / "data" / "logs").exists()
+    assert server.stop() == 0

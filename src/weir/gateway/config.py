@@ -41,7 +41,7 @@ LOCKED = (
 PRIVATE = ("processes", "query_log", "engine_query_log", "query_views_log", "part_log", "errors", "stack_trace", "asynchronous_inserts", "warnings")
 
 QUERY_LOG = "engine_query_log"  # behind the view system.query_log, which has the query ids that clients chose
-_LOGS = ((QUERY_LOG, "query_log"), ("part_log", "part_log"), ("query_views_log", "query_views_log"))
+LOGS = {QUERY_LOG: "query_log", "part_log": "part_log", "query_views_log": "query_views_log"}  # tables of `system` and the engine's sections that fill them
 _RETENTION_DAYS = 3
 
 _SERVER = """<clickhouse>
@@ -111,6 +111,6 @@ def write(path: Path, memory_bytes: int, accounts: Accounts | None = None) -> Pa
     """Write the engine's configuration into `path` and return the file to open it with."""
     users, server = path / "users.xml", path / "engine.xml"
     users.write_text(users_xml(accounts, memory_bytes))
-    logs = "\n".join(_LOG.format(section=section, table=table, days=_RETENTION_DAYS) for table, section in _LOGS)
+    logs = "\n".join(_LOG.format(section=section, table=table, days=_RETENTION_DAYS) for table, section in LOGS.items())
     server.write_text(_SERVER.format(users=users.resolve(), memory=memory_bytes, path=path.resolve(), durable=_elements(DURABLE), logs=logs))
     return server

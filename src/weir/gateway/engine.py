@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from weir.gateway import config, layout, snapshot, together, tokens
+from weir.gateway import config, layout, logs, snapshot, together, tokens
 from weir.gateway.access import USER_TAG, Guard
 from weir.gateway.accounts import Accounts
 from weir.gateway.body import SQL_MAX_BYTES
@@ -101,6 +101,7 @@ class Engine:
             log.warning("%s was made by ClickHouse %s and is opened by %s: from now on no older one opens it", path, before, chdb.engine_version)
         for orphan in tokens.repair(self._data):
             log.warning("dropped the deduplication token of part %s, which is not in %s: a process was killed while it was inserted", orphan.part, orphan.table.name)
+        logs.put_aside(path)
         self._chdb = chdb
         self._address = f"{self._data}?config-file={config.write(path, memory_bytes, accounts)}"
         self._root = chdb.connect(self._address)
@@ -113,6 +114,7 @@ class Engine:
         self._ask(f"SET max_query_size = {SQL_MAX_BYTES * 2}")
         self.version = self._ask("SELECT version()").strip()
         self._prepare_query_log()
+        logs.attach(path, self._ask)
         self.ready = Ready(self._connect_as, self._tell)
 
     @staticmethod
