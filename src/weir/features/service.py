@@ -19,6 +19,7 @@ from weir.errors import NotYet, WeirError
 from weir.features.materialize import QUIET_S, QUIET_TICK_S, REST_S, SWEEP_S, TICK_S, Freshness
 
 PAUSE_MAX_S = 2.0
+REST_MOST_S = 1.0  # after a long tick: an event of a bulk load waits this and two ticks at most, of the 5 s that it may
 READY_S = 30.0  # a tick takes 0.15 s, a sweep or a whole refresh some seconds: past this, served features are no longer kept
 LIVE_S = 180.0  # the slowest turn, a whole refresh of every view, ends in this; with six tries of ClickHouse at its limit of 30 s
 REFRESH_WAIT_S = 120.0
@@ -30,6 +31,11 @@ def _settle(asked: Sequence[Future[Answer]], answer: Answer) -> None:
     for waiting in asked:
         if not waiting.done():
             waiting.set_result(answer)
+
+
+def rest_s(pause_s: float, turn_s: float, tick_s: float) -> float:
+    """Return how long to wait after a turn of `turn_s`, of which its tick took `tick_s`: up to its pace, and after a long tick about as long as that, since what comes meanwhile is written by one instead of two. Pure."""
+    return pause_s - turn_s if turn_s < pause_s else min(max(0.0, tick_s - pause_s), REST_MOST_S)
 
 
 class Work(Protocol):
@@ -62,6 +68,7 @@ class Service:
         self._turned_s = self._swept_s = self._refreshed_s = self._wrote_s = clock()
         self._good_s: float | None = None  # when a tick last ended well
         self._told = ""
+        self._tick_s = 0.0
 
     def run(self) -> None:
         """Turn until ended; on trouble, back off and go on."""
@@ -69,7 +76,7 @@ class Service:
         while not self.ended.is_set():
             began = self._clock()
             pause = self.pause_s() if self.turn() else min(PAUSE_MAX_S, pause * 2)
-            self.ended.wait(max(0.0, pause - (self._clock() - began)))
+            self.ended.wait(rest_s(pause, self._clock() - began, self._tick_s))
 
     def pause_s(self) -> float:
         """Return how long a turn that went well lasts: longer once nothing has been written for a while."""
@@ -91,9 +98,11 @@ class Service:
     def _act(self, now_s: float, asked: Sequence[Future[Answer]]) -> None:
         if self._work is None:
             self._work = self._make()
+        began = self._clock()
         if self._work.tick():
             self._wrote_s = self._clock()
         self._good_s, self._told = self._clock(), ""
+        self._tick_s = self._good_s - began
         if asked:
             _settle(asked, (HTTPStatus.OK, {"rows": self._work.refresh_all()}))
         if now_s - self._swept_s > SWEEP_S:

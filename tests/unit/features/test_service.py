@@ -6,7 +6,7 @@ import pytest
 
 from weir.errors import NotYet, Terminal, Unavailable
 from weir.features.materialize import QUIET_S, QUIET_TICK_S, REST_S, SWEEP_S, TICK_S, Freshness
-from weir.features.service import LIVE_S, READY_S, Service
+from weir.features.service import LIVE_S, READY_S, Service, rest_s
 
 
 class Work:
@@ -170,3 +170,18 @@ def test_it_looks_more_seldom_once_nothing_was_written_for_a_while_and_often_aga
     work.rows = 1
     service.turn()
     assert service.pause_s() == TICK_S
+
+
+def test_after_a_long_tick_it_rests_as_long_as_that_took_up_to_a_second_and_otherwise_it_keeps_its_pace():
+    assert rest_s(0.15, 0.05, 0.05) == pytest.approx(0.10)
+    assert rest_s(0.15, 0.65, 0.65) == pytest.approx(0.5)
+    assert rest_s(0.15, 30.0, 30.0) == 1.0
+    assert rest_s(0.15, 5.0, 0.05) == 0  # a sweep: what came meanwhile is waited for no longer
+
+
+def test_it_knows_how_long_its_last_tick_took_without_the_sweep(service, work, clock, monkeypatch):
+    monkeypatch.setattr(work, "tick", lambda: setattr(clock, "s", clock.s + 0.5) or 1)
+    monkeypatch.setattr(work, "sweep", lambda: setattr(clock, "s", clock.s + 7) or 1)
+    clock.s += SWEEP_S + 1
+    service.turn()
+    assert service._tick_s == 0.5
