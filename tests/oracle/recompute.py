@@ -75,7 +75,7 @@ def user_activity(sent):
     out = {}
     for user, events in _by(sent.ordered(), "user_id").items():
         last = events[::-1][:100]
-        session = [e for e in last if e["session_id"] == last[0]["session_id"]]
+        session = [e for e in events[::-1] if e["session_id"] == last[0]["session_id"]]
         out[user] = {
             "recent_item_ids": [e["item_id"] for e in last], "recent_event_types": [e["event_type"] for e in last], "session_id": last[0]["session_id"],
             "session_events": len(session), "session_items": len({e["item_id"] for e in session}),

@@ -164,7 +164,7 @@ def while_the_views_stand(source):
     at = now - 7 * MINUTE_MS
     ties = [source.event(1, item, 7 * MINUTE_MS, "click", "tie", event_id=f"tie-{n}") for n, item in enumerate((3, 9, 4, 9))]
     source.events(ties[2:] + ties[:2])
-    source.events([source.event(3, 1 + n % 18, (130 - n) * 1000 + at % 1, "view", "long") for n in range(130)])  # past the limit of 100
+    source.events([source.event(3, 1 + n % 18, (130 - n) * 1000 + at % 1, "view", "long") for n in range(130)])  # past the 100 of the recent lists, all of one session
     # History of 150 days in one insert: more days than one insert may touch partitions.
     source.events([source.event(5, 1 + n % 18, n * recompute.DAY_MS + 90 * MINUTE_MS) for n in range(150)])
     source.events([source.event(2, 5, 30 * MINUTE_MS)])  # late

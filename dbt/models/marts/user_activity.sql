@@ -1,27 +1,32 @@
 {{ config(materialized='view') }}
 
-WITH last_events AS (
-    SELECT user_id, occurred_at, event_id, item_id, event_type, session_id, produced_at
-    FROM {{ current(ref('int_user_events')) }}
-    ORDER BY user_id, occurred_at DESC, event_id DESC
-    LIMIT 100 BY user_id
-)
 SELECT
     user_id,
-    arrayMap(x -> x.3, sorted) AS recent_item_ids,
-    arrayMap(x -> x.4, sorted) AS recent_event_types,
-    sorted[1].5 AS session_id,
-    toInt64(length(session)) AS session_events,
-    toInt64(length(arrayDistinct(arrayMap(x -> x.3, session)))) AS session_items,
-    (toUnixTimestamp64Milli(session[1].1) - toUnixTimestamp64Milli(session[-1].1)) / 1000. AS session_duration_s,
-    toUnixTimestamp64Milli(sorted[1].1) AS last_event_at_ms,
+    arrayMap(x -> x.3, recent) AS recent_item_ids,
+    arrayMap(x -> x.4, recent) AS recent_event_types,
+    latest.1 AS session_id,
+    toInt64(latest.2) AS session_events,
+    toInt64(latest.3) AS session_items,
+    (toUnixTimestamp64Milli(newest) - toUnixTimestamp64Milli(latest.4)) / 1000. AS session_duration_s,
+    toUnixTimestamp64Milli(newest) AS last_event_at_ms,
     newest AS event_timestamp
 FROM (
     SELECT
         user_id,
-        arrayReverseSort(x -> (x.1, x.2), groupArray((occurred_at, event_id, item_id, toString(event_type), session_id))) AS sorted,
-        arrayFilter(x -> x.5 = sorted[1].5, sorted) AS session,
-        max(occurred_at) AS newest
-    FROM last_events
+        arraySlice(arrayReverseSort(x -> (x.1, x.2), arrayFlatten(groupArray(events))), 1, 100) AS recent,
+        argMax((session_id, session_events, session_items, began), ended) AS latest,
+        max(ended).1 AS newest
+    FROM (
+        SELECT
+            user_id,
+            session_id,
+            count() AS session_events,
+            uniqExact(item_id) AS session_items,
+            min(occurred_at) AS began,
+            max((occurred_at, event_id)) AS ended,
+            arraySlice(arrayReverseSort(x -> (x.1, x.2), groupArray((occurred_at, event_id, item_id, toString(event_type)))), 1, 100) AS events
+        FROM {{ current(ref('int_user_events')) }}
+        GROUP BY user_id, session_id
+    )
     GROUP BY user_id
 )
