@@ -7,9 +7,11 @@ the others run in what it leaves, at a lower priority; on one core everything ru
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +31,8 @@ ORDER = ("unit", "contract", "house", "docs", "oracle", "stack")
 ALONE = "stack"  # its tests share one stack, so they run in one process
 YIELDING = ("nice", "-n", "5")  # beside the stack, whose tests wait with a deadline: a third of its weight (sched(7)); at 10, a tenth, tests here missed deadlines of their own
 FOLLOW_S = 0.5
+TELL_S = 60.0
+_PERCENT = re.compile(r"\[ *(\d+)%\]$", re.MULTILINE)
 SIDE_BY_SIDE = 4  # how many files of the other tests run at once, at most: each may have a gateway, a Redis or a PostgreSQL of its own
 
 
@@ -136,6 +140,33 @@ def _follow(process: subprocess.Popen[bytes], said: Path) -> None:
                 time.sleep(FOLLOW_S)
 
 
+def progress(said: str, seconds: float) -> str:
+    """Return how far a run is that has said so much in `seconds`, by pytest's own percentage, and about how long it has to go; empty before the first one. Pure."""
+    done = [int(found) for found in _PERCENT.findall(said)]
+    if not done or not done[-1]:
+        return ""
+    return f"{done[-1]} % after {seconds:.0f} s, about {seconds * (100 - done[-1]) / done[-1]:.0f} s to go"
+
+
+@contextmanager
+def _telling(said: Path, every_s: float) -> Iterator[None]:
+    """Say now and then how far the stack tests are, which say nothing themselves while the others do."""
+    ended, began = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not ended.wait(every_s):
+            if line := progress(said.read_text(errors="replace"), time.monotonic() - began):
+                _say(f"\nstack tests: {line}")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
+
+
 def _in_a_row(root: Path, env: Mapping[str, str], runs: Sequence[Sequence[str]], *, whole: bool, before: Sequence[str] = ()) -> tuple[list[str], list[int]]:
     """Run one after another, beside the first the checks if `whole`: the type checker keeps one core busy for a minute. Return the failed checks and the exit codes."""
     failed, codes = list[str](), []
@@ -153,7 +184,8 @@ def _beside(root: Path, env: Mapping[str, str], alone: Sequence[str], others: Se
     """Run the stack tests `alone`, and the checks and the `others` in what they leave; return the failed checks and the exit codes."""
     with tempfile.NamedTemporaryFile(prefix="weir-test-") as said, _pytest(root, alone, env, out=said.file) as stack:
         _say("the stack tests run beside the others; what they say follows at the end")
-        failed, codes = _in_a_row(root, env, others, whole=True, before=YIELDING)
+        with _telling(Path(said.name), TELL_S):
+            failed, codes = _in_a_row(root, env, others, whole=True, before=YIELDING)
         _follow(stack, Path(said.name))
     return failed, [*codes, stack.returncode]
 

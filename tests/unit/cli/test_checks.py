@@ -76,6 +76,14 @@ def test_the_stack_tests_run_beside_the_quick_ones_which_yield_to_them(suite, tm
     assert capfd.readouterr().out.count("1 passed") == 2
 
 
+def test_how_far_the_stack_tests_are_is_told_with_what_is_left(suite, capfd, monkeypatch):
+    assert checks.progress("collected 60 items\n\ntests/stack/test_a.py ...   [  5%]\ntests/stack/test_b.py ....  [ 25%]\ntests/stack/test_c.py .", 300.0) == "25 % after 300 s, about 900 s to go"
+    assert checks.progress("collected 60 items\n\ntests/stack/test_a.py .", 9.0) == ""
+    monkeypatch.setattr(checks, "TELL_S", 0.05)
+    assert suite(2, unit="time.sleep(6)", stack="pass") == 0
+    assert "stack tests: 100 % after" in capfd.readouterr().out
+
+
 def test_a_failed_check_is_told_while_the_quick_tests_run_and_is_the_exit_code(tmp_path, capfd, monkeypatch):
     (tmp_path / "tests" / "unit").mkdir(parents=True)
     (tmp_path / "tests" / "unit" / "test_a.py").write_text("def test_a():\n    pass\n")
