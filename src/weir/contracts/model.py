@@ -56,6 +56,11 @@ class ModelManifest:
     popularity_ndcg: float
     mlflow_version: str = ""
 
+    @property
+    def beats_popularity(self) -> bool:
+        """Return whether this may be champion: better NDCG and no worse recall. Judged on nobody, all four are 0 and it may not."""
+        return self.ndcg > self.popularity_ndcg and self.recall >= self.popularity_recall
+
 
 @dataclass(frozen=True, slots=True)
 class Factors:
