@@ -90,6 +90,24 @@ def test_a_better_ndcg_and_the_same_recall_are_enough(home):
     assert c.promote(home, FakeAlias(), "v3").version == "v3"
 
 
+def test_why_no_champion_is_named_is_told_only_where_it_is_known(tmp_path):
+    assert m.why_popularity(tmp_path) is m.WhyPopularity.NOTHING_TRAINED
+    _export(tmp_path, "v1", "1", scores=(0.1, 0.1, 0.2, 0.2))
+    assert m.why_popularity(tmp_path) is m.WhyPopularity.NOT_BEATEN
+    _export(tmp_path, "v2", "2")  # killed before it was promoted
+    assert m.why_popularity(tmp_path) is None
+    c.promote(tmp_path, FakeAlias(), "v2")
+    assert m.why_popularity(tmp_path) is None
+    c.rollback(tmp_path, FakeAlias())
+    assert m.why_popularity(tmp_path) is m.WhyPopularity.ROLLED_BACK
+
+
+def test_an_export_whose_record_cannot_be_read_leaves_it_unknown(tmp_path):
+    _export(tmp_path, "v1", "1", scores=(0.1, 0.1, 0.2, 0.2))
+    (tmp_path / "models" / "v1" / "manifest.json").write_text("{")
+    assert m.why_popularity(tmp_path) is None
+
+
 def test_an_unreadable_pointer_says_what_to_do(home):
     (home / "models" / "champion").write_text("{")
     with pytest.raises(ContractViolation, match="promote VERSION"):
