@@ -8,6 +8,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from weir.cost import shown
 from weir.quality import board, event_facts, flow, recovery, terminal
 from weir.quality.judge import Verdict
 from weir.telemetry import setup
@@ -27,10 +28,17 @@ def clock(ms: int | None) -> str:
     return UNKNOWN if ms is None else f"{datetime.fromtimestamp(ms / 1000, UTC):%H:%M:%S} UTC"
 
 
+@st.cache_resource
+def prices_noted_on() -> str | None:
+    """Read once, as the sampler does: a stack that has read new prices has a new page too."""
+    return shown.noted_on()
+
+
 def verdict_row(b: board.Board) -> None:
     word, colour, icon = FACE[b.report.verdict]
     st.markdown(f"### {icon} :{colour}[{word}]")
     ages = [h.age_ms for h in b.report.hops if h.name in {"event landed", "change landed"} and h.age_ms is not None]
+    of = shown.coverage([str(c["part"]) for c in b.cost or ()], b.services)
     total = None if b.cost is None else sum(float(c["usd"]) for c in b.cost)
     columns = st.columns(6)
     columns[0].metric("Correct through", clock(b.report.correct_through_ms).removesuffix(" UTC"), border=True, help="UTC. Every record produced up to then is landed once.")
@@ -40,10 +48,11 @@ def verdict_row(b: board.Board) -> None:
                       help="Every key compared with PostgreSQL and the online store: ./weir reconcile. The earliest of all tables and views.")
     columns[2].metric("Newest record landed", f"{age(min(ages))} ago" if ages else UNKNOWN, border=True)
     columns[3].metric("API p99", UNKNOWN if b.api_p99_ms is None else f"{b.api_p99_ms:.0f} ms", border=True, help=f"Server spans, {board.P99_MINUTES} min.")
-    columns[4].metric("Cost an hour", UNKNOWN if total is None else f"${total:.4f}", border=True, help="Measured use at dated cloud prices.")
+    columns[4].metric("Cost an hour", UNKNOWN if total is None else f"${total:.4f}", None if total is None else of.short, delta_color="off", delta_arrow="off", border=True,
+                      help="Measured use at the list prices of cost/prices.yaml.")
     columns[5].metric("Recovery proven", terminal.past(recovery.proven_at_ms(b.pipeline.recovery), b.report.checked_at_ms), border=True,
                       help="The experiment whose last yes is oldest; never, while one has none: ./weir chaos run NAME.")
-    st.caption(f"{board.model_line(b.api)} · {board.checked_line(b.report)}")
+    st.caption(f"{board.model_line(b.api)} · {board.checked_line(b.report)} · {shown.line(of, prices_noted_on(), board.COST_RECENT_S)}")
     reasons = b.report.reasons
     if reasons:
         with st.expander(f"Why not yes: {len(reasons)} checks", expanded=b.report.verdict is Verdict.NO):

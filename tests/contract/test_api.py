@@ -204,6 +204,21 @@ def test_without_a_champion_popularity_serves_and_says_so(filled, tmp_path):
     assert found["degraded"] == ["no_champion"]
 
 
+def test_the_api_says_why_popularity_serves(filled, tmp_path):
+    with TestClient(create_app(tmp_path, f"redis://127.0.0.1:{PORT}/0")) as client:
+        def why():
+            client.post("/model/reload")
+            return client.get("/ready").json()["why_popularity"]
+
+        told = [why()]
+        m.write_pointer(tmp_path, m.Pointer("9"))
+        told.append(why())
+        m.write_pointer(tmp_path, m.Pointer("", ()))
+        told.append(why())
+        model(tmp_path)
+        assert [*told, why()] == ["nothing_trained", "unreadable", "rolled_back", ""]
+
+
 def test_a_new_pointer_is_served_on_demand_and_a_broken_one_keeps_the_old(api):
     model(api.home, "2", flip=True)
     assert api.post("/model/reload").json()["version"] == "2"

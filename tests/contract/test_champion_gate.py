@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from weir.contracts import model as m
+from weir.errors import ContractViolation
 from weir.telemetry import setup
 from weir.training import __main__ as training
-from weir.training import source
+from weir.training import champion, source
 from weir.training.model import Interactions, Settings, train
 from weir.training.registry import MODEL_NAME, Registry
 
@@ -30,7 +31,8 @@ class Client:
 @pytest.fixture(scope="module")
 def winner():
     found = train(_interactions(), SMALL)
-    assert found.beats_popularity
+    assert found.model.ndcg > found.popularity.ndcg
+    assert found.model.recall >= found.popularity.recall
     return found
 
 
@@ -62,6 +64,14 @@ def test_a_model_that_loses_to_popularity_is_registered_and_does_not_serve(train
     assert version.tags["weir_version"] == found["version"]
     metrics = registry._client.get_run(version.run_id).data.metrics
     assert metrics["ndcg"] == found["ndcg"] < found["popularity_ndcg"] == metrics["popularity_ndcg"]
+
+
+def test_a_loser_cannot_be_promoted_by_hand_and_what_served_goes_on(trains, winner, tmp_path):
+    first, second = trains(winner, 0), trains(_loser(winner), 10)
+    with pytest.raises(ContractViolation, match="did not beat popularity"):
+        champion.promote(tmp_path, Registry(tmp_path), second["version"])
+    assert m.read_pointer(tmp_path).version == first["version"]
+    assert Registry(tmp_path).alias() == first["mlflow_version"]
 
 
 def test_a_model_that_beats_popularity_serves_and_a_later_loser_leaves_it_there(trains, winner, tmp_path):

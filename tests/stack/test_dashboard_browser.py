@@ -89,6 +89,7 @@ def test_the_page_gives_a_verdict_and_no_traceback(dashboard, tmp_path):
     assert foreign == []
     if "WEIR_TEST_DASHBOARD_URL" not in os.environ:
         assert "Unknown" in text
+        assert re.search(r"Cost: 0 parts, of how many is unknown; list prices, the oldest noted on \d{4}-\d\d-\d\d", text)
 
 
 @pytest.mark.parametrize("machine", ["with-its-npm", pytest.param("without-node", marks=pytest.mark.long)])
@@ -114,6 +115,7 @@ def test_a_loaded_stacks_page_shows_what_is_measured_and_its_looks_are_traced(ru
     known = ("Correct through", "Newest record landed", "API p99", "Cost an hour")
     assert {k: metrics[k] for k in known if metrics[k] == "unknown"} == {}
     assert float(metrics["Cost an hour"].removeprefix("$")) > 0
+    assert re.search(r"Cost: (all \d+ parts|\d+ of \d+ parts; no sample in the last 60 s of [a-z, ]+); list prices, the oldest noted on \d{4}-\d\d-\d\d", text)
     refused = dict(running.clickhouse("SELECT reject_reason, count() FROM landing.quarantine GROUP BY reject_reason"))
     assert sum(refused.values()) >= 7, "the demo's input has seven bad records"
     told = text.split("Quarantine", 1)[1].split("Rows, source against sink")[0]

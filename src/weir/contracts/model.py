@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -24,12 +25,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 POINTER: Final = "champion"
-POPULARITY: Final = "popularity"  # the version that the API tells while no model has beaten it
+POPULARITY: Final = "popularity"  # the version that the API tells while it serves by no model
 HISTORY_MAX: Final = 5  # earlier champions to which one may roll back: each keeps its export
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+
+
+class WhyPopularity(StrEnum):
+    """Why popularity serves, as the files tell it."""
+
+    NOTHING_TRAINED = "nothing_trained"
+    NOT_BEATEN = "not_beaten"
+    ROLLED_BACK = "rolled_back"
+    UNREADABLE = "unreadable"  # a champion is named and its export, or the pointer, cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,11 @@ class ModelManifest:
     popularity_recall: float
     popularity_ndcg: float
     mlflow_version: str = ""
+
+    @property
+    def beats_popularity(self) -> bool:
+        """Return whether this may be champion: better NDCG and no worse recall. Judged on nobody, all four are 0 and it may not."""
+        return self.ndcg > self.popularity_ndcg and self.recall >= self.popularity_recall
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +111,31 @@ def read_pointer(home: Path) -> Pointer:
     if pointer.version:
         check_version(pointer.version)
     return pointer
+
+
+def why_popularity(home: Path) -> WhyPopularity | None:
+    """Return why no champion is named; None: one is, or the files do not tell.
+
+    Only a rollback writes a pointer that names none. Without a pointer nothing was ever promoted: that no model has beaten popularity
+    is known when each export's own record says so (a training that was killed before it promoted leaves one that says otherwise).
+
+    Raises:
+        ContractViolation: the pointer is not readable.
+
+    """
+    stood = (models_folder(home) / POINTER).exists()
+    if read_pointer(home).version:
+        return None
+    if stood:
+        return WhyPopularity.ROLLED_BACK
+    exports = list(models_folder(home).glob("*/manifest.json"))
+    if not exports:
+        return WhyPopularity.NOTHING_TRAINED
+    try:
+        beaten = any(ModelManifest(**json.loads(path.read_text())).beats_popularity for path in exports)
+    except (OSError, ValueError, TypeError):
+        return None
+    return None if beaten else WhyPopularity.NOT_BEATEN
 
 
 def write_pointer(home: Path, pointer: Pointer) -> None:

@@ -21,7 +21,7 @@ _GB: Final = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Unit prices in USD."""
+    """Unit prices in USD; `noted_on`: the oldest of the days on which they were noted."""
 
     cpu_core_hour: float
     memory_gib_hour: float
@@ -70,7 +70,7 @@ def parse(document: Any) -> Prices:
         if not entry.get("source") or not entry.get("noted_on"):
             raise SettingsError(f"prices.{name} has no source or date", hint="state both in cost/prices.yaml", key=name)
         found[name] = float(entry["usd"])
-    return Prices(**found, noted_on=str(min(str(e["noted_on"]) for e in entries.values())))
+    return Prices(**found, noted_on=str(min(str(entries[name]["noted_on"]) for name in found)))
 
 
 def load(path: Path = PRICES_FILE) -> Prices:

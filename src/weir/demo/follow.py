@@ -8,8 +8,8 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 import httpx
@@ -84,10 +84,25 @@ def until(question: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """How long each hop of a change took, and the recommendations that it led to."""
+    """How long each hop of a change took, the recommendations that it led to, and the feature view that it changed, as served before and after."""
 
     hops: Hops
     recommendations: list[int]
+    served_before: Mapping[str, Any] = field(default_factory=dict)
+    served_after: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Served:
+    """One feature view of a user, as the API serves it; `values` is the newest answer, empty when nothing is served."""
+
+    def __init__(self, api: Api, user_id: int, view: str) -> None:
+        self._api, self._user_id, self._view = api, user_id, view
+        self.values: dict[str, Any] = {}
+
+    def ask(self, traceparent: str = "") -> dict[str, Any]:
+        """Ask anew; with a W3C `traceparent` as a part of that trace."""
+        self.values = self._api.features(self._user_id, traceparent).get(self._view) or {}
+        return self.values
 
 
 class Watched(Protocol):
@@ -146,12 +161,9 @@ def profile_change(endpoints: Endpoints, api: Api, user_id: int, before: list[in
     """
     import psycopg
 
-    def served() -> str | None:
-        found: str | None = (api.features(user_id).get("user_profile") or {}).get("preferred_genre")
-        return found
-
-    old = served()
-    new = next(g for g in GENRES if g != old)
+    profile = Served(api, user_id, "user_profile")
+    old = profile.ask()
+    new = next(g for g in GENRES if g != old.get("preferred_genre"))
     with answering("take the profile change"), psycopg.connect(endpoints.postgres_dsn, connect_timeout=5) as connection:
         connection.execute("UPDATE public.users SET preferred_genre = %s, updated_at = now() WHERE user_id = %s", (new, user_id))
         transaction = int((connection.execute("SELECT txid_current()").fetchone() or (0,))[0]) % (1 << 32)  # the log has it without its epoch
@@ -159,7 +171,9 @@ def profile_change(endpoints: Endpoints, api: Api, user_id: int, before: list[in
         landing.start()
         began_s = time.monotonic()
         connection.commit()
-    return new, followed("the profile change", began_s, landing, lambda: served() == new, lambda: api.recommendations(user_id), lambda found: found != before)
+    found = followed(
+        "the profile change", began_s, landing, lambda: profile.ask().get("preferred_genre") == new, lambda: api.recommendations(user_id), lambda now: now != before)
+    return new, replace(found, served_before=old, served_after=profile.values)
 
 
 def click(endpoints: Endpoints, api: Api, user_id: int, item_id: int, before: list[int], *, country: str, telemetry: Telemetry) -> Followed:
@@ -168,6 +182,8 @@ def click(endpoints: Endpoints, api: Api, user_id: int, item_id: int, before: li
     Raises:
         Unavailable: Kafka does not answer. Terminal: a hop was not seen in time.
     """
+    activity = Served(api, user_id, "user_activity")
+    old = activity.ask()
     now_ms = int(time.time() * 1000)
     event = Event(str(uuid.uuid4()), user_id, item_id, EventType.CLICK, None, f"demo-{user_id}-{now_ms}", country, now_ms)
     client = produce.producer(endpoints.kafka_bootstrap)
@@ -175,8 +191,8 @@ def click(endpoints: Endpoints, api: Api, user_id: int, item_id: int, before: li
     landing = _Landing(endpoints.clickhouse_url, _LANDED_EVENT, id=event.event_id)
 
     def served(traceparent: str = "") -> bool:
-        activity = api.features(user_id, traceparent).get("user_activity") or {}
-        return activity.get("last_event_at_ms") == now_ms and item_id in (activity.get("recent_item_ids") or ())
+        now = activity.ask(traceparent)
+        return now.get("last_event_at_ms") == now_ms and item_id in (now.get("recent_item_ids") or ())
 
     with telemetry.span("weir.demo.click"):
         landing.start()
@@ -185,4 +201,4 @@ def click(endpoints: Endpoints, api: Api, user_id: int, item_id: int, before: li
         found = followed("the click", began_s, landing, served, lambda: api.recommendations(user_id), lambda now: others_changed(before, now, item_id))
         if not served(telemetry.traceparent()):  # once more, as a part of the click's trace: each poll there would hide what it is about
             raise Terminal("the click's feature was served and is no more", hint="./weir logs features shows why")
-    return found
+    return replace(found, served_before=old, served_after=activity.values)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final
 
 import httpx
 
@@ -28,6 +29,9 @@ from weir.simulation import dataset, derive, journal, source
 from weir.simulation.produce import Progress
 from weir.telemetry import setup
 from weir.transform import build
+
+VALUE_MAX: Final = 24  # characters of a value: with two of them, the longest name in use and its indent a line has 80
+HEAD: Final = 3  # of a list's values: newest first
 
 
 @dataclass
@@ -68,6 +72,27 @@ def line_of_hops(began: str, hops: Hops) -> str:
         f"{began} → landed {hops.to_landed_ms:.0f} ms → feature {hops.landed_to_feature_ms:.0f} ms → "
         f"recommendations {hops.feature_to_recommendations_ms:.0f} ms: {hops.to_recommendations_ms:.0f} ms"
     )
+
+
+def line_of_feature(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Return one line, short enough for 80 columns: a feature as served before a change and after it, of a list its head. Pure."""
+    return f"served {name}: {_value(before.get(name))} → {_value(after.get(name))}"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if not isinstance(value, list):
+        text = str(value)
+    else:
+        text = " ".join(str(v) for v in value[:HEAD]) + (" …" if len(value) > HEAD else "") or "none"
+    return text if len(text) <= VALUE_MAX else f"{text[:VALUE_MAX - 1]}…"
+
+
+def _tell(stage: _Stage, began: str, found: follow.Followed, features: tuple[str, ...]) -> None:
+    for name in features:
+        stage.screen.print(f"    {line_of_feature(name, found.served_before, found.served_after)}")
+    stage.screen.print(f"    {line_of_hops(began, found.hops)}")
 
 
 def _refresh(url: str) -> None:
@@ -128,11 +153,13 @@ def _follow(stage: _Stage, api: follow.Api, began_s: float) -> DemoResult:
         ready_s, before = time.time() - began_s, api.recommendations(user_id)
         say(f"\nuser {user_id} is recommended {before}")
         genre, profile = follow.profile_change(stage.endpoints, api, user_id, before)
-        say(f"  preferred genre becomes {genre} in PostgreSQL\n    {line_of_hops('commit', profile.hops)}")
+        say(f"  preferred genre becomes {genre} in PostgreSQL")
+        _tell(stage, "commit", profile, ("preferred_genre",))
         say(f"  user {user_id} is recommended {profile.recommendations}")
         clicked = before[0]
         followed = follow.click(stage.endpoints, api, user_id, clicked, profile.recommendations, country=country, telemetry=telemetry)
-        say(f"  a click on item {clicked}\n    {line_of_hops('produced', followed.hops)}")
+        say(f"  a click on item {clicked}")
+        _tell(stage, "produced", followed, ("recent_item_ids", "session_events"))
     finally:
         telemetry.shutdown()
     found = followed.recommendations

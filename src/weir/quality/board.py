@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from weir.contracts import names
 from weir.contracts.endpoints import Endpoints
-from weir.contracts.model import POPULARITY
+from weir.contracts.model import POPULARITY, WhyPopularity
 from weir.contracts.path import PATH, Stage
 from weir.errors import SettingsError
 from weir.quality import ask, ask_pipeline, flow, terminal, verdict
@@ -25,6 +25,13 @@ from weir.telemetry import Telemetry
 COST_RECENT_S: Final = 60
 P99_MINUTES: Final = 15
 STALE_MS: Final = 30_000  # the watcher writes every 2 s and may wait for slow probes
+
+SINCE: Final[Mapping[str, str]] = {
+    WhyPopularity.NOTHING_TRAINED: ", since nothing was trained yet",
+    WhyPopularity.NOT_BEATEN: ", since no model has beaten it",
+    WhyPopularity.ROLLED_BACK: ", since the champion was rolled back by hand",
+    WhyPopularity.UNREADABLE: ", since the champion cannot be read",
+}
 
 # Which freshness hops speak of a stage's output.
 STAGE_HOPS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -126,10 +133,10 @@ def gather(environment: Mapping[str, str] | None = None) -> Board:
 
 
 def model_line(api: Api | None) -> str:
-    """Return which model serves, for reading. Pure."""
+    """Return which model serves, for reading; why popularity does only where the API knows it. Pure."""
     if api is None or not api.ready:
         return "Recommendations: unknown, the API is not ready"
-    by = f"model {api.model_version} (champion)" if api.model_version != POPULARITY else "popularity, since no model has beaten it"
+    by = f"model {api.model_version} (champion)" if api.model_version != POPULARITY else f"popularity{SINCE.get(api.why_popularity, '')}"
     return f"Recommendations: by {by}, over {api.items:,} items"
 
 

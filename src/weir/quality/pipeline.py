@@ -72,6 +72,7 @@ class Api:
     """What the API says of itself: whether it has items to recommend, how many, and by which model (`POPULARITY`: by none).
 
     `newest_event_at_ms`: of the events in what it serves; `answered`: requests since its start; None: it did not say.
+    `why_popularity`: why popularity serves, a value of `weir.contracts.model.WhyPopularity`, or "" where that is not known.
     """
 
     ready: bool
@@ -79,6 +80,7 @@ class Api:
     model_version: str
     newest_event_at_ms: int | None = None
     answered: int | None = None
+    why_popularity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,9 @@ def ask_api(url: str) -> Api | None:
     """Return what the API says at /ready, or None when it could not be asked."""
     try:
         document = httpx.get(f"{url}/ready", timeout=TIMEOUT_S, verify=tls.context()).json()  # 503 has the same document
-        return Api(bool(document["ready"]), int(document["items"]), str(document["model_version"]), document.get("newest_event_at_ms"), document.get("answered"))
+        return Api(
+            bool(document["ready"]), int(document["items"]), str(document["model_version"]), document.get("newest_event_at_ms"), document.get("answered"),
+            str(document.get("why_popularity", "")))
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return None
 

@@ -253,13 +253,13 @@ def _operator_routes(app: FastAPI, api: Api) -> None:
 
     @app.get("/ready")
     async def ready(request: Request, response: Response) -> dict[str, Any]:  # noqa: ARG001 - fastapi injects both
-        """Return 200 when there are items to recommend, else 503; with the newest event in what is served, and this worker's answers so far."""
+        """Return 200 when there are items to recommend, else 503; with the newest event in what is served, this worker's answers so far, and why popularity serves ("": a model does, or it is not known)."""
         view, good = api.live.view(), api.live.ready()
         response.status_code = 200 if good else 503
         newest = max((t for t in (view.snapshot.item_event_ms, view.snapshot.trending_event_ms) if t is not None), default=None)
         return {
             "ready": good, "items": len(view.snapshot.items.ids), "model_version": view.champion.version,
-            "newest_event_at_ms": newest, "answered": api.answered,
+            "newest_event_at_ms": newest, "answered": api.answered, "why_popularity": view.champion.why or "",
         }
 
 

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import RedisError
 
-from weir.contracts.model import POPULARITY, Factors, ModelManifest, read_model, read_pointer
+from weir.contracts.model import (
+    POPULARITY,
+    Factors,
+    ModelManifest,
+    WhyPopularity,
+    read_model,
+    read_pointer,
+    why_popularity,
+)
 from weir.errors import ContractViolation
 from weir.serving.catalogue import CatalogueBuilder, Snapshot
 from weir.serving.rank import AlignedModel, align
@@ -37,11 +45,12 @@ STALE_MS: Final = 3_000  # older than this, answers carry the flag catalogue_sta
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """The loaded model; none: popularity serves, and `problem` says why when that is not by choice."""
+    """The loaded model; none: popularity serves, and `why` says why when that is known. `problem`: the pointer's model could not be loaded."""
 
     manifest: ModelManifest | None = None
     factors: Factors | None = None
     problem: str = ""
+    why: WhyPopularity | None = None
 
     @property
     def version(self) -> str:
@@ -63,13 +72,13 @@ def load_champion(home: Path, held: Champion) -> Champion:
     try:
         version = read_pointer(home).version
         if not version:
-            return Champion()
+            return Champion(why=why_popularity(home))
         if held.manifest is not None and held.manifest.version == version and not held.problem:
             return held
         return Champion(*read_model(home, version))
     except ContractViolation as error:
         log.warning("model: %s", error)
-        return Champion(held.manifest, held.factors, "model_unreadable")
+        return Champion(held.manifest, held.factors, "model_unreadable", None if held.manifest else WhyPopularity.UNREADABLE)
 
 
 class Live:

@@ -42,7 +42,7 @@ def train_and_register(home: Path, clickhouse_url: str, settings: Settings, tele
             trained.model.ndcg, trained.popularity.recall, trained.popularity.ndcg, registry.create_version(run, version),
         )
         registry.register(run, write_model(home, manifest, trained.factors))
-        pointer = promote(home, registry, version) if trained.beats_popularity else read_pointer(home)
+        pointer = promote(home, registry, version) if manifest.beats_popularity else read_pointer(home)
         prune(home, registry)
     telemetry.gauge("weir.training.ndcg", trained.model.ndcg)
     telemetry.gauge("weir.training.popularity_ndcg", trained.popularity.ndcg)
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("train", help="train, judge, register; promote when better than popularity")
     one.add_argument("--factors", type=int, default=defaults.factors)
     one.add_argument("--iterations", type=int, default=defaults.iterations)
-    two = commands.add_parser("promote", help="make a version the champion")
+    two = commands.add_parser("promote", help="make a version the champion; one that did not beat popularity is refused")
     two.add_argument("version")
     three = commands.add_parser("rollback", help="return to the champion before")
     for command in (one, two, three):

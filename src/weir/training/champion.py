@@ -63,13 +63,19 @@ def rolled_back(pointer: Pointer) -> Pointer:
 
 
 def promote(home: Path, alias: Alias, version: str) -> Pointer:
-    """Make `version` the champion; it must be readable whole.
+    """Make `version` the champion; it must be readable whole and have beaten popularity when it was trained.
 
     Raises:
-        ContractViolation: it is not.
+        ContractViolation: it is not, or has not.
 
     """
-    read_model(home, version)
+    manifest, _ = read_model(home, version)
+    if not manifest.beats_popularity:
+        raise ContractViolation(
+            f"{version} did not beat popularity: NDCG@{manifest.k} {manifest.ndcg:.4f} against {manifest.popularity_ndcg:.4f}, "
+            f"recall@{manifest.k} {manifest.recall:.4f} against {manifest.popularity_recall:.4f}",
+            hint="promote a version that did, or train another: ./weir run python -m weir.training train",
+        )
     with _alone(home):
         return _move(home, alias, promoted(read_pointer(home), version))
 

@@ -60,8 +60,3 @@ def most_popular(order: Sequence[int], seen: AbstractSet[int], k: int) -> list[i
             if len(out) == k:
                 break
     return out
-
-
-def beats(model: Scores, popularity: Scores) -> bool:
-    """Return whether a model may be champion: better NDCG and no worse recall, on at least one user."""
-    return model.users > 0 and model.ndcg > popularity.ndcg and model.recall >= popularity.recall

@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 
 from weir.contracts.model import Factors, Floats, Ints
 from weir.errors import Undecided
-from weir.training.metrics import Scores, beats, evaluate, most_popular
+from weir.training.metrics import Scores, evaluate, most_popular
 
 SEED: Final = 20_261_124
 
@@ -62,11 +62,6 @@ class Trained:
     popularity: Scores
     events: int
     newest_event_at_ms: int
-
-    @property
-    def beats_popularity(self) -> bool:
-        """Return whether this may be champion."""
-        return beats(self.model, self.popularity)
 
 
 def split_by_time(data: Interactions, train_share: float) -> tuple[Interactions, Interactions]:

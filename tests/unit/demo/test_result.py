@@ -101,6 +101,36 @@ def test_the_line_of_a_change_tells_each_hop():
     assert story.line_of_hops("commit", Hops(1, 2, 4)) == "commit → landed 1 ms → feature 2 ms → recommendations 4 ms: 7 ms"
 
 
+@pytest.mark.parametrize(("name", "before", "after", "line"), [
+    ("recent_item_ids", [346, 12, 9, 8], [50, 346, 12, 9, 8], "served recent_item_ids: 346 12 9 … → 50 346 12 …"),
+    ("recent_item_ids", [], [50], "served recent_item_ids: none → 50"),
+    ("session_events", 12, 1, "served session_events: 12 → 1"),
+    ("preferred_genre", None, "Sci-Fi", "served preferred_genre: nothing → Sci-Fi")])
+def test_the_line_of_a_feature_tells_what_was_served_before_and_after(name, before, after, line):
+    assert story.line_of_feature(name, {name: before}, {name: after, "session_id": "a"}) == line
+
+
+def test_the_line_of_a_feature_that_was_not_served_says_so():
+    assert story.line_of_feature("session_events", {}, {"session_events": 1}) == "served session_events: nothing → 1"
+
+
+@pytest.mark.parametrize(("name", "value"), [("recent_item_ids", [1 << 62] * 9), ("preferred_genre", "x" * 200), ("session_events", 1 << 62)])
+def test_the_line_of_a_feature_fits_into_80_columns_and_shows_both_values(name, value):
+    line = "    " + story.line_of_feature(name, {name: value}, {name: value})
+    before, after = line.split(": ")[1].split(" → ")
+    assert before == after == story._value(value)
+    assert len(line) <= 80
+
+
+def test_a_view_is_asked_for_and_its_newest_answer_kept():
+    answers = iter([{}, {"user_activity": {"session_events": 1}}, {"user_profile": {}}])
+    api = follow.Api("http://api.example")
+    api._client = httpx.Client(base_url="http://api.example", transport=httpx.MockTransport(lambda r: httpx.Response(200, json={"features": next(answers)})))
+    served = follow.Served(api, 7, "user_activity")
+    for wanted in ({}, {"session_events": 1}, {}):
+        assert served.ask() == served.values == wanted
+
+
 def test_lines_show_rate_eta_lag_and_freshness():
     assert story.line_of_progress(Progress(5000, 300000, 50000.0, 5.9)) == "events produced 5,000 of about 300,000 · 50,000/s · 6 s to go"
     assert story.line_of_counts(COUNTS) == "lag 0 · newest landed 1.5 s old · landed 7 · users 2/2"

@@ -2,6 +2,9 @@
 import json
 from dataclasses import replace
 
+import pytest
+
+from weir.contracts.model import WhyPopularity
 from weir.contracts.path import PATH
 from weir.quality import board
 from weir.quality.judge import judge
@@ -35,7 +38,19 @@ def test_all_is_verified_through_the_earliest_and_through_nothing_when_one_never
 def test_the_page_says_which_model_serves_or_that_popularity_does():
     told = [board.model_line(api) for api in (None, Api(ready=True, items=3, model_version="7"), Api(ready=True, items=3, model_version="popularity"))]
     assert told == ["Recommendations: unknown, the API is not ready", "Recommendations: by model 7 (champion), over 3 items",
-                    "Recommendations: by popularity, since no model has beaten it, over 3 items"]
+                    "Recommendations: by popularity, over 3 items"]
+
+
+@pytest.mark.parametrize(("code", "words"), [
+    ("nothing_trained", "popularity, since nothing was trained yet"), ("not_beaten", "popularity, since no model has beaten it"),
+    ("rolled_back", "popularity, since the champion was rolled back by hand"), ("unreadable", "popularity, since the champion cannot be read"),
+    ("", "popularity"), ("of a newer API", "popularity")])
+def test_the_page_says_why_popularity_serves_only_where_that_is_known(code, words):
+    assert board.model_line(Api(ready=True, items=3, model_version="popularity", why_popularity=code)) == f"Recommendations: by {words}, over 3 items"
+
+
+def test_each_reason_that_the_api_can_give_has_its_words():
+    assert set(board.SINCE) == set(WhyPopularity)
 
 
 def test_the_page_says_within_which_time_every_landed_row_was_checked():

@@ -20,12 +20,17 @@ class FakeAlias:
         return self.held
 
 
+def _export(home, version, number, at_ms=1, scores=(0.2, 0.2, 0.1, 0.1)):
+    """Write a version; `scores`: recall and NDCG, then popularity's."""
+    one = np.ones(1, np.int64)
+    facts = m.ModelManifest(version, at_ms, 1, 1, 1, 10, *scores, number)
+    m.write_model(home, facts, m.Factors(one, one, np.ones((1, 1), np.float32), np.ones((1, 1), np.float32), np.array([0, 1]), one))
+
+
 @pytest.fixture
 def home(tmp_path):
     for n in ("1", "2"):
-        facts = m.ModelManifest(f"v{n}", 1, 1, 1, 1, 10, 0.2, 0.2, 0.1, 0.1, n)
-        one = np.ones(1, np.int64)
-        m.write_model(tmp_path, facts, m.Factors(one, one, np.ones((1, 1), np.float32), np.ones((1, 1), np.float32), np.array([0, 1]), one))
+        _export(tmp_path, f"v{n}", n)
     return tmp_path
 
 
@@ -68,6 +73,41 @@ def test_a_version_that_is_not_whole_or_leaves_the_folder_is_refused(home):
     assert m.read_pointer(home) == m.Pointer()
 
 
+@pytest.mark.parametrize("scores", [
+    pytest.param((0.2, 0.2, 0.2, 0.2), id="equal"), pytest.param((0.2, 0.1, 0.2, 0.2), id="worse ndcg"), pytest.param((0.1, 0.3, 0.2, 0.2), id="worse recall"),
+    pytest.param((0.0, 0.0, 0.0, 0.0), id="judged on nobody")])
+def test_a_version_that_did_not_beat_popularity_is_refused_and_nothing_moves(home, scores):
+    alias = FakeAlias()
+    c.promote(home, alias, "v1")
+    _export(home, "v3", "3", scores=scores)
+    with pytest.raises(ContractViolation, match=r"v3 did not beat popularity: NDCG@10 .* train another"):
+        c.promote(home, alias, "v3")
+    assert (m.read_pointer(home), alias.held) == (m.Pointer("v1", ("",)), "1")
+
+
+def test_a_better_ndcg_and_the_same_recall_are_enough(home):
+    _export(home, "v3", "3", scores=(0.2, 0.3, 0.2, 0.2))
+    assert c.promote(home, FakeAlias(), "v3").version == "v3"
+
+
+def test_why_no_champion_is_named_is_told_only_where_it_is_known(tmp_path):
+    assert m.why_popularity(tmp_path) is m.WhyPopularity.NOTHING_TRAINED
+    _export(tmp_path, "v1", "1", scores=(0.1, 0.1, 0.2, 0.2))
+    assert m.why_popularity(tmp_path) is m.WhyPopularity.NOT_BEATEN
+    _export(tmp_path, "v2", "2")  # killed before it was promoted
+    assert m.why_popularity(tmp_path) is None
+    c.promote(tmp_path, FakeAlias(), "v2")
+    assert m.why_popularity(tmp_path) is None
+    c.rollback(tmp_path, FakeAlias())
+    assert m.why_popularity(tmp_path) is m.WhyPopularity.ROLLED_BACK
+
+
+def test_an_export_whose_record_cannot_be_read_leaves_it_unknown(tmp_path):
+    _export(tmp_path, "v1", "1", scores=(0.1, 0.1, 0.2, 0.2))
+    (tmp_path / "models" / "v1" / "manifest.json").write_text("{")
+    assert m.why_popularity(tmp_path) is None
+
+
 def test_an_unreadable_pointer_says_what_to_do(home):
     (home / "models" / "champion").write_text("{")
     with pytest.raises(ContractViolation, match="promote VERSION"):
@@ -84,10 +124,8 @@ class Registry(FakeAlias):
 
 
 def _trained(home, at_ms):
-    one = np.ones(1, np.int64)
-    facts = m.ModelManifest(f"v{at_ms}", at_ms, 1, 1, 1, 10, 0.2, 0.2, 0.1, 0.1, str(at_ms))
-    m.write_model(home, facts, m.Factors(one, one, np.ones((1, 1), np.float32), np.ones((1, 1), np.float32), np.array([0, 1]), one))
-    return facts.version
+    _export(home, f"v{at_ms}", str(at_ms), at_ms)
+    return f"v{at_ms}"
 
 
 def test_after_many_trainings_champion_those_before_it_and_the_newest_others_are_left(tmp_path):
