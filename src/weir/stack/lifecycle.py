@@ -24,8 +24,8 @@ import tenacity
 
 from weir.connect import jars, postgres
 from weir.contracts.endpoints import PORT_OFFSETS
-from weir.errors import DiskFull, PortTaken, ServiceFailed, SettingsError, Terminal, Transient, WeirError
-from weir.stack import external, probe, services, supervision
+from weir.errors import DiskFull, PortTaken, ServiceFailed, Terminal, Transient, WeirError
+from weir.stack import external, probe, running, services, supervision
 from weir.stack.services import ServiceSpec
 from weir.stack.settings import StackSettings
 from weir.stack.watch import judge
@@ -118,17 +118,6 @@ def _check_disk(home: Path) -> None:
         raise DiskFull(
             f"{free >> 20} MB are free on the disk of WEIR_HOME at {home}, and the stack needs {DISK_BYTES >> 20} MB",
             hint="free some, ./weir clean deletes an old stack's data, or set WEIR_HOME to a larger disk",
-        )
-
-
-def _check_same(settings: StackSettings) -> None:
-    """See that a stack which runs already has the ports that are asked for."""
-    path = settings.home / "run" / "port-base"
-    runs_at = path.read_text().strip() if path.exists() else ""
-    if runs_at and runs_at != str(settings.port_base):
-        raise SettingsError(
-            f"the stack at {settings.home} runs already, with WEIR_PORT_BASE {runs_at} instead of {settings.port_base}",
-            hint=f"./weir down first, or set WEIR_PORT_BASE={runs_at}, or another WEIR_HOME for a second stack", key="WEIR_PORT_BASE",
         )
 
 
@@ -261,11 +250,11 @@ def up(settings: StackSettings, report: Report, started: Started | None = None) 
         control = supervision.Control(settings.home)
         done.ours = not control.alive()
         try:
+            if not done.ours:
+                running.check(settings)
             external.wait(settings, report)
             if done.ours:
                 done.downloading_s = _begin(settings, report)
-            else:
-                _check_same(settings)
             done.supervisor = _supervisor(settings.home)
             specs = services.build(settings)
             _Bringing(settings, specs, report).run()
@@ -304,7 +293,7 @@ def _begin(settings: StackSettings, report: Report) -> float:
             spec.prepare()
     specs = services.build(settings)  # again: a class path is known only once its jars are there
     text = supervision.configuration(specs, services.companions(settings), home)
-    (home / "run" / "port-base").write_text(f"{settings.port_base}\n")
+    running.note(settings)
     supervision.spawn(home, text, {**os.environ, **services.environment(settings, "supervisor")})
     return downloading_s
 
@@ -337,8 +326,8 @@ def _end(settings: StackSettings, report: Report) -> bool:
                 raise Terminal(f"the supervisor (pid {supervisor.pid}) did not end in 30 s", hint=f"kill {supervisor.pid}, then ./weir down again")
             time.sleep(0.05)
     swept = supervision.sweep(settings.home)
-    for name in ("services.json", "port-base"):
-        (settings.home / "run" / name).unlink(missing_ok=True)
+    (settings.home / "run" / "services.json").unlink(missing_ok=True)
+    running.forget(settings.home)
     return ran or swept > 0
 
 

@@ -2,7 +2,6 @@
 import random
 import socket
 import threading
-from dataclasses import replace
 
 import pytest
 
@@ -114,14 +113,6 @@ def test_a_service_that_ended_once_and_then_came_is_no_failure(configured, monke
     bringing = _bringing(configured, Control(states), [])
     bringing.run()
     assert bringing.ready == {"redis"}
-
-
-def test_a_stack_that_runs_at_other_ports_is_told_before_anything_waits_for_it(configured):
-    (configured.home / "run").mkdir()
-    (configured.home / "run" / "port-base").write_text("17000\n")
-    with pytest.raises(SettingsError, match="WEIR_PORT_BASE 17000 instead of 30000"):
-        lifecycle._check_same(configured)
-    lifecycle._check_same(replace(configured, port_base=17000))
 
 
 def test_an_interrupted_start_ends_what_it_started_but_not_what_ran_before(configured, monkeypatch):
