@@ -151,13 +151,14 @@ def status(
 @app.command(epilog="Example: ./weir logs kafka --lines 200")
 def logs(name: str, *, lines: Annotated[int, typer.Option(min=1, help="How many of the last lines.")] = 50) -> None:
     """Show the last lines of a service's log."""
-    from weir.stack import lifecycle, services
+    from weir.stack import logs as written
+    from weir.stack import services
 
     settings = _settings_of_local()
     known = [*services.names(settings), "supervisord"]
     if name not in known:
         raise UnknownName.of("local service", name, known)
-    print(lifecycle.tail(settings.home, name, lines) or f"{name} has not written a log yet")  # noqa: T201 - raw lines, no markup
+    print(written.tail(settings.home, name, lines) or f"{name} has not written a log yet")  # noqa: T201 - raw lines, no markup
 
 
 @app.command(epilog="Example: ./weir restart ingest")
