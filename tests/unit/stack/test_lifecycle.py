@@ -7,7 +7,7 @@ import pytest
 
 from weir.connect import postgres
 from weir.errors import DiskFull, PortTaken, ServiceFailed, SettingsError, Terminal, Unavailable
-from weir.stack import lifecycle, probe, services, settings, supervision
+from weir.stack import lifecycle, probe, services, settings, starting, supervision
 from weir.stack.supervision import ProcessState
 
 
@@ -97,7 +97,7 @@ def test_a_service_that_ends_at_its_start_is_told_with_its_log_and_what_that_say
     log.parent.mkdir(parents=True)
     log.write_text("starting\nbad option at line 3\n\nexiting\n")
     reports = []
-    states = [ProcessState("redis", "BACKOFF", 0, began, "exited too quickly") for began in range(lifecycle.DEATHS)]
+    states = [ProcessState("redis", "BACKOFF", 0, began, "exited too quickly") for began in range(starting.DEATHS)]
     with pytest.raises(ServiceFailed) as failed:
         _bringing(configured, Control(states), reports).run()
     said = str(failed.value)
@@ -109,7 +109,7 @@ def test_a_service_that_ends_at_its_start_is_told_with_its_log_and_what_that_say
 
 def test_a_service_that_ended_once_and_then_came_is_no_failure(configured, monkeypatch):
     states = [ProcessState("redis", "BACKOFF", 0, 1, ""), ProcessState("redis", "BACKOFF", 0, 1, ""), ProcessState("redis", "RUNNING", 9, 2, "")]
-    monkeypatch.setattr(lifecycle.probe, "ready", lambda *_: True)
+    monkeypatch.setattr(starting.probe, "ready", lambda *_: True)
     bringing = _bringing(configured, Control(states), [])
     bringing.run()
     assert bringing.ready == {"redis"}
