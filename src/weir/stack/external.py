@@ -45,6 +45,11 @@ def answers(settings: StackSettings, name: str) -> bool:
     return any(probe.answers(url, PROBE_S) for url in probes(name, where(settings, name)))
 
 
+def remedy(name: str) -> str:
+    """Return what to do about one that does not answer. Pure."""
+    return f"start it, or correct {KEYS[name]} in weir.toml; without that key Weir runs its own"
+
+
 def rows(settings: StackSettings) -> list[ServiceState]:
     """Return a row for each external service, its password left out."""
     names = sorted(settings.external)
@@ -64,7 +69,7 @@ def wait(settings: StackSettings, report: Callable[[str, str], None]) -> None:
         shown = masked(where(settings, name))
         while not answers(settings, name):
             if time.monotonic() > deadline:
-                raise Unavailable(f"the external {name} at {shown} does not answer", hint=f"start it, or correct {KEYS[name]} in weir.toml; without that key Weir runs its own")
+                raise Unavailable(f"the external {name} at {shown} does not answer", hint=remedy(name))
             if name not in told:
                 told.add(name)
                 report(name, f"external, at {shown}: no answer yet, waiting at most {WAIT_S:.0f} s for it")
