@@ -12,7 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from weir.errors import SettingsError
-from weir.stack.settings import EXTERNAL, StackSettings
+from weir.stack.settings import StackSettings
+
+REMEDY = "./weir down first, then ./weir up"
 
 
 def _ports(home: Path) -> Path:
@@ -65,8 +67,4 @@ def check(settings: StackSettings) -> None:
             hint=f"./weir down first, or set WEIR_PORT_BASE={runs_at}, or another WEIR_HOME for a second stack", key="WEIR_PORT_BASE",
         )
     if others := changed(settings):
-        named = [name for name in others if name in EXTERNAL] or others
-        raise SettingsError(
-            f"the stack at {settings.home} runs already, started with another {', '.join(named)} than weir.toml names now",
-            hint="./weir down first, then ./weir up", key=named[0],
-        )
+        raise SettingsError(f"the stack at {settings.home} runs already, started with another {', '.join(others)} than weir.toml names now", hint=REMEDY, key=others[0])

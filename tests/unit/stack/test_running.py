@@ -2,7 +2,10 @@
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
+from weir.cli import outcome
+from weir.cli.app import app
 from weir.errors import SettingsError
 from weir.stack import external, lifecycle, running, settings, supervision
 
@@ -54,3 +57,11 @@ def test_what_was_written_down_goes_with_the_stack(configured):
     lifecycle.down(configured, lambda *_: None)
     assert not (configured.home / "run" / "endpoints.json").exists()
     running.check(_with(configured, redis_url="redis://elsewhere:1/0"))
+
+
+def test_the_status_says_that_the_services_use_other_endpoints_than_it_shows(configured, monkeypatch, tmp_path):
+    running.note(_with(configured, redis_url="redis://before.example:6379/0"))
+    monkeypatch.setattr(outcome, "cause_of_silence", str)
+    for name, value in {"WEIR_HOME": str(configured.home), "WEIR_ROOT": str(tmp_path), "WEIR_PORT_BASE": "30000"}.items():
+        monkeypatch.setenv(name, value)
+    assert "started with another redis_url than weir.toml names now: ./weir down first" in " ".join(CliRunner().invoke(app, ["status"]).output.split())
