@@ -16,7 +16,8 @@ from weir.telemetry import setup
 UNKNOWN = "unknown"
 FACE = {Verdict.YES: ("Correct", "green", ":material/check_circle:"), Verdict.NO: ("Not correct", "red", ":material/error:"),
         Verdict.UNKNOWN: ("Unknown", "orange", ":material/help:")}
-COLOUR = {"ready": "#1a7f4b", "external": "#0f6e84", "starting": "#b7791f", "degraded": "#b7791f", "unhealthy": "#c0392b", "failed": "#c0392b"}  # others are grey
+COLOUR = {"ready": "#1a7f4b", "external, answers": "#0f6e84", "external, does not answer": "#c0392b", "starting": "#b7791f", "degraded": "#b7791f",
+          "unhealthy": "#c0392b", "failed": "#c0392b"}  # others are grey
 
 
 def age(ms: float | None) -> str:

@@ -112,7 +112,7 @@ def status(
     from weir.cli import watching
     from weir.contracts.model import POINTER, models_folder
     from weir.quality import ask, ask_pipeline, event_facts, growth, pipeline, recovery, retained, terminal
-    from weir.stack import external, services, watch
+    from weir.stack import external, running, services, watch
 
     settings = _settings()
     if keep:
@@ -140,6 +140,8 @@ def status(
     else:
         if cause := outcome.cause_of_silence():
             out.print(cause, markup=False)
+        elif others := running.changed(settings):
+            out.print(f" the services were started with another {', '.join(others)} than weir.toml names now: {running.REMEDY}", markup=False, soft_wrap=True)
         out.print(watching.services_table([*rows, *elsewhere]))
         proven = [*pipeline.verified_lines(verified, load, now_ms), *event_facts.lines(events), *terminal.recovery_lines(proofs, now_ms)]
         for line in [*watching.trouble_lines(rows), *watching.capture_lines(connector, slot, grown, tables), *watching.check_lines(kept), *(f" {told}" for told in proven)]:
@@ -151,13 +153,14 @@ def status(
 @app.command(epilog="Example: ./weir logs kafka --lines 200")
 def logs(name: str, *, lines: Annotated[int, typer.Option(min=1, help="How many of the last lines.")] = 50) -> None:
     """Show the last lines of a service's log."""
-    from weir.stack import lifecycle, services
+    from weir.stack import logs as written
+    from weir.stack import services
 
     settings = _settings_of_local()
     known = [*services.names(settings), "supervisord"]
     if name not in known:
         raise UnknownName.of("local service", name, known)
-    print(lifecycle.tail(settings.home, name, lines) or f"{name} has not written a log yet")  # noqa: T201 - raw lines, no markup
+    print(written.tail(settings.home, name, lines) or f"{name} has not written a log yet")  # noqa: T201 - raw lines, no markup
 
 
 @app.command(epilog="Example: ./weir restart ingest")

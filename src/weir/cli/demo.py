@@ -78,11 +78,11 @@ def _stay(settings: StackSettings, screen: Screen, started: Started) -> None:
     Raises:
         Terminal: the stack was ended by someone else.
     """
-    from weir.stack import watch
+    from weir.stack.states import masked
 
     places = asdict(settings.endpoints)
     ends = "Ctrl-C ends everything" if started.ours else "Ctrl-C ends the demo; ./weir down ends the stack"
-    lines = [f"{name.rpartition('_')[0]:<10} {watch.masked(url)}" for name, url in places.items()]
+    lines = [f"{name.rpartition('_')[0]:<10} {masked(url)}" for name, url in places.items()]
     screen.print("\n".join(["", *lines, "./weir status --json tells the users and passwords", ends]))
     while not started.ended:
         time.sleep(POLL_S)  # not a wait without end: a signal that another thread took is seen here

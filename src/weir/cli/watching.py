@@ -16,17 +16,18 @@ from weir.quality import growth, pipeline, terminal, verdict
 from weir.quality.judge import Check, Report
 from weir.stack import external, services, watch
 from weir.stack.settings import StackSettings
+from weir.stack.states import ServiceState, masked
 
 EVERY_S = 2.0
 MONTH_H, YEAR_H = 720.0, 8760.0
 
 
-def services_table(rows: Sequence[watch.ServiceState]) -> Table:
+def services_table(rows: Sequence[ServiceState]) -> Table:
     """Return the services as a table; endpoints are shown without their passwords. Pure."""
     table = Table("service", "state", "pid", "endpoint", box=None)
     for r in rows:
         colour = {"ready": "green", external.ANSWERS: "green", "degraded": "yellow", "stopped": "dim"}.get(r.state, "red")
-        table.add_row(r.name, f"[{colour}]{r.state}[/]", str(r.pid or ""), watch.masked(r.endpoint))
+        table.add_row(r.name, f"[{colour}]{r.state}[/]", str(r.pid or ""), masked(r.endpoint))
     return table
 
 
@@ -37,7 +38,7 @@ def _hours(hours: float) -> str:
     return f"{hours:,.1f} h" if hours < MONTH_H else f"{hours / 24:,.0f} days"
 
 
-def trouble_lines(rows: Sequence[watch.ServiceState]) -> list[str]:
+def trouble_lines(rows: Sequence[ServiceState]) -> list[str]:
     """Return what has stopped inside of services that answer, and what to do. Pure."""
     return [f" {r.name} is {r.state}: {r.why}" for r in rows if r.why]
 
@@ -68,7 +69,7 @@ def served_line(api: pipeline.Api | None, judged: Check) -> str:
     return f" {judged.name}: {judged.reason or 'ok'}{by}"
 
 
-def line(rows: Sequence[watch.ServiceState], before: Report | None, now: Report) -> str:
+def line(rows: Sequence[ServiceState], before: Report | None, now: Report) -> str:
     """Return one round as a line. Pure."""
     away = [f"{r.name} {r.state}" for r in rows if r.state not in {"ready", external.ANSWERS}]
     at = datetime.fromtimestamp(now.checked_at_ms / 1000, UTC)
@@ -82,7 +83,7 @@ def follow(settings: StackSettings, out: Console) -> None:
     with Live(console=out, auto_refresh=False, transient=False) if out.is_terminal else _Plain() as live:
         while True:
             began = time.monotonic()
-            rows, now = [*watch.observe(specs, settings.home), *external.rows(settings)], verdict(settings.endpoints, settings.home)
+            rows, now = watch.everything(specs, settings), verdict(settings.endpoints, settings.home)
             if isinstance(live, Live):
                 live.update(Group(services_table(rows), "", terminal.tables(before, now)), refresh=True)
             else:

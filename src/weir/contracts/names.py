@@ -52,6 +52,13 @@ STAGED_ITEMS: Final = "staging.stg_items"
 STANDING_USERS: Final = "staging.int_users"
 STANDING_ITEMS: Final = "staging.int_items"
 
+# What dbt makes: keyed copies and what stands on them or on events, then the marts. A test holds both to the files of dbt/models.
+STAGED: Final = (STAGED_USERS, STAGED_ITEMS, "staging.stg_catalogue_items", "staging.stg_truncates", STANDING_USERS, STANDING_ITEMS,
+                 "staging.int_user_events", "staging.int_item_events", "staging.int_active_users")
+MARTS: Final = ("marts.user_profile", "marts.user_activity", "marts.user_seen", "marts.user_history", "marts.user_genre_preference", "marts.user_item_matrix",
+                "marts.item_catalogue", "marts.item_activity", "marts.item_history", "marts.item_similarity", "marts.country_trending",
+                "marts.daily_active_users_by_country")
+
 # Databases that dbt-clickhouse needs to be Atomic (refreshable views do not work in the engine's `default`).
 DATABASES: Final = (DB_LANDING, DB_STAGING, DB_MARTS, DB_OTEL, DB_OPS, DB_CAPTURED)
 

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from weir.contracts import names
+from weir.contracts.features import FEATURE_VIEWS
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage of the path: which services run it, what it reads and what it writes (topics, tables or stores)."""
+    """One stage of the path: which services run it, what it reads and what it writes.
+
+    A topic stands by its name, a table of ClickHouse with its database; what is elsewhere has its kind before it: `postgres:`, `parquet:`, `redis:`.
+    """
 
     name: str
     services: tuple[str, ...]
@@ -19,30 +23,25 @@ class Stage:
     folder: str  # the folder outside that configures it
 
 
+SHOP: Final = ("postgres:public.users", "postgres:public.items")
+PROFILES: Final = "parquet:user_profiles"  # a bulk load: a file, and no topic
+ONLINE: Final = "redis:weir"
+LANDED: Final = (names.LANDING_EVENTS, names.LANDING_CDC, names.LANDING_CATALOGUE, names.LANDING_PROFILE_EXPORTS)
+STANDING: Final = (names.STAGED_USERS, names.STANDING_USERS, names.STAGED_ITEMS, names.STANDING_ITEMS)
+
 PATH: Final[tuple[Stage, ...]] = (
-    Stage("source", ("postgres", "catalogue"), (), ("postgres:public.users", "postgres:public.items"), "connect"),
-    Stage(
-        "connect",
-        ("kafka", "connect"),
-        ("postgres:public.users", "postgres:public.items"),
-        (names.TOPIC_CDC_USERS, names.TOPIC_CDC_ITEMS, names.TOPIC_USER_EVENTS, names.TOPIC_ITEM_CATALOGUE),
-        "connect",
-    ),
+    # The shop's applications write user events, and the exports of profiles; the catalogue's publication its topic.
+    Stage("source", ("postgres", "catalogue"), (), (*SHOP, names.TOPIC_USER_EVENTS, names.TOPIC_ITEM_CATALOGUE, PROFILES), "connect"),
+    Stage("connect", ("kafka", "connect"), SHOP, (names.TOPIC_CDC_USERS, names.TOPIC_CDC_ITEMS), "connect"),
     Stage(
         "ingest",
         ("ingest", "clickhouse"),
-        (names.TOPIC_USER_EVENTS, names.TOPIC_ITEM_CATALOGUE, names.TOPIC_CDC_USERS, names.TOPIC_CDC_ITEMS),
-        (
-            names.LANDING_EVENTS,
-            names.LANDING_CDC,
-            names.LANDING_CATALOGUE,
-            names.LANDING_PROFILE_EXPORTS,
-            names.QUARANTINE,
-            names.LEDGER,
-        ),
+        (names.TOPIC_USER_EVENTS, names.TOPIC_ITEM_CATALOGUE, names.TOPIC_CDC_USERS, names.TOPIC_CDC_ITEMS, PROFILES),
+        (*LANDED, names.QUARANTINE, names.LEDGER),
         "ingest",
     ),
-    Stage("transform", ("clickhouse",), (names.DB_LANDING,), (names.DB_STAGING, names.DB_MARTS), "dbt"),
-    Stage("features", ("features", "redis"), (names.DB_MARTS,), ("redis:weir",), "feature_repo"),
-    Stage("serving", ("api", "dashboard"), ("redis:weir",), (), "dashboards"),
+    Stage("transform", ("clickhouse",), LANDED, (*names.STAGED, *names.MARTS), "dbt"),
+    # What landed says which keys are due; the keyed copies, who was deleted.
+    Stage("features", ("features", "redis"), (*LANDED, *STANDING, *(f"{names.DB_MARTS}.{view.mart}" for view in FEATURE_VIEWS)), (ONLINE,), "feature_repo"),
+    Stage("serving", ("api", "dashboard"), (ONLINE,), (), "dashboards"),
 )

@@ -12,18 +12,17 @@ import psutil
 
 from weir.connect import jars, postgres
 from weir.errors import WeirError
-from weir.stack import lifecycle, probe, services, supervision
+from weir.stack import external, lifecycle, probe, services, supervision
 from weir.stack.settings import StackSettings
 
-DISK_BYTES = 4 << 30
-MEMORY_BYTES = 4 << 30
+MEMORY_BYTES = 4 << 30  # what the README asks for; `up` asks for none, so less is told and stops nobody
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing looked at: `remedy` says what to do when `state` is not ok. A stack can be started when it is `ok`.
 
-    `state`: ok, `to fetch` (./weir up does that by itself), `optional` (nothing but a test needs it), taken (a port), or missing.
+    `state`: ok, `to fetch` (./weir up does that by itself), low (memory: a start is not refused), taken (a port), silent (an external service), or missing.
     """
 
     what: str
@@ -37,9 +36,30 @@ class Finding:
             object.__setattr__(self, "state", "ok" if self.ok else "missing")
 
 
-def _ports(settings: StackSettings) -> Finding:
+def _disk(settings: StackSettings) -> Finding:
+    """Return whether the disk has what a start asks for; what the environment needs besides is there, or this could not run."""
+    free, wanted = shutil.disk_usage(settings.home if settings.home.exists() else settings.root).free, lifecycle.DISK_BYTES
+    return Finding(f"disk: {free / 2**30:.1f} GB free of {wanted / 2**30:.0f} wanted", free >= wanted, "free some, ./weir clean, or set WEIR_HOME to a larger disk")
+
+
+def _memory(*, running: bool) -> Finding:
+    """Return how much memory is left; a stack of this home that runs has taken its own already."""
+    available = psutil.virtual_memory().available
+    if running:
+        return Finding(f"memory: {available / 2**30:.1f} GB available beside the stack of this home", ok=True)
+    return Finding(f"memory: {available / 2**30:.1f} GB available of {MEMORY_BYTES >> 30} wanted", ok=True, remedy="end something large; the stack at rest takes 3",
+                   state="ok" if available >= MEMORY_BYTES else "low")
+
+
+def _external(settings: StackSettings) -> list[Finding]:
+    """Return of each service that is somebody else's whether it answers, as `./weir status` shows it and `./weir up` asks for it."""
+    return [Finding(f"{r.name} at {r.endpoint}: {r.state}", r.state == external.ANSWERS, external.remedy(r.name), "ok" if r.state == external.ANSWERS else "silent")
+            for r in external.rows(settings)]
+
+
+def _ports(settings: StackSettings, *, running: bool) -> Finding:
     """Return whether the ports are free; a stack of this home that runs has them rightly."""
-    if supervision.Control(settings.home).alive():
+    if running:
         return Finding(f"ports {settings.port_base} to {settings.port_base + 19}: the stack of this home has them", ok=True)
     taken = {port: spec.name for spec in services.build(settings) for port in lifecycle.ports(spec) if probe.port_taken(f"127.0.0.1:{port}")}
     told = ", ".join(f"{name}'s {port} is taken by {probe.holder(port)}" for port, name in taken.items())
@@ -66,19 +86,19 @@ def machine() -> dict[str, object]:
 
 
 def examine(settings: StackSettings) -> list[Finding]:
-    """Return findings on home, disk, memory, jars, data set, ports and a browser; changes nothing."""
-    free = shutil.disk_usage(settings.home if settings.home.exists() else settings.root).free
-    available = psutil.virtual_memory().available
+    """Return findings on home, disk, memory, external services, jars, data set, ports and a browser; changes nothing."""
+    running = supervision.Control(settings.home).alive()
     wanted = jars.parse(jars.lock_path().read_text())
     there = sum((settings.home / "jars" / j.folder / j.filename).exists() for j in wanted)
     browser = bool(os.environ.get("WEIR_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or any(settings.home.glob("browser/chromium-*")))
     return [
         _passable(settings),
-        Finding(f"disk: {free / 2**30:.1f} GB free of {DISK_BYTES >> 30} wanted", free >= DISK_BYTES, "free some, ./weir clean, or set WEIR_HOME to a larger disk"),
-        Finding(f"memory: {available / 2**30:.1f} GB available of {MEMORY_BYTES >> 30} wanted", available >= MEMORY_BYTES, "end something large; the stack at rest takes 3"),
+        _disk(settings),
+        _memory(running=running),
+        *_external(settings),
         Finding(f"the demo's data set at {settings.dataset_dir}", settings.dataset_dir.exists(), "it comes with the environment: run ./weir up once with a network"),
         Finding(f"the jars: {there} of {len(wanted)}", ok=True, remedy="./weir up fetches them (needs a network; WEIR_MAVEN_URL names a mirror)",
                 state="ok" if there == len(wanted) else "to fetch"),
-        _ports(settings),
+        _ports(settings, running=running),
         Finding("a browser for the dashboard's test", ok=True, remedy="./weir test fetches one (needs a network); WEIR_CHROMIUM names your own", state="ok" if browser else "to fetch"),
     ]

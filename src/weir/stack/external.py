@@ -12,8 +12,9 @@ from typing import Final
 
 from weir.contracts.clickhouse import parse
 from weir.errors import Unavailable
-from weir.stack import probe, watch
+from weir.stack import probe
 from weir.stack.settings import EXTERNAL, StackSettings
+from weir.stack.states import ServiceState, masked
 
 WAIT_S = 15.0  # for one that is being started at the same time; a wrong address is told soon
 PROBE_S: Final = 1.0  # so that the wait is told within two seconds
@@ -35,7 +36,7 @@ def probes(name: str, endpoint: str) -> list[str]:
     if name == "clickhouse":
         return [f"{parse(endpoint).base_url}/ping"]
     if name == "connect":
-        return [f"{watch.masked(endpoint).rstrip('/')}/connectors"]
+        return [f"{masked(endpoint).rstrip('/')}/connectors"]
     return [endpoint.replace("postgres://", "postgresql://", 1) if endpoint.startswith("postgres://") else endpoint]
 
 
@@ -44,12 +45,17 @@ def answers(settings: StackSettings, name: str) -> bool:
     return any(probe.answers(url, PROBE_S) for url in probes(name, where(settings, name)))
 
 
-def rows(settings: StackSettings) -> list[watch.ServiceState]:
+def remedy(name: str) -> str:
+    """Return what to do about one that does not answer. Pure."""
+    return f"start it, or correct {KEYS[name]} in weir.toml; without that key Weir runs its own"
+
+
+def rows(settings: StackSettings) -> list[ServiceState]:
     """Return a row for each external service, its password left out."""
     names = sorted(settings.external)
     with ThreadPoolExecutor(max_workers=len(EXTERNAL)) as pool:
         found = list(pool.map(lambda name: answers(settings, name), names))
-    return [watch.ServiceState(name, ANSWERS if answer else SILENT, 0, watch.masked(where(settings, name))) for name, answer in zip(names, found, strict=True)]
+    return [ServiceState(name, ANSWERS if answer else SILENT, 0, masked(where(settings, name))) for name, answer in zip(names, found, strict=True)]
 
 
 def wait(settings: StackSettings, report: Callable[[str, str], None]) -> None:
@@ -60,10 +66,10 @@ def wait(settings: StackSettings, report: Callable[[str, str], None]) -> None:
     """
     deadline, told = time.monotonic() + WAIT_S, set()
     for name in sorted(settings.external):
-        shown = watch.masked(where(settings, name))
+        shown = masked(where(settings, name))
         while not answers(settings, name):
             if time.monotonic() > deadline:
-                raise Unavailable(f"the external {name} at {shown} does not answer", hint=f"start it, or correct {KEYS[name]} in weir.toml; without that key Weir runs its own")
+                raise Unavailable(f"the external {name} at {shown} does not answer", hint=remedy(name))
             if name not in told:
                 told.add(name)
                 report(name, f"external, at {shown}: no answer yet, waiting at most {WAIT_S:.0f} s for it")

@@ -24,18 +24,15 @@ import tenacity
 
 from weir.connect import jars, postgres
 from weir.contracts.endpoints import PORT_OFFSETS
-from weir.errors import DiskFull, PortTaken, ServiceFailed, SettingsError, Terminal, Transient, WeirError
-from weir.stack import external, probe, services, supervision
+from weir.errors import DiskFull, PortTaken, Terminal, Transient, WeirError
+from weir.stack import external, probe, running, services, supervision
 from weir.stack.services import ServiceSpec
 from weir.stack.settings import StackSettings
-from weir.stack.watch import judge
+from weir.stack.starting import Report, Start
 
 HOOK_S = 60  # PostgreSQL replays at most max_wal_size (1 GB) after a kill
 DISK_BYTES = 1 << 30  # a demo's data and logs took 0.2 GB, and PostgreSQL's WAL may grow by 1 GB; a full disk stops PostgreSQL and Kafka hard
 TOLD_S = 5.0  # a start that tells nothing for so long tells what it waits for
-DEATHS = 4  # a service that ended so often at its start, about 6 s of pauses apart, will not come
-
-Report = Callable[[str, str], None]  # (service, what happened)
 
 
 @dataclass
@@ -85,17 +82,6 @@ def patiently(act: Callable[[], None]) -> None:
     )(act)()
 
 
-def tail(home: Path, name: str, lines: int = 1) -> str:
-    """Return the last non-empty lines of a service's log."""
-    path = services.log_path(home, name)
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 65536))
-        text = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    return "\n".join(text[-lines:])
-
-
 def ports(spec: ServiceSpec) -> list[int]:
     """Return the ports that a service listens on: its endpoint's, and Kafka's controller's. Pure."""
     port = urlsplit(spec.endpoint if "//" in spec.endpoint else f"//{spec.endpoint}").port or 0
@@ -118,17 +104,6 @@ def _check_disk(home: Path) -> None:
         raise DiskFull(
             f"{free >> 20} MB are free on the disk of WEIR_HOME at {home}, and the stack needs {DISK_BYTES >> 20} MB",
             hint="free some, ./weir clean deletes an old stack's data, or set WEIR_HOME to a larger disk",
-        )
-
-
-def _check_same(settings: StackSettings) -> None:
-    """See that a stack which runs already has the ports that are asked for."""
-    path = settings.home / "run" / "port-base"
-    runs_at = path.read_text().strip() if path.exists() else ""
-    if runs_at and runs_at != str(settings.port_base):
-        raise SettingsError(
-            f"the stack at {settings.home} runs already, with WEIR_PORT_BASE {runs_at} instead of {settings.port_base}",
-            hint=f"./weir down first, or set WEIR_PORT_BASE={runs_at}, or another WEIR_HOME for a second stack", key="WEIR_PORT_BASE",
         )
 
 
@@ -184,9 +159,8 @@ class _Bringing:
         self.control = supervision.Control(settings.home)
         self.hooks = after_ready(settings)
         self.waiting = {s.name: s for s in specs}
-        self.starting: dict[str, tuple[ServiceSpec, float]] = {}
+        self.starting: dict[str, Start] = {}
         self.hooking: dict[str, Future[None]] = {}
-        self.deaths: dict[str, set[int]] = {}
         self.ready: set[str] = set()
         self.began = self.told = time.monotonic()
 
@@ -212,34 +186,14 @@ class _Bringing:
         for name in [n for n, s in self.waiting.items() if self.ready.issuperset(s.needs)]:
             spec = self.waiting.pop(name)
             self.control.start(name)
-            self.starting[name] = (spec, time.monotonic())
+            self.starting[name] = Start(self.settings.home, spec, self.report)
 
     def _probe_started(self) -> None:
         states = self.control.states()
-        for name, (spec, since) in list(self.starting.items()):
-            process = states[name]
-            if judge(process, answers=probe.ready(spec.probe, 0.5)) == "ready":
+        for name, start in list(self.starting.items()):
+            if start.ready(states[name]):
                 del self.starting[name]
-                self.report(name, f"ready in {time.monotonic() - since:.1f} s")
                 self.hooking[name] = _background(lambda name=name: patiently(self.hooks.get(name, lambda: None)))  # type: ignore[misc]  # (default) binds the name now
-                continue
-            if process.state == "BACKOFF":
-                self._died(name, process)
-            if process.state == "FATAL" or len(self.deaths.get(name, ())) >= DEATHS or time.monotonic() - since > spec.slow_s:
-                ended = process.state in {"FATAL", "BACKOFF"} or name in self.deaths
-                raise self._failure(name, "ended at its start" if ended else f"was not ready within {spec.slow_s} s", process.why)
-
-    def _died(self, name: str, process: supervision.ProcessState) -> None:
-        mine = self.deaths.setdefault(name, set())
-        if not mine:
-            self.report(name, f"ended at its start, trying again: {tail(self.settings.home, name)[-200:] or process.why}")
-        mine.add(process.started_at_s)
-
-    def _failure(self, name: str, what: str, why: str) -> ServiceFailed:
-        home = self.settings.home
-        said = " | ".join(line.strip()[-160:] for line in tail(home, name, 3).splitlines()) or why or "it wrote no log"
-        log = services.log_path(home, name)
-        return ServiceFailed(f"{name} {what}; its log {log} ends with: {said}", hint=f"./weir logs {name} shows more, ./weir down ends the rest", service=name)
 
     def _collect_hooks(self) -> None:
         for name, future in list(self.hooking.items()):
@@ -261,11 +215,11 @@ def up(settings: StackSettings, report: Report, started: Started | None = None) 
         control = supervision.Control(settings.home)
         done.ours = not control.alive()
         try:
+            if not done.ours:
+                running.check(settings)
             external.wait(settings, report)
             if done.ours:
                 done.downloading_s = _begin(settings, report)
-            else:
-                _check_same(settings)
             done.supervisor = _supervisor(settings.home)
             specs = services.build(settings)
             _Bringing(settings, specs, report).run()
@@ -304,7 +258,7 @@ def _begin(settings: StackSettings, report: Report) -> float:
             spec.prepare()
     specs = services.build(settings)  # again: a class path is known only once its jars are there
     text = supervision.configuration(specs, services.companions(settings), home)
-    (home / "run" / "port-base").write_text(f"{settings.port_base}\n")
+    running.note(settings)
     supervision.spawn(home, text, {**os.environ, **services.environment(settings, "supervisor")})
     return downloading_s
 
@@ -337,8 +291,8 @@ def _end(settings: StackSettings, report: Report) -> bool:
                 raise Terminal(f"the supervisor (pid {supervisor.pid}) did not end in 30 s", hint=f"kill {supervisor.pid}, then ./weir down again")
             time.sleep(0.05)
     swept = supervision.sweep(settings.home)
-    for name in ("services.json", "port-base"):
-        (settings.home / "run" / name).unlink(missing_ok=True)
+    (settings.home / "run" / "services.json").unlink(missing_ok=True)
+    running.forget(settings.home)
     return ran or swept > 0
 
 

@@ -27,7 +27,8 @@ from weir.connect.command import Command
 from weir.errors import ServiceFailed, SettingsError, Unavailable
 from weir.stack.services import ServiceSpec, log_path
 
-LOG_BYTES = 5 << 20  # each log rotates at 5 MiB and keeps 2 older files: at most 15 MiB a service
+LOG_BYTES = 5 << 20  # each log rotates at 5 MiB and keeps its older files: at most 15 MiB a service
+LOG_OLDER = 2
 START_RETRIES = 8  # with Supervisor's growing pause: about 36 s of pauses before FATAL, which the watcher tries again each 30 s
 LASTING_S = 10  # a start that ends sooner failed, and the next one waits; with less, a service that dies after importing would start for ever without a pause
 SOCKET_PATH_MAX = 100  # sun_path holds 108 bytes
@@ -87,7 +88,7 @@ killasgroup=true
 redirect_stderr=true
 stdout_logfile={str(log_path(home, name)).replace("%", "%%")}
 stdout_logfile_maxbytes={LOG_BYTES}
-stdout_logfile_backups=2
+stdout_logfile_backups={LOG_OLDER}
 """
 
 

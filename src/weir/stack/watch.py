@@ -1,4 +1,4 @@
-"""The health watcher: probes each service, restarts one that hangs, tries a failed one again, and writes what it sees.
+"""The health watcher: probes each service, restarts one of ours that hangs, tries a failed one again, and writes what it sees.
 
 In: the settings. Out: WEIR_HOME/run/services.json, rewritten each round. Keep: a service is restarted only after it was ready once and
 then missed `MISSES` probes in a row, since a slow start is not a hang; a process that followed a killed one starts anew.
@@ -11,11 +11,12 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from weir.errors import WeirError
-from weir.stack import probe, services, settings, supervision
+from weir.stack import external, probe, services, settings, supervision
+from weir.stack.states import ServiceState, masked
 from weir.telemetry import setup
 from weir.telemetry.companion import begin
 
@@ -24,21 +25,6 @@ MISSES = 15  # times 2 s, and each probe waits 2 s: 30 to 60 s of silence; a pau
 FATAL_RETRY_S = 30.0
 
 log = logging.getLogger("weir.watch")
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceState:
-    """One row of services.json. `state`: ready, degraded, starting, unhealthy, failed, stopped or external; `why`: see below.
-
-    A degraded service answers and is not restarted; a part of it has stopped for a reason that somebody must mend, which `why` names. Of a ready
-    one `why` is what it says of parts that are well, such as a lane that is slowed.
-    """
-
-    name: str
-    state: str
-    pid: int
-    endpoint: str
-    why: str = ""
 
 
 def judge(process: supervision.ProcessState | None, *, answers: bool) -> str:
@@ -69,6 +55,11 @@ def observe(specs: Sequence[services.ServiceSpec], home: Path) -> list[ServiceSt
     return rows
 
 
+def everything(specs: Sequence[services.ServiceSpec], configured: settings.StackSettings) -> list[ServiceState]:
+    """Return the state of every service now: the local ones, then those that are somebody else's."""
+    return [*observe(specs, configured.home), *external.rows(configured)]
+
+
 def degraded(name: str, state: str, trouble: Sequence[str], notes: Sequence[str] = ()) -> tuple[str, str]:
     """Return a service's state and why, given what its health document says has stopped, and what it says of parts that are well. Pure."""
     if state != "ready" or not trouble:
@@ -83,12 +74,6 @@ def write(rows: Sequence[ServiceState], home: Path) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps({"written_at_ms": int(time.time() * 1000), "services": document}))
     temporary.replace(path)
-
-
-def masked(endpoint: str) -> str:
-    """Return an endpoint without its user and password. Pure."""
-    head, at, tail = endpoint.rpartition("@")
-    return f"{head.split('//')[0]}//{tail}" if at else endpoint
 
 
 class Watcher:
@@ -126,10 +111,10 @@ def main() -> None:
     watcher, telemetry = Watcher(), setup("watch", otlp_url=configured.endpoints.otlp_url)
     while not ended.wait(ROUND_S):
         with telemetry.span("weir.watch.round"):
-            rows = observe(specs, configured.home)
+            rows = everything(specs, configured)
             write(rows, configured.home)
         for row in rows:
-            telemetry.gauge("weir.watch.ready", int(row.state in {"ready", "degraded"}), {"service": row.name})
+            telemetry.gauge("weir.watch.ready", int(row.state in {"ready", "degraded", external.ANSWERS}), {"service": row.name})
         for name, action in watcher.due(rows, time.monotonic()):
             log.warning("%s: %s", name, "silent, restarting it" if action == "restart" else "failed before, starting it again")
             telemetry.count("weir.watch.restarts", 1, {"service": name})

@@ -30,7 +30,7 @@ def test_without_an_environment_doctor_answers_and_makes_none(tmp_path):
     done = subprocess.run([sys.executable, str(ROOT / "weir"), "doctor", "--json"], env=env, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     findings = json.loads(done.stdout)
-    assert {f["state"] for f in findings} <= {"ok", "missing", "to fetch"}
+    assert {f["state"] for f in findings} <= {"ok", "missing", "to fetch", "low"}
     assert any("registry" in what for what in _missing(findings))
     assert all(f["remedy"] for f in findings if not f["ok"])
     assert done.returncode == 1
@@ -55,14 +55,15 @@ def test_what_is_missing_is_named_with_how_to_get_it(tmp_path, monkeypatch, give
     assert found["state"] == "missing"
 
 
-def test_python_without_ensurepip_a_small_disk_and_little_memory_are_missing_together(tmp_path, monkeypatch):
+def test_python_without_ensurepip_and_a_small_disk_are_missing_together_and_little_memory_is_told_and_stops_nobody(tmp_path, monkeypatch):
     monkeypatch.setattr(bare.importlib.util, "find_spec", lambda name: None if name == "ensurepip" else object())
     monkeypatch.setattr(bare.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     monkeypatch.setattr(bare, "available_bytes", lambda _: 1 << 30)
-    told = " ".join(_missing(_findings(tmp_path, monkeypatch)))
+    found = _findings(tmp_path, monkeypatch)
+    told = " ".join(_missing(found))
     assert "ensurepip" in told
     assert "disk: 0.0 GB free" in told
-    assert "memory: 1.0 GB available" in told
+    assert [(f["ok"], f["remedy"][:3]) for f in found if f["state"] == "low" and "memory: 1.0 GB available" in f["what"]] == [(True, "end")]
 
 
 def test_its_findings_are_of_the_form_of_the_whole_doctors_and_ask_for_as_much_memory(tmp_path, monkeypatch):

@@ -2,13 +2,12 @@
 import random
 import socket
 import threading
-from dataclasses import replace
 
 import pytest
 
 from weir.connect import postgres
 from weir.errors import DiskFull, PortTaken, ServiceFailed, SettingsError, Terminal, Unavailable
-from weir.stack import lifecycle, probe, services, settings, supervision
+from weir.stack import lifecycle, probe, services, settings, starting, supervision
 from weir.stack.supervision import ProcessState
 
 
@@ -98,7 +97,7 @@ def test_a_service_that_ends_at_its_start_is_told_with_its_log_and_what_that_say
     log.parent.mkdir(parents=True)
     log.write_text("starting\nbad option at line 3\n\nexiting\n")
     reports = []
-    states = [ProcessState("redis", "BACKOFF", 0, began, "exited too quickly") for began in range(lifecycle.DEATHS)]
+    states = [ProcessState("redis", "BACKOFF", 0, began, "exited too quickly") for began in range(starting.DEATHS)]
     with pytest.raises(ServiceFailed) as failed:
         _bringing(configured, Control(states), reports).run()
     said = str(failed.value)
@@ -110,18 +109,10 @@ def test_a_service_that_ends_at_its_start_is_told_with_its_log_and_what_that_say
 
 def test_a_service_that_ended_once_and_then_came_is_no_failure(configured, monkeypatch):
     states = [ProcessState("redis", "BACKOFF", 0, 1, ""), ProcessState("redis", "BACKOFF", 0, 1, ""), ProcessState("redis", "RUNNING", 9, 2, "")]
-    monkeypatch.setattr(lifecycle.probe, "ready", lambda *_: True)
+    monkeypatch.setattr(starting.probe, "ready", lambda *_: True)
     bringing = _bringing(configured, Control(states), [])
     bringing.run()
     assert bringing.ready == {"redis"}
-
-
-def test_a_stack_that_runs_at_other_ports_is_told_before_anything_waits_for_it(configured):
-    (configured.home / "run").mkdir()
-    (configured.home / "run" / "port-base").write_text("17000\n")
-    with pytest.raises(SettingsError, match="WEIR_PORT_BASE 17000 instead of 30000"):
-        lifecycle._check_same(configured)
-    lifecycle._check_same(replace(configured, port_base=17000))
 
 
 def test_an_interrupted_start_ends_what_it_started_but_not_what_ran_before(configured, monkeypatch):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from weir.connect.command import Command
 from weir.stack.services import ServiceSpec
+from weir.stack.states import ServiceState
 from weir.stack.supervision import LASTING_S, ProcessState, configuration, lasting_s, socket_path
-from weir.stack.watch import MISSES, ServiceState, Watcher, judge
+from weir.stack.watch import MISSES, Watcher, judge
 
 
 def _spec(name="kafka", uid=None):
