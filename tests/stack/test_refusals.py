@@ -51,7 +51,7 @@ def _line(done, code):
     """Return the one line of a refusal."""
     assert done.returncode == code, done.stderr[-2000:]
     assert "Traceback" not in done.stderr + done.stdout
-    lines = [x for x in done.stderr.splitlines() if x.startswith("weir: ") and not x.rstrip().endswith((" s", "…"))]
+    lines = [x for x in done.stderr.splitlines() if x.startswith("weir: ") and not x.rstrip().endswith((" s", "so far", "…"))]  # progress is no refusal
     assert len(lines) == 1, done.stderr[-2000:]
     return lines[0]
 

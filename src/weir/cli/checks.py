@@ -89,7 +89,7 @@ def steps(order: Sequence[str], *, long: bool, at_once: int) -> list[list[str]]:
     quick = [f"tests/{name}" for name in order if name.partition("/")[0] != ALONE]
     alone = [f"tests/{name}" for name in order if name.partition("/")[0] == ALONE]
     side_by_side = ["-n", str(at_once), "--dist", "loadfile", "--no-loadscope-reorder"] if at_once > 1 else []
-    return [[*shared, *more, *paths] for more, paths in ((side_by_side, quick), ([], alone)) if paths]
+    return [[*shared, *more, *paths] for more, paths in ((side_by_side, quick), (["-vv"], alone)) if paths]  # -vv: a line a test, with pytest's percentage
 
 
 def told_time(seconds: float, *, whole: bool) -> str:

@@ -107,7 +107,7 @@ def read_pointer(home: Path) -> Pointer:
     except FileNotFoundError:
         return Pointer()
     except (ValueError, KeyError, TypeError) as error:
-        raise ContractViolation("the champion pointer is not readable", hint="./weir run python -m weir.training promote VERSION writes it anew") from error
+        raise ContractViolation("the champion pointer is not readable", hint="delete models/champion in WEIR_HOME: popularity serves until ./weir run python -m weir.training promote VERSION") from error
     if pointer.version:
         check_version(pointer.version)
     return pointer
