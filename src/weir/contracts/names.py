@@ -59,6 +59,10 @@ MARTS: Final = ("marts.user_profile", "marts.user_activity", "marts.user_seen", 
                 "marts.item_catalogue", "marts.item_activity", "marts.item_history", "marts.item_similarity", "marts.country_trending",
                 "marts.daily_active_users_by_country")
 
+# States of a service that is somebody else's, as status, services.json and the page have them.
+EXTERNAL_ANSWERS: Final = "external, answers"
+EXTERNAL_SILENT: Final = "external, does not answer"
+
 # Databases that dbt-clickhouse needs to be Atomic (refreshable views do not work in the engine's `default`).
 DATABASES: Final = (DB_LANDING, DB_STAGING, DB_MARTS, DB_OTEL, DB_OPS, DB_CAPTURED)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from weir.contracts import names
 from weir.cost.pricing import PRICES_FILE, load
 from weir.cost.sampler import PLATFORM
 from weir.errors import SettingsError
@@ -34,7 +35,7 @@ def coverage(sampled: Collection[str], services: Sequence[Mapping[str, Any]] | N
     """Return of which parts the sum is; `services`: the rows of run/services.json. Pure. An external service is somebody else's cost."""
     if services is None:
         return Coverage(len(sampled), None)
-    wanted = {str(s["name"]) for s in services if s.get("state") != "external"} | {PLATFORM}
+    wanted = {str(s["name"]) for s in services if s.get("state") not in {names.EXTERNAL_ANSWERS, names.EXTERNAL_SILENT}} | {PLATFORM}
     return Coverage(len(sampled), tuple(sorted(wanted - set(sampled))))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from weir.contracts import names
 from weir.contracts.features import FEATURE_VIEWS, FeatureViewContract
+from weir.contracts.path import LANDED
 from weir.features.due import Changes, Exports, Key, Watermark, due, emptied, look_back_s, table_of, user_of
 from weir.features.marts import Marts
 from weir.features.store import OnlineStore
@@ -23,7 +24,6 @@ TICK_S = 0.15
 QUIET_TICK_S = 0.4  # once nothing was written for QUIET_S: a look at the counts takes 5 to 10 ms of a core, six a second a twentieth of it
 QUIET_S = 30.0
 LOOK_S = 20.0  # looked at this often although no table's count moved: as many rows may have come as went
-LANDING = (names.LANDING_EVENTS, names.LANDING_CDC, names.LANDING_CATALOGUE, names.LANDING_PROFILE_EXPORTS)
 SWEEP_S = 20.0  # views whose values slide with the clock are read whole this often
 REST_S = 900.0  # the other views are read whole this often: those that a batch makes, and what a change broke off before its view would leave old until its next one
 KEYS_A_QUERY = 2000
@@ -89,7 +89,7 @@ class Materializer:
     def landed(self) -> dict[str, int]:
         """Return the rows of each landing table: of the parts' headers, so it reads no row. `look` at rest, six times a second, was a fifth of a core."""
         count = "SELECT '{0}' AS name, count() FROM {0}"
-        return {name: int(rows) for name, rows in self._marts.query(" UNION ALL ".join(map(count.format, LANDING)))}
+        return {name: int(rows) for name, rows in self._marts.query(" UNION ALL ".join(map(count.format, LANDED)))}
 
     def look(self) -> tuple[Changes, Watermark, list[str], list[float], list[float]]:
         """Return what has landed past the watermark, at most ROWS_A_LOOK of each table (the rest is for the next look).

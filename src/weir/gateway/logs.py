@@ -10,31 +10,30 @@ kill: logs are not synced) is left out with a warning, and never stops a start; 
 from __future__ import annotations
 
 import logging
-import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from weir.gateway import parts
 from weir.gateway.config import LOGS
 
 log = logging.getLogger("weir.gateway")
 
 ASIDE: Final = "logs"  # in the gateway's folder, beside the engine's
-_PART: Final = re.compile(r"(\d+)_(\d+)_(\d+)_(\d+)(?:_(\d+))?")  # partition, first and last block, level, mutation
 
 
 def put_aside(path: Path) -> None:
     """Take the logs' parts out of the way of the engine that will be opened: to `path`/logs, in a numbered folder for each time."""
     for table in LOGS:
         folder = path / "data" / "data" / "system" / table
-        parts = [part for part in folder.iterdir() if _PART.fullmatch(part.name)] if folder.is_dir() else []
-        if parts:
+        found = parts.of(folder) if folder.is_dir() else {}
+        if found:
             aside = path / ASIDE / table
             aside.mkdir(parents=True, exist_ok=True)
             to = aside / str(1 + max((int(f.name) for f in aside.iterdir() if f.name.isdigit()), default=0))
             to.mkdir()
-            for part in parts:
+            for part in found:
                 part.rename(to / part.name)
 
 
@@ -43,7 +42,7 @@ def attach(path: Path, ask: Callable[[str], str]) -> int:
     count = 0
     for table in LOGS:
         for folder in sorted((path / ASIDE / table).glob("*"), key=lambda f: f.name):
-            for part in _uncovered(folder):
+            for part in parts.uncovered(parts.of(folder).items()):
                 detached = path / "data" / "data" / "system" / table / "detached" / part.name
                 try:
                     part.rename(detached)
@@ -54,13 +53,3 @@ def attach(path: Path, ask: Callable[[str], str]) -> int:
                     shutil.rmtree(detached, ignore_errors=True)
     shutil.rmtree(path / ASIDE, ignore_errors=True)
     return count
-
-
-def _uncovered(folder: Path) -> Iterator[Path]:
-    """Yield the parts of a folder but those that were merged, or mutated, into another one of it."""
-    found = [(int(m[2]), int(m[3]), int(m[4]), int(m[5] or 0), m[1], part) for part in folder.iterdir() if (m := _PART.fullmatch(part.name))]
-    kept: list[tuple[str, int, int]] = []
-    for low, high, _level, _mutation, partition, part in sorted(found, key=lambda f: (f[0] - f[1], -f[2], -f[3])):
-        if not any(of == partition and first <= low and high <= last for of, first, last in kept):
-            kept.append((partition, low, high))
-            yield part

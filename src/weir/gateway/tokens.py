@@ -24,10 +24,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from weir.gateway import parts
+
 RECENT = 128  # more than statements can be open at once (lanes.OPEN), with retries
 _ADD, _DROP = "1", "2"
-_PART = re.compile(r"(?P<partition>[^_]+)_(?P<low>\d+)_(?P<high>\d+)_(?P<level>\d+)(?:_(?P<mutation>\d+))?")
 _NUMBER = re.compile(r"deduplication_log_(\d+)\.txt")
+Live = dict[str, tuple[str, bool]]  # by token, in the log's order: the part's name, and whether it was settled
 SETTLED = "weir_settled_tokens.txt"  # in a table's folder: number of the log's newest file and its bytes; the engine reads folders and its own names alone
 
 
@@ -38,21 +40,6 @@ class Orphan:
     table: Path
     part: str
     block: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    partition: str
-    low: int
-    high: int
-
-    def covers(self, other: _Part) -> bool:
-        return self.partition == other.partition and self.low <= other.low and other.high <= self.high
-
-
-def _part(name: str) -> _Part | None:
-    match = _PART.fullmatch(name)
-    return _Part(match["partition"], int(match["low"]), int(match["high"])) if match else None
 
 
 def folders(data: Path) -> list[Path]:
@@ -117,9 +104,9 @@ def _entries(files: list[Path], settled: tuple[int, int] = (0, 0)) -> Iterator[t
                 yield fields[0], fields[1], fields[2], (number, at) <= settled
 
 
-def _live(folder: Path) -> dict[str, tuple[str, bool]]:
-    """Return the tokens that one table's log holds, in the order they came: the part's name, and whether it was settled."""
-    live: dict[str, tuple[str, bool]] = {}
+def live_of(folder: Path) -> Live:
+    """Return the tokens that one table's log holds."""
+    live: Live = {}
     for operation, part, block, settled in _entries(_files(folder), _settled(folder)):
         live.pop(block, None)
         if operation == _ADD:
@@ -134,17 +121,17 @@ def _is_empty(part: Path) -> bool:
         return False
 
 
-def uncover(folder: Path) -> list[Path]:
-    """Remove from the table of one log the empty parts that cover settled tokens, and before each what it covers; return those that were removed."""
-    settled = [found for name, is_settled in _live(folder).values() if is_settled and (found := _part(name)) is not None]
+def uncover(table: Path, live: Live) -> list[Path]:
+    """Remove from a table the empty parts that cover settled tokens of its log, and before each what it covers; return those that were removed."""
+    settled = [found for name, is_settled in live.values() if is_settled and (found := parts.read(name)) is not None]
     if not settled:
         return []
-    parts = {entry: found for entry in folder.parent.iterdir() if (found := _part(entry.name)) is not None}
+    there = parts.of(table)
     removed: list[Path] = []
-    for cover in [entry for entry, part in parts.items() if any(part.covers(s) for s in settled) and _is_empty(entry)]:
-        covered = [entry for entry, part in parts.items() if entry != cover and parts[cover].covers(part)]
+    for cover in [entry for entry, part in there.items() if any(part.covers(s) for s in settled) and _is_empty(entry)]:
+        covered = [entry for entry, part in there.items() if entry != cover and there[cover].covers(part)]
         removed += [entry for entry in covered if _remove(entry)]
-        _sync_folder(folder.parent)  # else a power cut could leave what was covered without its cover: rows of before would be back
+        _sync_folder(table)  # else a power cut could leave what was covered without its cover: rows of before would be back
         removed += [cover] if _remove(cover) else []
     return removed
 
@@ -159,13 +146,12 @@ def _remove(part: Path) -> bool:
     return True
 
 
-def orphans(folder: Path) -> list[Orphan]:
+def orphans(table: Path, live: Live) -> list[Orphan]:
     """Return the newest entries of one table's log that have no part."""
-    table = folder.parent
-    present = [p for entry in table.iterdir() if (p := _part(entry.name)) is not None]
+    present = parts.of(table).values()
     found = []
-    for block, (name, settled) in list(_live(folder).items())[-RECENT:]:
-        wanted = None if settled else _part(name)
+    for block, (name, settled) in list(live.items())[-RECENT:]:
+        wanted = None if settled else parts.read(name)
         if wanted is not None and not any(p.covers(wanted) for p in present):
             found.append(Orphan(table, name, block))
     return found
@@ -175,9 +161,9 @@ def repair(data: Path) -> list[Orphan]:
     """Drop every orphan below `data` from its log, by the engine's own kind of entry; return them."""
     found = []
     for folder in folders(data):
-        uncover(folder)
-        files = _files(folder)
-        lost = orphans(folder)
+        live = live_of(folder)
+        uncover(folder.parent, live)
+        files, lost = _files(folder), orphans(folder.parent, live)
         if not lost:
             continue
         with files[-1].open("r+b") as file:

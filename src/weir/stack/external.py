@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from weir.contracts.clickhouse import parse
+from weir.contracts.names import EXTERNAL_ANSWERS, EXTERNAL_SILENT
 from weir.errors import Unavailable
 from weir.stack import probe
 from weir.stack.settings import EXTERNAL, StackSettings
@@ -19,8 +20,8 @@ from weir.stack.states import ServiceState, masked
 WAIT_S = 15.0  # for one that is being started at the same time; a wrong address is told soon
 PROBE_S: Final = 1.0  # so that the wait is told within two seconds
 EVERY_S: Final = 0.5
-ANSWERS: Final = "external, answers"
-SILENT: Final = "external, does not answer"
+ANSWERS: Final = EXTERNAL_ANSWERS
+SILENT: Final = EXTERNAL_SILENT
 KEYS: Final = {service: key for key, service in EXTERNAL.items()}
 
 

@@ -2,8 +2,9 @@
 import pytest
 
 from weir.cost import pricing, shown
+from weir.stack import external
 
-SERVICES = [{"name": "kafka", "state": "ready"}, {"name": "api", "state": "failed"}, {"name": "redis", "state": "external"}]
+SERVICES = [{"name": "kafka", "state": "ready"}, {"name": "api", "state": "failed"}, {"name": "redis", "state": external.ANSWERS}, {"name": "postgres", "state": external.SILENT}]
 
 
 @pytest.mark.parametrize(("sampled", "services", "told"), [

@@ -121,6 +121,10 @@ def test_a_note_that_cannot_be_read_settles_nothing(table, tmp_path):
     assert [o.block for o in tokens.repair(tmp_path)] == ["t1"]
 
 
+def _uncover(table):
+    return tokens.uncover(table, tokens.live_of(table / "deduplication_logs"))
+
+
 def _rows(table, **counts):
     for name, rows in counts.items():
         (table / name).mkdir()
@@ -135,15 +139,15 @@ def test_an_empty_part_that_covers_settled_tokens_goes_and_what_it_covers_before
     _rows(table, delete_tmp_all_1_1_0=5)
     order, rename = [], type(table).rename
     monkeypatch.setattr(type(table), "rename", lambda path, to: (order.append(path.name), rename(path, to))[1])
-    removed = tokens.uncover(table / "deduplication_logs")
+    removed = _uncover(table)
     assert [path.name for path in removed] == order
     assert (sorted(order[:2]), order[2:]) == (["all_1_1_0", "all_1_2_1"], ["all_1_3_2"])
     assert sorted(path.name for path in table.glob("*all*")) == ["all_4_4_0", "all_9_10_2", "all_9_9_0"]
     assert tokens.repair(tmp_path) == []
-    assert tokens.uncover(table / "deduplication_logs") == []
+    assert _uncover(table) == []
 
 
 def test_an_empty_part_of_a_log_that_was_never_settled_is_the_engines_to_remove(table):
     _log(table, "1\tall_1_1_0\tt1\n")
     _rows(table, all_1_1_0=5, all_1_2_1=0)
-    assert tokens.uncover(table / "deduplication_logs") == []
+    assert _uncover(table) == []
