@@ -32,6 +32,7 @@ SERVICES = COMPOSE["services"]
 # The allowed differences. Anything else that differs fails below.
 BROKERS = {"kafka": ("kafka-1", "kafka-2", "kafka-3")}  # three brokers, replication 3, at least 2 in sync; locally one
 REAL_SERVERS = {"postgres", "redis", "clickhouse"}  # upstream's images instead of wheels; ClickHouse a server instead of the embedded engine
+AGENTLESS = {"kafka"}  # upstream's image has no OpenTelemetry agent, so the brokers' JVM metrics are missing
 HOOKS = ("postgres", "kafka", "clickhouse", "connect")  # what `./weir up` does after readiness is a service <name>-setup that ends
 ABSENT = {"watch", "cost"}  # companions that read the local supervisor's states and sample local processes; neither is there, and containers do not see each other's
 BESIDE = ("capture", "reconcile", "quality")  # companions that need no more than what services are reached by
@@ -381,6 +382,13 @@ def test_connect_runs_the_local_worker_file_and_the_local_connector(container):
     assert set(re.findall(r"^\S+replication\.factor=(\S+)", local, re.MULTILINE)) == {"-1"}  # as many replicas as the brokers say
     assert set(overrides) == {"listeners", "rest.advertised.host.name"}
     assert overrides["listeners"] == f"http://{ANYWHERE}:{DEFAULT_PORT_BASE + PORT_OFFSETS['connect']}"
+
+
+def test_the_jvms_have_the_local_agent_but_for_those_listed(specs):
+    measured = {s.name for s in specs if "OTEL_JMX_TARGET_SYSTEM" in s.command.env}
+    assert measured == {"kafka", "connect"}
+    given = {n for n, s in SERVICES.items() if any("otel-agent.properties" in v for v in s.get("volumes", [])) or "KAFKA_OPTS" in s.get("environment", {})}
+    assert given == {h for n in measured - AGENTLESS for h in host(n)}
 
 
 def test_every_topic_is_made_with_the_brokers_replication():

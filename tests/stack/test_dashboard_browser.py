@@ -10,10 +10,14 @@ import time
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 
 from weir.cli import browser
+from weir.contracts import cdc
 from weir.contracts.endpoints import Endpoints
+from weir.contracts.path import PATH
+from weir.stack import services
 
 pytestmark = [pytest.mark.stack, pytest.mark.browser]
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,8 +60,18 @@ def dashboard(tmp_path):
         process.wait(timeout=20)
 
 
+def _tables(page):
+    """Return the rows of each table on the page, by its first heading. It is drawn on a canvas, which holds what it shows as a table for screen readers too."""
+    tables = {}
+    for grid in page.locator("[data-testid=stDataFrame] [role=grid]").all():
+        heads = [h.strip() for h in grid.locator("[role=columnheader]").all_text_contents()]
+        rows = [[c.strip() for c in row.locator("[role=gridcell]").all_text_contents()] for row in grid.locator("[role=row]").all()]
+        tables[heads[0]] = [dict(zip(heads, row, strict=True)) for row in rows if row]
+    return tables
+
+
 def _seen(url, until, screenshot, program=None):
-    """Open the page and wait for a text; return (its text, its metrics by label, tracebacks, addresses outside this machine)."""
+    """Open the page and wait for a text; return (its text, its metrics by label, its tables by their first heading, tracebacks, addresses outside this machine)."""
     from playwright.sync_api import sync_playwright
 
     foreign = []
@@ -74,13 +88,13 @@ def _seen(url, until, screenshot, program=None):
         for metric in page.locator("[data-testid=stMetric]").all():
             label = metric.locator("[data-testid=stMetricLabel]").inner_text().strip()
             metrics[label] = metric.locator("[data-testid=stMetricValue]").inner_text().strip()
-        found = page.inner_text("body"), metrics, page.locator("[data-testid=stException]").count(), foreign
+        found = page.inner_text("body"), metrics, _tables(page), page.locator("[data-testid=stException]").count(), foreign
         opened.close()
     return found
 
 
 def test_the_page_gives_a_verdict_and_no_traceback(dashboard, tmp_path):
-    text, metrics, tracebacks, foreign = _seen(dashboard, "asked at", tmp_path / "dashboard.png")
+    text, metrics, tables, tracebacks, foreign = _seen(dashboard, "asked at", tmp_path / "dashboard.png")
     for word in ("Correct through", "Newest record landed", "API p99", "Cost an hour", "Recovery proven"):
         assert word in metrics
     for word in ("Recovery, by experiment", "Recommendations:", "The path", "Services", "Quarantine"):
@@ -89,6 +103,8 @@ def test_the_page_gives_a_verdict_and_no_traceback(dashboard, tmp_path):
     assert foreign == []
     if "WEIR_TEST_DASHBOARD_URL" not in os.environ:
         assert "Unknown" in text
+        assert [row["stage"] for row in tables["stage"]] == [s.name for s in PATH]
+        assert {row["records/s"] for row in tables["stage"]} == {"unknown"}
         assert re.search(r"Cost: 0 parts, of how many is unknown; list prices, the oldest noted on \d{4}-\d\d-\d\d", text)
 
 
@@ -101,7 +117,7 @@ def test_the_locked_browser_draws_the_page_where_the_machine_has_none(dashboard,
         for name in ("sh", "dirname", "readlink"):
             (tmp_path / "bin" / name).symlink_to(shutil.which(name))
         monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    text, metrics, tracebacks, foreign = _seen(dashboard, "asked at", tmp_path / "dashboard.png", browser.locked(home))
+    text, metrics, _, tracebacks, foreign = _seen(dashboard, "asked at", tmp_path / "dashboard.png", browser.locked(home))
     assert ("Recovery proven" in metrics, "Recovery, by experiment" in text, tracebacks, foreign) == (True, True, 0, [])
 
 
@@ -111,11 +127,18 @@ def test_a_loaded_stacks_page_shows_what_is_measured_and_its_looks_are_traced(ru
     while not spans and time.monotonic() < deadline:
         spans = running.clickhouse("SELECT count() FROM otel.otel_traces WHERE ServiceName = 'api' AND SpanKind = 'Server' AND Timestamp > now64(9) - INTERVAL 5 MINUTE")[0][0]
     url = endpoints["dashboard_url"]
-    text, metrics, tracebacks, foreign = _seen(url, re.compile("^Correct$"), tmp_path / "loaded.png")
+    text, metrics, tables, tracebacks, foreign = _seen(url, re.compile("^Correct$"), tmp_path / "loaded.png")
     known = ("Correct through", "Newest record landed", "API p99", "Cost an hour")
     assert {k: metrics[k] for k in known if metrics[k] == "unknown"} == {}
     assert float(metrics["Cost an hour"].removeprefix("$")) > 0
     assert re.search(r"Cost: (all \d+ parts|\d+ of \d+ parts; no sample in the last 60 s of [a-z, ]+); list prices, the oldest noted on \d{4}-\d\d-\d\d", text)
+    assert [row["stage"] for row in tables["stage"]] == [s.name for s in PATH]
+    assert [row["lag (records)"] for row in tables["stage"] if row["stage"] == "ingest"][0].replace(",", "").isdigit()
+    assert {row["service"]: row["state"] for row in tables["service"]} == dict.fromkeys(services.ORDER, "● ready")
+    with psycopg.connect(endpoints["postgres_dsn"]) as connection:
+        there = {t: str(connection.execute(f"SELECT count(*) FROM public.{t}").fetchone()[0]) for t in cdc.CDC_TABLES}
+    assert {row["table"]: (row["source"], row["staging"]) for row in tables["table"]} == {t: (n, n) for t, n in there.items()}
+    assert {row["part"]: row["state"] for row in tables["part"]}["connector"] == "RUNNING, task RUNNING"
     refused = dict(running.clickhouse("SELECT reject_reason, count() FROM landing.quarantine GROUP BY reject_reason"))
     assert sum(refused.values()) >= 7, "the demo's input has seven bad records"
     told = text.split("Quarantine", 1)[1].split("Rows, source against sink")[0]

@@ -25,7 +25,9 @@ def test_an_experiment_finds_every_acknowledged_event_once(running, name):
     assert evidence["verdict"] == "yes", evidence
     if name == "kill-ingest-worker":
         assert [o["phase"] for o in evidence["observations"] if "batch" in o] == ["declared", "landed", "declared"]
-    counted = [o for o in evidence["observations"] if "owed" in o]
+    steady = [o for o in evidence["observations"] if "before_the_fault" in o]
+    assert [(o["owed"], o["lost"], o["doubled"], o["before_the_fault"]) for o in steady] == [(500, [], [], "yes")] * len(TABLES)
+    counted = [o for o in evidence["observations"] if "verdict" in o]
     assert counted
     assert all(o["owed"] > 500 and not o["lost"] and not o["doubled"] for o in counted)
 

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-from weir.capture import keyed
+from weir.capture import keyed, pace
 from weir.contracts.captured import Captured
 from weir.contracts.schema import SourceColumn
 from weir.errors import Undecided
@@ -98,6 +98,7 @@ class Fill:
     sink: Sink
     clickhouse_url: str
     report: Callable[[str], None]
+    most_per_s: int = 0  # rows read of the source; 0: as fast as it goes
 
     def run(self, entry: Captured, key: Sequence[str]) -> int:
         """Copy every row, the next read while the last is inserted; return how many.
@@ -105,7 +106,7 @@ class Fill:
         Raises:
             Unavailable, Transient or Terminal: a side refused or did not answer; what was inserted stays, in the copy.
         """
-        client, rows, began = ClickHouse(self.clickhouse_url), 0, time.monotonic()
+        client, rows, began, total = ClickHouse(self.clickhouse_url), 0, time.monotonic(), self.source.about(entry.source)
         try:
             with ThreadPoolExecutor(1) as pool:
                 under_way: Future[str] | None = None
@@ -113,7 +114,7 @@ class Fill:
                     if under_way is not None:
                         under_way.result()
                     under_way, rows = pool.submit(client.execute, sql), rows + count
-                    self.report(f"{entry.name}: {rows} rows, {rows / max(0.1, time.monotonic() - began):,.0f} rows/s")
+                    self.report(pace.line(entry.name, rows, total, time.monotonic() - began))
                 if under_way is not None:
                     under_way.result()
         finally:
@@ -122,17 +123,21 @@ class Fill:
 
     def _inserts(self, entry: Captured, key: Sequence[str]) -> Iterator[tuple[int, str]]:
         made = plan.make(entry.table(), *self.source.columns(entry.source), self.sink.columns(entry.keyed))
-        for between in self._slices(made):
+        held = pace.Pace(self.most_per_s)
+        for between in self._slices(made, min(ROWS, held.at_once or ROWS)):
             sql = documents(entry.source, entry.read, made.within(between).inside[0])
+            read = 0
             with self.source.snapshot() as snapshot:
                 head = insert(entry, key, version=snapshot.at_ms, lsn=snapshot.lsn)
                 for count, text in blocks(snapshot.copied(f"COPY ({sql}) TO STDOUT")):
+                    read += count
                     yield count, f"{head}\n{text}"
+            held.read(read)
 
-    def _slices(self, made: plan.TablePlan) -> Iterator[plan.Between]:
+    def _slices(self, made: plan.TablePlan, rows: int) -> Iterator[plan.Between]:
         low: int | None = None
         while True:
-            high = self.source.bound(made, low, ROWS) if made.sliceable else None
+            high = self.source.bound(made, low, rows) if made.sliceable else None
             yield low, high
             if high is None:
                 return

@@ -71,8 +71,8 @@ def _refuse_taken(source: str, tables: Iterable[str]) -> None:
         raise ContractViolation(f"{source} would be read as {KEYED}.{name}, a name that is taken or kept for copies", hint=f"ALTER TABLE {source} RENAME TO …; then ./weir table add it")
 
 
-def add(endpoints: Endpoints, home: Path, source: str, report: Report) -> Captured:
-    """Capture a table: publication, topic, connector, a keyed copy that is verified; return its entry.
+def add(endpoints: Endpoints, home: Path, source: str, report: Report, *, most_per_s: int = 0) -> Captured:
+    """Capture a table: publication, topic, connector, a keyed copy that is verified; return its entry. `most_per_s`: as for `resync.run`.
 
     Raises:
         ContractViolation: it is unsafe, captured already, or of a name that is taken; says the SQL that mends it.
@@ -88,7 +88,7 @@ def add(endpoints: Endpoints, home: Path, source: str, report: Report) -> Captur
         report(f"{entry.name}: telling the connector")
         try:
             resync.tell(parts, home, (*tables.values(), entry))
-            return resync.run(parts, entry, entry.columns, key, report)
+            return resync.run(parts, entry, entry.columns, key, report, most_per_s=most_per_s)
         except BaseException:
             _taken_out(parts, home, entry, tables)
             raise
@@ -150,8 +150,8 @@ def resume(endpoints: Endpoints, home: Path, root: Path, name: str, *, accept: b
         return parts.register.write(entry.to(State.CAPTURING))
 
 
-def resynced(endpoints: Endpoints, home: Path, name: str, report: Report) -> Captured:
-    """Build a table's copy anew beside, verify it and swap.
+def resynced(endpoints: Endpoints, home: Path, name: str, report: Report, *, most_per_s: int = 0) -> Captured:
+    """Build a table's copy anew beside, verify it and swap. `most_per_s`: as for `resync.run`.
 
     Raises:
         ContractViolation: a table that dbt makes has changed, and its models first have to.
@@ -168,7 +168,7 @@ def resynced(endpoints: Endpoints, home: Path, name: str, report: Report) -> Cap
             resync.tell(parts, home, tables.values())  # an add that was killed had not: a copy of then would never change
         elif entry.state is State.PAUSED:
             raise ContractViolation(f"{entry.name} is paused ({entry.why}), and its copy is dbt's", hint=f"./weir table resume {entry.name} first")
-        return resync.run(parts, entry, now.columns, now.key, report)
+        return resync.run(parts, entry, now.columns, now.key, report, most_per_s=most_per_s)
 
 
 def remove(endpoints: Endpoints, home: Path, name: str) -> Captured:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from weir.capture import bulk, keyed
+from weir.capture import bulk, keyed, pace
 from weir.capture.register import Register
 from weir.connect import connector
 from weir.contracts import cdc, names
@@ -79,8 +79,8 @@ def sweep(sink: Sink, entry: Captured) -> None:
         _drop_beside(sink, entry)
 
 
-def run(parts: Parts, entry: Captured, now: Sequence[SourceColumn], key: Sequence[str], report: Report) -> Captured:
-    """Build, verify and swap; return the entry as it stands then.
+def run(parts: Parts, entry: Captured, now: Sequence[SourceColumn], key: Sequence[str], report: Report, *, most_per_s: int = 0) -> Captured:
+    """Build, verify and swap; return the entry as it stands then. `most_per_s`: rows a second that the bulk path may read (0: as fast as it goes).
 
     Raises:
         WeirError: it could not be done or verified; the copy that was read is read still, and nothing of this try is left.
@@ -100,7 +100,7 @@ def run(parts: Parts, entry: Captured, now: Sequence[SourceColumn], key: Sequenc
             _create_beside(parts.sink, entry, target)
         report(f"{entry.name}: building {target} beside")
         parts.register.write(replace(beside, generation=entry.generation, barrier=entry.barrier, state=State.RESYNCING, why="a copy is being built beside", by="operator"))
-        rows = _filled(parts, beside, key, replace(entry.table(), staging=target, standing=newest(target, entry.topic if entry.owned else "")), report, quick=quick)
+        rows = _filled(parts, beside, key, replace(entry.table(), staging=target, standing=newest(target, entry.topic if entry.owned else "")), report, most_per_s=most_per_s if quick else None)
         made = parts.register.write(replace(beside, state=State.CAPTURING, why="", by="")) if entry.owned else _swap(parts, beside, target)
     except BaseException:
         _all(parts.sink, keyed.drop(target) if entry.owned else [])
@@ -121,11 +121,11 @@ def _quick(parts: Parts, entry: Captured, beside: Captured) -> bool:
     return bulk.landed(entry.topic, parts.endpoints.kafka_bootstrap)
 
 
-def _filled(parts: Parts, beside: Captured, key: Sequence[str], table: cdc.CdcTable, report: Report, *, quick: bool) -> int:
-    """Fill the copy by the quicker way that is right, and wait until it is the same as the source; return how many rows were compared."""
-    if quick:
+def _filled(parts: Parts, beside: Captured, key: Sequence[str], table: cdc.CdcTable, report: Report, *, most_per_s: int | None) -> int:
+    """Fill the copy by the quicker way that is right (None: not the bulk path), and wait until it is the same as the source; return how many rows were compared."""
+    if most_per_s is not None:
         try:
-            bulk.Fill(parts.source, parts.sink, parts.endpoints.clickhouse_url, report).run(beside, key)
+            bulk.Fill(parts.source, parts.sink, parts.endpoints.clickhouse_url, report, most_per_s).run(beside, key)
             return _await(parts, table, report)
         except Undecided as error:
             report(f"{beside.name}: {error.message}; now by Debezium's snapshot, whose rows are newer than these")
@@ -149,12 +149,12 @@ def _await(parts: Parts, table: cdc.CdcTable, report: Report) -> int:
     began = since = time.monotonic()
     most, fewest, why = -1, 1 << 62, ""
     try:
-        comparer = Comparer(table, parts.source, parts.sink, progress)
+        comparer, total = Comparer(table, parts.source, parts.sink, progress), parts.source.about(table.source)
         while time.monotonic() - since < STILL_S:
             rows = int(parts.sink.query(f"SELECT count() FROM {table.staging}")[0][0])
             if rows > most:
                 if most >= 0:
-                    report(f"{table.name}: {rows} rows, {rows / max(0.1, time.monotonic() - began):,.0f} rows/s")
+                    report(pace.line(table.name, rows, total, time.monotonic() - began))
                 most, since = rows, time.monotonic()
                 time.sleep(1.0)
                 if rows and int(parts.sink.query(f"SELECT count() FROM {table.staging}")[0][0]) > rows:

@@ -80,6 +80,14 @@ class Load:
             Undecided: the journal is not whole.
         """
         self._ended.set()
+        return self.finish()
+
+    def finish(self) -> Journal:
+        """Wait until the load has come to its limit or was stopped, and for the last acknowledgements; return the journal.
+
+        Raises:
+            Undecided: the journal is not whole.
+        """
         self._thread.join(timeout=240)
         if self.failure is not None or self._thread.is_alive():
             raise Undecided(f"the load's journal is not whole: {self.failure or 'the producer did not end'}")

@@ -37,7 +37,8 @@ def reconcile(
 
     loaded = settings.load()
     endpoints, environment = loaded.endpoints, services.environment(loaded)
-    reconciler = Reconciler(endpoints, lambda mart: rotate.rebuild(environment, mart))
+    tell = outcome.teller(str)
+    reconciler = Reconciler(endpoints, lambda mart: rotate.rebuild(environment, mart), tell)
     while True:
         began = time.monotonic()
         with outcome.verdict():

@@ -45,20 +45,18 @@ def chosen(table: str, added: Iterable[cdc.CdcTable] = ()) -> list[cdc.CdcTable]
 
 
 class Reconciler:
-    """Runs cycles. Not shared between threads. `rebuild`: has dbt make a mart anew, by its name."""
+    """Runs cycles. Not shared between threads. `rebuild`: has dbt make a mart anew, by its name; `report`: is given a line about each check as it ends."""
 
-    def __init__(self, endpoints: Endpoints, rebuild: Callable[[str], None]) -> None:
-        self._endpoints, self._rebuild, self._prepared = endpoints, rebuild, False
+    def __init__(self, endpoints: Endpoints, rebuild: Callable[[str], None], report: Callable[[str], None] = lambda _line: None) -> None:
+        self._endpoints, self._rebuild, self._report, self._prepared = endpoints, rebuild, report, False
         self._source = Source(endpoints.postgres_dsn)
 
     def run(self, tables: Sequence[cdc.CdcTable], *, repair: bool = False) -> list[Outcome]:
         """Run one cycle; never raises for a part that is away."""
-        outcomes: list[Outcome] = []
-        for table in tables:
-            outcomes += self._one(table, repair=repair)
-        return outcomes
+        told = Told(self._report, sum(1 + 2 * len(online.views_of(table.name)) for table in tables))
+        return [outcome for table in tables for outcome in self._one(table, told, repair=repair)]
 
-    def _one(self, table: cdc.CdcTable, *, repair: bool) -> list[Outcome]:
+    def _one(self, table: cdc.CdcTable, told: Told, *, repair: bool) -> list[Outcome]:
         cycle, began = uuid.uuid4().hex, time.monotonic()
         made = Outcome("table", table.name)
         views = online.views_of(table.name)
@@ -72,8 +70,9 @@ class Reconciler:
             run = TableCycle(Comparer(table, self._source, to, progress), to, Repairer(self._endpoints.kafka_bootstrap, self._source))
             made = checked(run, to, cycle, repair=repair)
             made.seconds = round(time.monotonic() - began, 3)
+            told.of(made)
             on = On(self._endpoints, to, run, made, cycle, self._rebuild if repair else None)
-            found = [*(self._whole(MartWork(on, v)) for v in views), *(self._whole(ViewWork(on, v)) for v in views)]
+            found = [*(told.of(self._whole(MartWork(on, v))) for v in views), *(told.of(self._whole(ViewWork(on, v))) for v in views)]
         except WeirError as error:
             made.outcome, made.reason, made.verified_lsn, made.seconds = Answer.UNKNOWN, str(error), 0, round(time.monotonic() - began, 3)
             found = unlooked(table, views)
@@ -96,6 +95,22 @@ class Reconciler:
         finally:
             work.close()
         made.seconds = round(time.monotonic() - began, 3)
+        return made
+
+
+class Told:
+    """Tells of a cycle's checks: how many of `total` are done, how fast the last one went, and about how long the others will take if they take as long."""
+
+    def __init__(self, report: Callable[[str], None], total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._report, self._total, self._clock = report, total, clock
+        self._began_s, self._done = clock(), 0
+
+    def of(self, made: Outcome) -> Outcome:
+        """Tell of one that ended, and return it."""
+        self._done += 1
+        to_go = (self._clock() - self._began_s) / self._done * (self._total - self._done)
+        self._report(f"{self._done} of {self._total} checks: {made.kind} {made.name}, {made.rows_checked:,} rows, {made.rows_checked / max(0.001, made.seconds):,.0f} rows/s, "
+                     f"about {to_go:.0f} s to go")
         return made
 
 

@@ -183,7 +183,7 @@ def test_a_table_of_another_schema_is_not_taken_for_one_that_dbt_makes(parts, do
 @pytest.fixture
 def runs(monkeypatch, done):
     """A build of a copy is noted with what the connector was told before."""
-    def run(parts, entry, now, key, report):
+    def run(parts, entry, now, key, report, **_):
         done.append(f"{entry.name} is built")
         return parts.register.write(entry.to(State.CAPTURING))
 

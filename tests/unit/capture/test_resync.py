@@ -68,7 +68,7 @@ def test_what_the_bulk_path_brought_and_could_not_be_verified_is_read_again_by_d
     monkeypatch.setattr(bulk.Fill, "run", lambda *_: done.append("bulk"))
     monkeypatch.setattr(resync, "_signal", lambda *_: done.append("signal"))
     monkeypatch.setattr(resync, "_await", waited)
-    assert resync._filled(PARTS, ENTRY, ("id",), cdc.CDC_TABLES["users"], lambda _: None, quick=quick) == 5
+    assert resync._filled(PARTS, ENTRY, ("id",), cdc.CDC_TABLES["users"], lambda _: None, most_per_s=0 if quick else None) == 5
     assert done == wanted
 
 

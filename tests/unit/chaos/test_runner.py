@@ -17,6 +17,7 @@ class Played:
     def __init__(self):
         self.journal = Journal("r", {"r-1", "r-2"})
         self.rows = {"r-1": 1, "r-2": 1}
+        self.steady = {"s-1": 1}  # what is found of the short load before the fault
         self.ready = lambda: True
         self.broken = False
         self.counted = 0
@@ -27,7 +28,15 @@ class Played:
     def stop(self):
         return self.journal
 
-    def count(self, _url, _table, _run):
+    def start(self):
+        assert not self.broken
+
+    def finish(self):
+        return Journal("s", {"s-1"})
+
+    def count(self, _url, _table, run):
+        if run == "s":
+            return self.steady
         self.counted += 1
         if isinstance(self.rows, Exception):
             raise self.rows
@@ -44,6 +53,7 @@ def played(monkeypatch):
     monkeypatch.setattr(actions, "SETTLE_S", 0)
     monkeypatch.setattr(actions, "NOW_S", 0)
     monkeypatch.setattr(actions, "AGAIN_S", 0)
+    monkeypatch.setattr(actions, "Load", lambda *_, **__: made)
     monkeypatch.setattr(actions, "start_load", lambda rate: actions._loads.append(made))
     monkeypatch.setattr(actions, "pause", lambda seconds: None)
     monkeypatch.setattr(actions, "signal_service", made.signal)
@@ -65,6 +75,15 @@ def test_every_event_counted_once_after_the_fault_is_a_yes(played, tmp_path):
 
 def test_a_stack_that_is_down_before_the_fault_is_unknown_and_nothing_is_broken(played, tmp_path):
     played.ready = lambda: False
+    verdict, reason = _run(tmp_path)
+    assert verdict == "unknown"
+    assert "before the fault" in reason
+    assert not played.broken
+
+
+@pytest.mark.parametrize("steady", [{}, {"s-1": 2}])
+def test_what_counts_wrong_before_the_fault_is_unknown_and_nothing_is_broken(played, tmp_path, steady):
+    played.steady = steady
     verdict, reason = _run(tmp_path)
     assert verdict == "unknown"
     assert "before the fault" in reason

@@ -1,0 +1,61 @@
+"""A load that is interrupted goes on where it was: every event once, whatever of it had landed. The broker is played; the events are the demo's."""
+import json
+from collections import Counter
+
+import pytest
+
+from weir.demo import loading, reconcile
+from weir.simulation import dataset, derive, journal, produce
+
+DATA = dataset.Dataset(tuple(dataset.RawUser(u, 30, "F", "none", "94043") for u in (1, 2)), tuple(dataset.RawItem(i, f"item {i}", 1995, ("Animation",)) for i in range(1, 6)),
+                       tuple(dataset.RawRating(u, i, 4.0, 880_000_000 + 100 * i + u) for i in range(1, 6) for u in (1, 2)))
+
+
+class Broker:
+    """Acknowledges `most` records and then is interrupted; `taken` counts event ids, bad records under their bytes."""
+
+    def __init__(self):
+        self.most, self.taken = 0, Counter()
+
+    def produce(self, _topic, value=b"", on_delivery=None, key="", headers=None):
+        if self.most == 0:
+            raise KeyboardInterrupt
+        self.most -= 1
+        self.taken[value if key == "bad" else json.loads(value)["event_id"]] += 1
+        on_delivery(None, None)
+
+    def poll(self, _seconds):
+        return 0
+
+    def flush(self, _seconds):
+        return 0
+
+
+@pytest.fixture
+def broker(monkeypatch):
+    made = Broker()
+    monkeypatch.setattr(produce, "producer", lambda _bootstrap: made)
+    monkeypatch.setattr(dataset, "directory", lambda: None)
+    monkeypatch.setattr(dataset, "read", lambda _folder: DATA)
+    monkeypatch.setattr(reconcile, "wait", lambda *_, **__: None)  # what was sent has landed
+    monkeypatch.setattr(reconcile, "landed_ids", lambda _client: {k for k in made.taken if isinstance(k, str)})
+    return made
+
+
+def test_an_interrupted_load_goes_on_and_sends_every_event_once(broker, tmp_path):
+    def load(most):
+        broker.most = most
+        return loading.events(type("E", (), {"kafka_bootstrap": ""}), None, tmp_path, lambda _: None, lambda _: None)
+
+    for most in (0, 9):
+        with pytest.raises(KeyboardInterrupt):
+            load(most)
+        assert not journal.load(loading.journal_path(tmp_path)).complete
+    assert sum(broker.taken.values()) == 9
+    record, produced = load(-1)
+    owed = [e.event_id for e in derive.events(DATA, record.now_ms, record.seed)]
+    assert len(owed) > 9
+    assert {k: n for k, n in broker.taken.items() if isinstance(k, str)} == dict.fromkeys(owed, 1)
+    assert sorted(broker.taken[b] for b in derive.bad_events(record.seed, record.now_ms)) == [1] * 7
+    assert (produced, record.complete, record.produced, record.id_sum) == (True, True, len(owed), sum(int(i.replace("-", "")[:16], 16) for i in owed) % (1 << 64))
+    assert load(0) == (record, False)  # complete: nothing is sent
