@@ -133,7 +133,7 @@ def test_a_loaded_stacks_page_shows_what_is_measured_and_its_looks_are_traced(ru
     assert float(metrics["Cost an hour"].removeprefix("$")) > 0
     assert re.search(r"Cost: (all \d+ parts|\d+ of \d+ parts; no sample in the last 60 s of [a-z, ]+); list prices, the oldest noted on \d{4}-\d\d-\d\d", text)
     assert [row["stage"] for row in tables["stage"]] == [s.name for s in PATH]
-    assert [row["lag (records)"] for row in tables["stage"] if row["stage"] == "ingest"][0].replace(",", "").isdigit()
+    assert next(row["lag (records)"] for row in tables["stage"] if row["stage"] == "ingest").replace(",", "").isdigit()
     assert {row["service"]: row["state"] for row in tables["service"]} == dict.fromkeys(services.ORDER, "● ready")
     with psycopg.connect(endpoints["postgres_dsn"]) as connection:
         there = {t: str(connection.execute(f"SELECT count(*) FROM public.{t}").fetchone()[0]) for t in cdc.CDC_TABLES}

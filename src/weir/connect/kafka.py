@@ -26,10 +26,10 @@ def _properties(home: Path) -> Path:
 
 
 def prepare(home: Path, endpoints: Endpoints) -> None:
-    """Fetch the jars, write the settings, format the storage once.
+    """Fetch the jars and write the settings.
 
     Raises:
-        Unavailable: the jars could not be fetched. ServiceFailed: formatting failed.
+        Unavailable: the jars could not be fetched.
     """
     jars.fetch(home)
     port = int(endpoints.kafka_bootstrap.rsplit(":", 1)[1])
@@ -38,7 +38,15 @@ def prepare(home: Path, endpoints: Endpoints) -> None:
     controller = port + PORT_OFFSETS["kafka_controller"] - PORT_OFFSETS["kafka"]
     text = Template(_TEMPLATE.read_text()).safe_substitute(PORT=str(port), CONTROLLER_PORT=str(controller), DATA_DIR=str(data))
     _properties(home).write_text(text)
-    if (data / "meta.properties").exists():
+
+
+def format_storage(home: Path) -> None:
+    """Format the storage once; some seconds of a JVM.
+
+    Raises:
+        ServiceFailed: formatting failed.
+    """
+    if (home / "kafka" / "data" / "meta.properties").exists():
         return
     cluster = cluster_id()
     arguments = ("format", "--standalone", "-t", cluster, "-c", str(_properties(home)))

@@ -6,6 +6,7 @@ harmless; a stack that was killed is swept first; an `up` that is interrupted ta
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -13,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,6 +160,7 @@ class _Bringing:
         self.control = supervision.Control(settings.home)
         self.hooks = after_ready(settings)
         self.waiting = {s.name: s for s in specs}
+        self.opening: dict[str, tuple[ServiceSpec, Future[None]]] = {}
         self.starting: dict[str, Start] = {}
         self.hooking: dict[str, Future[None]] = {}
         self.ready: set[str] = set()
@@ -170,7 +172,8 @@ class _Bringing:
                 self.report(name, "external, answers; being prepared")
                 patiently(self.hooks[name])
         while len(self.ready) < len(self.specs):
-            self._start_due()
+            self._open_due()
+            self._start_opened()
             self._probe_started()
             self._collect_hooks()
             self._tell_waiting(time.monotonic())
@@ -180,13 +183,20 @@ class _Bringing:
         """Tell now and then what is still waited for, and since when."""
         if now - self.told >= TOLD_S and len(self.ready) < len(self.specs):
             self.told = now
-            self.report("stack", f"{len(self.ready)} of {len(self.specs)} ready, {now - self.began:.0f} s so far; waiting for {', '.join([*self.starting, *self.hooking])}")
+            self.report("stack", f"{len(self.ready)} of {len(self.specs)} ready, {now - self.began:.0f} s so far; waiting for {', '.join([*self.opening, *self.starting, *self.hooking])}")
 
-    def _start_due(self) -> None:
+    def _open_due(self) -> None:
         for name in [n for n, s in self.waiting.items() if self.ready.issuperset(s.needs)]:
             spec = self.waiting.pop(name)
-            self.control.start(name)
-            self.starting[name] = Start(self.settings.home, spec, self.report)
+            self.opening[name] = spec, _background(spec.first or (lambda: None))
+
+    def _start_opened(self) -> None:
+        for name, (spec, future) in list(self.opening.items()):
+            if future.done():
+                del self.opening[name]
+                future.result()
+                self.control.start(name)
+                self.starting[name] = Start(self.settings.home, spec, self.report)
 
     def _probe_started(self) -> None:
         states = self.control.states()
@@ -282,8 +292,8 @@ def _end(settings: StackSettings, report: Report) -> bool:
         supervisor = _supervisor(settings.home)
         names = [*services.companions(settings), *(s.name for s in reversed(services.build(settings)))]
         for batch in (names[:-5], names[-5:]):  # readers and workers before the stores that they flush to
-            with ThreadPoolExecutor(max_workers=len(batch)) as pool:
-                list(pool.map(lambda n: _stop(control, n), batch))
+            with contextlib.suppress(WeirError):  # shutdown() ends what could not be stopped in this order
+                control.stop(*(n for n in batch if n in control.states()))
         control.shutdown()
         deadline = time.monotonic() + 30
         while supervisor is not None and _runs(supervisor):
@@ -310,10 +320,3 @@ def _runs(process: psutil.Process) -> bool:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def _stop(control: supervision.Control, name: str) -> None:
-    try:
-        control.stop(name)
-    except WeirError:
-        return  # shutdown() below ends what could not be stopped one by one

@@ -24,7 +24,7 @@ class ServiceSpec:
     """One service: `command` to run, `needs` (names that must be ready first), `probe` URL (see weir.stack.probe).
 
     `stop_signal`: what asks it to end; `stop_wait_s`: how long it may take; `slow_s`: how long it may take to become ready;
-    `health`: a URL whose document names under `trouble` what no restart mends, for a service that can be alive and not do its work.
+    `prepare`: done before anything starts; `first`: done once what it needs is ready, while others start; `health`: a URL whose document names under `trouble` what no restart mends, for a service that can be alive and not do its work.
     """
 
     name: str
@@ -36,6 +36,7 @@ class ServiceSpec:
     stop_wait_s: int = 15
     slow_s: int = 60
     prepare: Callable[[], None] | None = None
+    first: Callable[[], None] | None = None
     health: str = ""
 
 
@@ -130,7 +131,8 @@ def build(settings: StackSettings) -> list[ServiceSpec]:
         return lambda: module.prepare(home, e)  # type: ignore[attr-defined]  # (mod) each connect module has prepare()
 
     b.add(ServiceSpec("postgres", postgres.command(home, e), (), _postgres(e.postgres_dsn), e.postgres_dsn, "INT", prepare=prepared(postgres)))
-    b.add(ServiceSpec("kafka", kafka.command(home, e), (), f"kafka://{e.kafka_bootstrap}", e.kafka_bootstrap, stop_wait_s=20, slow_s=JVM_SLOW_S, prepare=prepared(kafka)))
+    b.add(ServiceSpec("kafka", kafka.command(home, e), (), f"kafka://{e.kafka_bootstrap}", e.kafka_bootstrap, stop_wait_s=20, slow_s=JVM_SLOW_S, prepare=prepared(kafka),
+                      first=lambda: kafka.format_storage(home)))
     b.add(
         ServiceSpec(
             "clickhouse",

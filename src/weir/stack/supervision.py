@@ -31,6 +31,8 @@ LOG_BYTES = 5 << 20  # each log rotates at 5 MiB and keeps its older files: at m
 LOG_OLDER = 2
 START_RETRIES = 8  # with Supervisor's growing pause: about 36 s of pauses before FATAL, which the watcher tries again each 30 s
 LASTING_S = 10  # a start that ends sooner failed, and the next one waits; with less, a service that dies after importing would start for ever without a pause
+STOP_S = 60.0  # the longest stopwaitsecs is 20 s; then Supervisor kills
+ENDED = {"STOPPED", "EXITED", "FATAL", "UNKNOWN"}
 SOCKET_PATH_MAX = 100  # sun_path holds 108 bytes
 
 
@@ -183,9 +185,21 @@ class Control:
         """Ask for `name` to be started; returns at once."""
         self._call("startProcess", name, False)
 
-    def stop(self, name: str) -> None:
-        """Stop `name` and wait until it has ended."""
-        self._call("stopProcess", name, True)
+    def stop(self, *names: str) -> None:
+        """Stop programs and wait until all of them have ended.
+
+        They are asked after here: a stopProcess that waits keeps Supervisor's loop turning without a pause (its rpcinterface.py: `onwait.delay = 0`), a whole core of it.
+
+        Raises:
+            ServiceFailed: there is no such program. Unavailable: Supervisor does not answer, or they have not ended STOP_S later (it kills what does not end by itself).
+        """
+        for name in names:
+            self._call("stopProcess", name, False)
+        deadline = time.monotonic() + STOP_S
+        while left := [n for n, state in self.states().items() if n in names and state.state not in ENDED]:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{', '.join(left)} did not end in {STOP_S:.0f} s", hint="./weir logs shows what each does; then ./weir down")
+            time.sleep(0.1)
 
     def shutdown(self) -> None:
         """Ask supervisord to end everything and itself."""

@@ -124,6 +124,8 @@ class Reader:
                     raise Unavailable(f"{sorted(left)} could not be read to the end of their ranges in {self._patience_s:.0f} s", hint="./weir logs kafka shows why")
         except KafkaException as error:
             _away(f"records of {sorted(ranges)}", error)
+        finally:
+            self._consumer.unassign()  # what stays assigned is fetched on, fifty times a second, though nobody reads
 
     @staticmethod
     def _take(messages: list[Any], left: dict[Partition, int]) -> list[Any]:

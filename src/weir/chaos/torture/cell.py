@@ -56,8 +56,9 @@ class Cell:
             for port in lifecycle.ports(spec):
                 if probe.port_taken(f"127.0.0.1:{port}"):
                     raise PortTaken(f"{spec.name}'s port {port} is taken by {probe.holder(port)}", hint="set WEIR_PORT_BASE to another free range", port=port)
-            if spec.prepare is not None:
-                spec.prepare()
+            for act in (spec.prepare, spec.first):
+                if act is not None:
+                    act()
         for spec in self._specs().values():  # again: a class path is known only once its jars are there
             self._start(spec)
         register.ensure_topics(self.settings.endpoints)
