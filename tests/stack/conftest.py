@@ -33,8 +33,9 @@ class Stack:
     root: Path = ROOT
 
     def weir(self, *arguments, timeout=400, check=True):
+        """Run a command from a folder that is not the checkout's: each works from anywhere."""
         done = subprocess.run(
-            [sys.executable, "-m", "weir.cli", *arguments], env=self.env, capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT
+            [sys.executable, "-m", "weir.cli", *arguments], env=self.env, capture_output=True, text=True, timeout=timeout, check=False, cwd=self.home
         )
         if check and done.returncode:
             raise AssertionError(f"weir {' '.join(arguments)} exited {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")

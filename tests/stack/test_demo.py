@@ -1,5 +1,8 @@
 """The main job on the real stack, in the order of an operator's day. Each test goes on from where the one before left the stack."""
 import json
+import signal
+import subprocess
+import sys
 import time
 import urllib.request
 import uuid
@@ -12,6 +15,7 @@ from tests.stack.conftest import PORT_BASE
 from weir.contracts.endpoints import Endpoints
 from weir.demo.result import others_changed
 from weir.stack import services, settings
+from weir.stack.supervision import Control
 from weir.training.registry import MODEL_NAME, Registry
 
 pytestmark = pytest.mark.stack
@@ -205,3 +209,20 @@ def _click_that_lands(stack, telemetry=None):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     return now_ms
+
+
+def test_one_service_is_restarted_its_log_is_shown_and_the_watch_tells_of_all(running):
+    before = {n: s.pid for n, s in Control(running.home).states().items()}
+    running.weir("restart", "ingest")
+    after = {n: s.pid for n, s in Control(running.home).states().items()}
+    assert {n for n in before if before[n] != after[n]} == {"ingest"}
+    lines = running.weir("logs", "ingest", "--lines", "3").stdout.splitlines()
+    assert 0 < len(lines) <= 3
+    written = "".join(p.read_text(errors="replace") for p in (running.home / "logs").glob("ingest.log*"))
+    assert all(line in written for line in lines)
+    with subprocess.Popen([sys.executable, "-m", "weir.cli", "status", "--watch"], env=running.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=running.home) as watch:
+        first = watch.stdout.readline()
+        watch.send_signal(signal.SIGINT)
+        said = watch.communicate(timeout=60)[0]
+    assert f"{len(services.ORDER)} services ready" in first
+    assert (watch.returncode, said.splitlines()[-1]) == (130, "weir: stopped")

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,12 +129,14 @@ def _load(stage: _Stage) -> tuple[journal.Journal, Counts]:
 def _build(stage: _Stage, api: follow.Api) -> None:
     with stage.step("dbt build (models, tests)"):
         build.build(stage.environment, ("--exclude-resource-type", "unit_test"))  # ./weir run dbt build runs those too
-    with stage.step("feast apply"):
-        apply.apply(stage.environment)
-    with stage.step("materialize"):
-        _refresh(stage.endpoints.features_url)
-    with stage.step("train and register"):
-        loading.command("train", [sys.executable, "-m", "weir.training", "train"], stage.environment, stage.home)
+    with ThreadPoolExecutor(1) as beside:  # the model is learnt from what dbt has built, and needs no online feature: one core trains while the other applies
+        training = beside.submit(loading.command, "train", [sys.executable, "-m", "weir.training", "train"], stage.environment, stage.home)
+        with stage.step("feast apply"):
+            apply.apply(stage.environment)
+        with stage.step("materialize"):
+            _refresh(stage.endpoints.features_url)
+        with stage.step("train and register"):
+            training.result()
     api.reload()
 
 

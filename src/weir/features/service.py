@@ -19,7 +19,8 @@ from weir.errors import NotYet, WeirError
 from weir.features.materialize import QUIET_S, QUIET_TICK_S, REST_S, SWEEP_S, TICK_S, Freshness
 
 PAUSE_MAX_S = 2.0
-REST_MOST_S = 1.0  # after a long tick: an event of a bulk load waits this and two ticks at most, of the 5 s that it may
+LONG_TICK_S = 0.5  # past it a bulk load is under way, of which fewer rounds write the same
+REST_MOST_S = 2.0  # after a long tick: an event of a bulk load waits this and two ticks at most, of the 5 s that it may
 READY_S = 30.0  # a tick takes 0.15 s, a sweep or a whole refresh some seconds: past this, served features are no longer kept
 LIVE_S = 180.0  # the slowest turn, a whole refresh of every view, ends in this; with six tries of ClickHouse at its limit of 30 s
 REFRESH_WAIT_S = 120.0
@@ -34,8 +35,8 @@ def _settle(asked: Sequence[Future[Answer]], answer: Answer) -> None:
 
 
 def rest_s(pause_s: float, turn_s: float, tick_s: float) -> float:
-    """Return how long to wait after a turn of `turn_s`, of which its tick took `tick_s`: up to its pace, and after a long tick about as long as that, since what comes meanwhile is written by one instead of two. Pure."""
-    return pause_s - turn_s if turn_s < pause_s else min(max(0.0, tick_s - pause_s), REST_MOST_S)
+    """Return how long to wait after a turn of `turn_s`, of which its tick took `tick_s`: up to its pace, and after a tick that took longer about as long as that, past LONG_TICK_S twice as long, since what comes meanwhile is written by one instead of two. Pure."""
+    return pause_s - turn_s if turn_s < pause_s else min(max(0.0, tick_s - pause_s) * (2 if tick_s > LONG_TICK_S else 1), REST_MOST_S)
 
 
 class Work(Protocol):

@@ -174,8 +174,9 @@ def test_it_looks_more_seldom_once_nothing_was_written_for_a_while_and_often_aga
 
 def test_after_a_long_tick_it_rests_as_long_as_that_took_up_to_a_second_and_otherwise_it_keeps_its_pace():
     assert rest_s(0.15, 0.05, 0.05) == pytest.approx(0.10)
-    assert rest_s(0.15, 0.65, 0.65) == pytest.approx(0.5)
-    assert rest_s(0.15, 30.0, 30.0) == 1.0
+    assert rest_s(0.15, 0.45, 0.45) == pytest.approx(0.3)
+    assert rest_s(0.15, 0.65, 0.65) == pytest.approx(1.0)
+    assert rest_s(0.15, 30.0, 30.0) == 2.0
     assert rest_s(0.15, 5.0, 0.05) == 0  # a sweep: what came meanwhile is waited for no longer
 
 
