@@ -188,6 +188,7 @@ def test_what_another_record_owes_stays_behind_and_what_none_owes_goes(events, r
     assert events.text(f"SELECT count() FROM {USER} WHERE user_id IN (777, 778)") == "0"
 
 
+@pytest.mark.long
 def test_a_set_of_a_day_whose_landing_rows_are_gone_keeps_its_members_which_these_may_owe(events, replay):
     long_ago = int(time.time() * 1000) - 60 * 86_400_000
     events.old(events.event(rating=0.2, user_id=777, occurred_at=long_ago), events.event(rating=0.2, user_id=778))  # the first is of a load of history
@@ -197,6 +198,7 @@ def test_a_set_of_a_day_whose_landing_rows_are_gone_keeps_its_members_which_thes
     assert events.verdict() == ("yes", {})
 
 
+@pytest.mark.long
 def test_history_that_landing_no_longer_has_stays_behind(events, replay):
     events.world.change(f"INSERT INTO {USER} SELECT 4242, now64(3) - 5, 'history', 1, 'view', NULL, 's', 'DE', now64(3) - INTERVAL 40 DAY")
     events.old()
@@ -232,7 +234,7 @@ def test_what_an_operator_has_settled_is_taken_in_only_when_asked_for(events, re
 
 
 # The long ones end just before the two that stay, at which more stands beside.
-@pytest.mark.parametrize("where", ["verifying against Kafka", f"building {USER}", *(pytest.param(w, marks=pytest.mark.long) for w in ("decoding", "copying the rest of its days"))])
+@pytest.mark.parametrize("where", ["verifying against Kafka", *(pytest.param(w, marks=pytest.mark.long) for w in (f"building {USER}", "decoding", "copying the rest of its days"))])
 def test_stopped_at_any_step_it_leaves_the_live_tables_and_nothing_beside(events, replay, where):
     def stop(at):
         if at.step == where:
@@ -312,6 +314,7 @@ def test_a_slow_insert_puts_the_exchange_off_and_gives_it_up_only_after_some_tri
     assert events.verdict() == ("yes", {})
 
 
+@pytest.mark.long
 def test_a_row_that_comes_below_what_was_copied_ends_it_before_the_exchange(events, replay):
     class Odd(Warehouse):
         def together(self, statements):

@@ -327,7 +327,7 @@ def test_building_again_changes_no_count(stack, first):
 def second(stack, first):
     source, home, _ = stack
     while_the_views_stand(source)
-    build.build(_environment(home), NO_UNIT_TESTS)
+    build.build(_environment(home), ["--exclude-resource-type", "test", "unit_test"])
     return _compare_all(source), _counts(source.client)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from weir.demo import follow
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.long]  # two starts; tests/contract/test_backup.py holds each part of it
 EVENTS = 4000
 LIMIT_S = 90
 USERS = 20

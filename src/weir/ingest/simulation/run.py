@@ -97,7 +97,7 @@ def thin(records: Sequence[Record], batch: str) -> pa.Table:
     """Decode to the columns that the protocol is about: a record's place, its batch, and whether it was refused. Few, since a batch of six costs by the column."""
     of = Batch.of(records)
     return pa.Table.from_arrays([
-        pa.array(of.topics, _TEXT), pa.array(of.partition.tolist(), _PARTITION), pa.array(of.offset.tolist(), _OFFSET), pa.array([batch] * len(of), _TEXT),
+        pa.array(of.topics, _TEXT), pa.array(of.partition, _PARTITION), pa.array(of.offset, _OFFSET), pa.array([batch] * len(of), _TEXT),
         pa.array(["malformed" if value == BAD else "" for value in of.values], _TEXT),
     ], schema=THIN)
 
