@@ -52,7 +52,7 @@ def verdict(journal: Mapping[str, Any], observations: Sequence[Mapping[str, Any]
     states = journal.get("steady_states") or {}
     before, after = ((states.get(side) or {}).get("steady_state_met") for side in ("before", "after"))
     if not before:
-        return Verdict.UNKNOWN, "the steady state was not there before the fault, so nothing was broken: ./weir status"
+        return Verdict.UNKNOWN, "the steady state was not there before the fault, so nothing was broken"
     if journal.get("deviated"):
         missed = [p["activity"]["name"] for p in states["after"]["probes"] if not p.get("tolerance_met")]
         return Verdict.NO, f"the steady state did not come back after the fault: {', '.join(missed)}"

@@ -31,7 +31,7 @@ from weir.cli.torture import torture
 from weir.cli.verify import verify_app
 from weir.contracts import captured, home
 from weir.contracts.path import PATH
-from weir.errors import SettingsError, Terminal, UnknownName
+from weir.errors import SettingsError, Terminal, Unavailable, UnknownName
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -111,7 +111,7 @@ def status(
     """
     from weir.cli import watching
     from weir.contracts.model import POINTER, models_folder
-    from weir.quality import ask, ask_pipeline, event_facts, growth, pipeline, recovery, retained, terminal
+    from weir.quality import ask, ask_pipeline, event_facts, growth, pipeline, recovery, retained, terminal, verdict
     from weir.stack import external, running, services, watch
 
     settings = _settings()
@@ -147,12 +147,20 @@ def status(
         for line in [*watching.trouble_lines(rows), *watching.capture_lines(connector, slot, grown, tables), *watching.check_lines(kept), *(f" {told}" for told in proven)]:
             out.print(line, markup=False, soft_wrap=True)
         out.print(watching.served_line(api, served), markup=False, soft_wrap=True)
+        if not cause:
+            for line in terminal.verdict_lines(verdict(settings.endpoints, settings.home)):
+                out.print(f" {line}", markup=False, soft_wrap=True)
     raise typer.Exit(0 if all(r.state in {"ready", external.ANSWERS} for r in [*rows, *elsewhere]) and "no" not in {c.verdict for c in checks} else 1)
 
 
-@app.command(epilog="Example: ./weir logs kafka --lines 200")
-def logs(name: str, *, lines: Annotated[int, typer.Option(min=1, help="How many of the last lines.")] = 50) -> None:
-    """Show the last lines of a service's log."""
+@app.command(epilog="Examples: ./weir logs kafka --lines 200 · ./weir logs ingest -f")
+def logs(
+    name: str,
+    *,
+    lines: Annotated[int, typer.Option(min=1, help="How many of the last lines.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written, until Ctrl-C.")] = False,
+) -> None:
+    """Show the last lines of a service's log: of one that ./weir status names, of one of those beside them (watch, cost, capture, reconcile, quality), or of supervisord."""
     from weir.stack import logs as written
     from weir.stack import services
 
@@ -160,7 +168,10 @@ def logs(name: str, *, lines: Annotated[int, typer.Option(min=1, help="How many 
     known = [*services.names(settings), "supervisord"]
     if name not in known:
         raise UnknownName.of("local service", name, known)
-    print(written.tail(settings.home, name, lines) or f"{name} has not written a log yet")  # noqa: T201 - raw lines, no markup
+    print(written.tail(settings.home, name, lines) or f"{name} has not written a log yet", flush=True)  # noqa: T201 - raw lines, no markup
+    if follow:
+        tail = shutil.which("tail") or "tail"
+        os.execv(tail, [tail, "-n", "0", "-F", str(services.log_path(settings.home, name))])  # noqa: S606 - becoming it keeps Ctrl-C
 
 
 @app.command(epilog="Example: ./weir restart ingest")
@@ -207,13 +218,15 @@ def doctor(*, as_json: Json = False) -> None:
     epilog="Examples: ./weir run dbt build · ./weir run feast feature-views list · ./weir run python -m weir.quality",
 )
 def run(context: typer.Context) -> None:
-    """Run any command in the locked environment with every URL set: ./weir run dbt build."""
+    """Run any command in the locked environment with every URL set: ./weir run dbt build, ./weir run psql."""
+    from weir.connect import postgres
     from weir.stack import services
 
     if not context.args:
         raise typer.BadParameter("give a command, such as: ./weir run dbt build")
     settings = _settings()
-    env = {**os.environ, **services.environment(settings)}
+    env = {**os.environ, **services.environment(settings), **postgres.libpq(settings.endpoints.postgres_dsn)}
+    env["PATH"] = f"{env['PATH']}{os.pathsep}{postgres.binaries()}"  # psql, where the machine has none
     arguments = list(context.args)
     if arguments[0] == "feast" and not any(a in {"-c", "--chdir"} for a in arguments):
         arguments[1:1] = ["--chdir", str(settings.root / "feature_repo")]
@@ -225,7 +238,7 @@ def run(context: typer.Context) -> None:
 
 @app.command(epilog="Example: ./weir clean --yes && ./weir demo")
 def clean(*, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
-    """End the stack and delete its data (the environment, the jars, and whatever Weir did not make are kept)."""
+    """End the stack and delete its data (backups, the environment, the jars, and whatever Weir did not make are kept)."""
     from weir.stack import lifecycle
 
     settings = _settings()
@@ -321,11 +334,13 @@ def chaos_run(name: str, *, as_json: Json = False) -> None:
     until retention takes them, and for an hour the made-up item takes one of the 100 trending places of all countries, which the API skips.
     """
     from weir.chaos import runner
-    from weir.stack import services
+    from weir.stack import services, supervision
 
     settings = _settings()
     os.environ.update(services.environment(settings))
     with outcome.verdict():
+        if name in runner.available(settings.root) and not supervision.Control(settings.home).alive():
+            raise Unavailable("the stack is down, so no experiment can be run", hint="./weir up starts it")
         evidence = runner.run(settings.root, settings.home, name, lambda line: err.print(line, markup=False, soft_wrap=True))
     if as_json:
         _print_json(evidence)

@@ -94,7 +94,10 @@ def check(source: Annotated[str, typer.Argument(metavar="FROM", help="A backup's
     from weir.stack import restore as restores
 
     path = restores.find(_settings().home, source)
-    _told(path, backups.check(path, _teller()), as_json=as_json)
+    manifest = backups.check(path, _teller())
+    _told(path, manifest, as_json=as_json)
+    if not as_json:
+        out.print(f"{manifest.files:,} files read, each is as its checksum says", markup=False, soft_wrap=True)
 
 
 def restore(

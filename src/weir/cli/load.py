@@ -82,7 +82,10 @@ def load(
     processes: Annotated[int, typer.Option(min=1, help="Producers at once, with seeds from --seed on.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")] = False,
 ) -> None:
-    """Produce events of skewed users and items, in sessions, some late, doubled or bad, onto topic user-events; the journal of each seed goes to WEIR_HOME/load/, also that of a load that fails or is stopped (`complete` says which)."""
+    """Produce events of skewed users and items, in sessions, some late, doubled or bad, onto topic user-events; the journal of each seed goes to WEIR_HOME/load/, also that of a load that fails or is stopped (`complete` says which).
+
+    Its users and items are numbers from 1 on, as a shop's are: its events count in histories, trending items and the next training, and stay until retention takes them.
+    """
     from weir.simulation.load import Shape
     from weir.stack import probe, services, settings
 

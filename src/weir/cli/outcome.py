@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ USED_WRONGLY: type[Exception] = typer.BadParameter.__mro__[2]  # click's ClickEx
 UNKNOWN = 2
 STOPPED = 130
 REPORT_S = 2.0
+STILL_S = 10.0
 PIPED_COLUMNS = 250  # tables are cut to the width, which a pipe has none of
 FULL = {errno.ENOSPC, errno.EDQUOT}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -93,6 +95,24 @@ def teller(line: Callable[[Any], str]) -> Callable[[Any], None]:
             err.print(f"  {line(at)}", markup=False)
 
     return tell_of
+
+
+@contextmanager
+def still(what: str, every_s: float = STILL_S) -> Iterator[None]:
+    """Say now and then that `what` goes on, while it tells nothing itself."""
+    ended, began = threading.Event(), time.monotonic()
+
+    def tell_so() -> None:
+        while not ended.wait(every_s):
+            err.print(f"  {what}, {time.monotonic() - began:.0f} s so far", markup=False, soft_wrap=True)
+
+    teller_ = threading.Thread(target=tell_so, daemon=True)
+    teller_.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller_.join()
 
 
 def console() -> Console:

@@ -106,7 +106,7 @@ def fix(
     value: Annotated[Path | None, typer.Option("--value", help="A file with the whole corrected record; - for standard input.")] = None,
     who: Who = "",
 ) -> None:
-    """Write down the corrected record; nothing is sent until it is replayed. Example: ./weir quarantine fix user-events/3/17 --set country=DE --why "lower case"."""
+    """Write down the corrected record, and say whether ingest would take it now; nothing is sent until it is replayed. Example: ./weir quarantine fix user-events/3/17 --set country=DE --why "lower case"."""
     from weir.ingest import replay
     from weir.ingest.quarantine import Action, Place, allow, patched
 
@@ -116,13 +116,15 @@ def fix(
     with _desk() as (quarantine, found):
         entry = quarantine.entry(at)
         allow(entry, "fix")
+        key, before = replay.original(found.endpoints.kafka_bootstrap, entry) if value is None else (None, b"")
         if value is not None:
             corrected = sys.stdin.buffer.read() if str(value) == "-" else value.read_bytes()
         else:
-            before = entry.fixed if entry.fixed is not None else replay.original(found.endpoints.kafka_bootstrap, entry)[1]
-            corrected = patched(before, field or ())
+            corrected = patched(before if entry.fixed is None else entry.fixed, field or ())
         quarantine.record(at, Action("fix", who or getpass.getuser(), why, value=corrected))
-    err.print(f"{place} is corrected; ./weir quarantine replay {place} sends it", markup=False, soft_wrap=True)
+    left = replay.refusal(at, key, corrected, int(time.time() * 1000))
+    told = f"is written down, and would be refused again: {left}; correct it further, with ./weir quarantine fix" if left else "is corrected"
+    err.print(f"{place} {told}; ./weir quarantine replay {place} --why '…' sends it", markup=False, soft_wrap=True)
 
 
 @quarantine_app.command("replay", epilog='Example: ./weir quarantine replay user-events/3/17 --why "corrected"')

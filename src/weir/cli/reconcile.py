@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from weir.reconcile.outcome import Outcome
 
 STATUS = {"yes": 0, "no": 1, "unknown": 2}
+WAITS = "comparing; each table waits for what Debezium and ingest have yet to bring, 45 s at most"  # weir.reconcile.table.WAIT_S
 out = outcome.console()
 
 
@@ -41,7 +42,7 @@ def reconcile(
     reconciler = Reconciler(endpoints, lambda mart: rotate.rebuild(environment, mart), tell)
     while True:
         began = time.monotonic()
-        with outcome.verdict():
+        with outcome.verdict(), outcome.still(WAITS):
             tables = chosen(table, operate.added(endpoints))  # anew each cycle: a resync gives a table another copy
             outcomes = reconciler.run(tables, repair=repair)
         answer = str(overall(outcomes))

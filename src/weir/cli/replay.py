@@ -38,6 +38,8 @@ def events(
 ) -> None:
     """Decode a range of user events again from Kafka, by today's contract, and put it in the place of what landed, while everything runs.
 
+    A range needs one end at least, of offsets or of times; the other is as far as it goes.
+
     The range goes into tables beside (shadow__…), is held to Kafka once more record by record, and the tables behind are built of what changed; then all of it is exchanged while
     inserts are held for milliseconds. What lands meanwhile is neither lost nor doubled; batches, views and tokens stay. A failure, or Ctrl-C, before the exchange leaves the live
     tables serving and nothing beside; run it again as often as you like: what is the same is not touched.
@@ -97,7 +99,7 @@ def plan_lines(plan: Plan) -> tuple[Table, list[str]]:
     """Return what a dry run says: a table of partitions, and lines. Pure."""
     rows: list[list[object]] = [[str(p), str(s.first), str(s.after), plan.rows.get(p, 0), plan.quarantined.get(p, 0)] for p, s in sorted(plan.spans.items())]
     days = ", ".join(plan.days) or "no day"
-    return _table(("partition", "from", "to", "landed", "quarantined"), rows), [
+    return _table(("partition", "from", "to", "landed rows", "of them quarantined"), rows), [
         f"{sum(plan.rows.values()):,} landed rows would be held to Kafka; where they change, the rest of their days is copied ({days}: at most {plan.copied:,} rows) and exchanged with it",
         f"tables that may change: {', '.join(plan.tables)}",
         f"about {plan.seconds:,.0f} s to decode and verify, at most {plan.disk_bytes / 1e6:,.0f} MB beside; ClickHouse's disk has {plan.free_bytes / 1e6:,.0f} MB. Nothing was changed",

@@ -68,7 +68,9 @@ def check(
         for line in [str(f) for f in found] + [unknown][: bool(unknown)] + watch.lines(schema):
             out.print(line, markup=False, soft_wrap=True)
         if not bad:
-            out.print("safe to capture")
+            out.print(f"safe to capture: {', '.join(wanted)}", markup=False, soft_wrap=True)
+        if not tables and (others := preflight.others(settings.endpoints.postgres_dsn, wanted)):
+            out.print(f"not captured, and not looked at: {', '.join(others)}", markup=False, soft_wrap=True)
     raise typer.Exit(1 if bad else 0)
 
 

@@ -10,6 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
+from weir.cli import outcome
 from weir.contracts.captured import Captured
 from weir.contracts.model import POPULARITY
 from weir.quality import growth, pipeline, terminal, verdict
@@ -83,6 +84,8 @@ def follow(settings: StackSettings, out: Console) -> None:
     with Live(console=out, auto_refresh=False, transient=False) if out.is_terminal else _Plain() as live:
         while True:
             began = time.monotonic()
+            if cause := outcome.cause_of_silence():
+                out.print(cause, markup=False)
             rows, now = watch.everything(specs, settings), verdict(settings.endpoints, settings.home)
             if isinstance(live, Live):
                 live.update(Group(services_table(rows), "", terminal.tables(before, now)), refresh=True)

@@ -15,7 +15,7 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from weir.connect import nameless
 from weir.connect.command import Command
@@ -40,6 +40,16 @@ SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "password_encryption": "scram-sha-256",
 }
+
+
+def libpq(dsn: str) -> dict[str, str]:
+    """Return the variables by which psql and pg_dump find the database of a URL. Pure.
+
+    Source: PostgreSQL's manual, 32.15, Environment Variables.
+    """
+    at = urlsplit(dsn)
+    found = {"PGHOST": at.hostname or "", "PGPORT": str(at.port or ""), "PGUSER": unquote(at.username or ""), "PGPASSWORD": unquote(at.password or ""), "PGDATABASE": at.path.lstrip("/")}
+    return {name: value for name, value in found.items() if value}
 
 
 def binaries() -> Path:

@@ -137,6 +137,10 @@ SELECT c.relkind, c.relreplident,
   coalesce((SELECT has_table_privilege(r.oid, c.oid, 'SELECT') AND has_schema_privilege(r.oid, n.oid, 'USAGE') FROM pg_roles r WHERE r.rolname = %(role)s), false)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%(table)s)
 """
+_OTHERS = """
+SELECT schemaname || '.' || tablename AS name FROM pg_tables
+WHERE schemaname NOT IN ('pg_catalog', 'information_schema') AND schemaname || '.' || tablename <> ALL(%(known)s::text[]) ORDER BY name
+"""
 _WRITES = """
 SELECT coalesce((SELECT bool_and(has_table_privilege(r.oid, to_regclass(%(table)s), p)) FROM pg_roles r, unnest(%(privileges)s::text[]) AS p
   WHERE r.rolname = %(role)s AND to_regclass(%(table)s) IS NOT NULL), false)
@@ -176,6 +180,22 @@ def examine(dsn: str, tables: Sequence[str] = ()) -> list[Finding]:
     except psycopg.Error as error:
         raise Unavailable(f"PostgreSQL could not be asked what is unsafe: {str(error).strip()}", hint="./weir logs postgres shows why") from error
     return found
+
+
+def others(dsn: str, known: Sequence[str]) -> list[str]:
+    """Return the tables of the database (schema.table), sorted, that are not among these and not Weir's own.
+
+    Raises:
+        Unavailable: PostgreSQL could not be asked.
+    """
+    import psycopg
+
+    mine = [*known, cdc.SIGNAL_TABLE, cdc.HEARTBEAT_TABLE]
+    try:
+        with psycopg.connect(dsn, connect_timeout=5, autocommit=True) as c:
+            return [name for (name,) in c.execute(_OTHERS, {"known": mine})]
+    except psycopg.Error as error:
+        raise Unavailable(f"PostgreSQL could not be asked for its tables: {str(error).strip()}", hint="./weir logs postgres shows why") from error
 
 
 def refuse_unsafe(dsn: str, tables: Sequence[str] = ()) -> None:

@@ -26,7 +26,7 @@ class WeirError(Exception):
         self.facts = facts
 
     def __str__(self) -> str:
-        return f"{self.message}. {self.hint}" if self.hint else self.message
+        return f"{self.message}{' ' if self.message.endswith(('.', '?', '!', ';')) else '. '}{self.hint}" if self.hint else self.message
 
 
 class Transient(WeirError):

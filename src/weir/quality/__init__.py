@@ -92,7 +92,7 @@ def totals(facts: ClickHouseFacts, since: str) -> list[Check]:
 
 
 def counters(partitions: list[PartitionCount], facts: ClickHouseFacts, wrote: Mapping[str, Any], answered: int | None) -> dict[str, int | None]:
-    """Return how many records have passed each stage up to now: changes, Kafka's records, landed rows, the views' rows, features, answers. Pure."""
+    """Return how many records have passed each stage up to now: what was produced, by Debezium or past it; changes of the shop's tables; landed rows; the views' rows; features; answers. Pure."""
 
     def total(values: list[int | None]) -> int | None:
         known = [v for v in values if v is not None]
@@ -100,8 +100,8 @@ def counters(partitions: list[PartitionCount], facts: ClickHouseFacts, wrote: Ma
 
     changes = {topic for _, topic in ask.CDC_TABLES.values()}
     return {
-        "source": total([p.end for p in partitions if p.topic in changes]),
-        "connect": total([p.end for p in partitions]),
+        "source": total([p.end for p in partitions]),
+        "connect": total([p.end for p in partitions if p.topic in changes]),
         "ingest": total([p.landed_rows for p in partitions]),
         "transform": facts.fed,
         "features": sum(wrote["rows_written"].values()) if wrote.get("rows_written") else None,

@@ -61,7 +61,7 @@ def rows(report: Report) -> list[str]:
     known_rows = [n for n in landed if n is not None]
     total = sum(known_rows) if known_rows and len(known_rows) == len(landed) else None
     refused = None if report.quarantine is None else sum(report.quarantine.values())
-    return [*found, f"landed {number(total)}", f"quarantine {number(refused)}"]
+    return [*found, f"landed rows {number(total)}", f"quarantine {number(refused)}"]
 
 
 def _stages(stages: Sequence[flow.StageFlow]) -> Table:
@@ -93,9 +93,15 @@ def tables(before: Report | None, now: Report) -> RenderableType:
     return Group(side, verdict, *why)
 
 
+def verdict_lines(now: Report) -> list[str]:
+    """Return whether the data is correct, with counts, and what stands against it. Pure."""
+    return [f"correct: {now.verdict} · {' · '.join(rows(now))}", *(f"  {reason}" for reason in now.reasons)]
+
+
 def line(before: Report | None, now: Report) -> str:
     """Return the same as one line of text."""
     speeds = " ".join(f"{s.name} {number(s.rate)}/s" for s in flow.stages(before, now))
     behind = " ".join(f"{h.name.replace(' ', '')} {age(h.behind_ms)}" for h in flow.hops(now))
     lag = flow.lag(now, flow.STAGE_TOPICS["ingest"])
-    return f"correct {now.verdict} · lag {number(lag)} · behind {behind} · {speeds} · {' · '.join(rows(now))}"
+    why = f" ({now.reasons[0]})" if now.reasons else ""
+    return f"correct {now.verdict}{why} · lag {number(lag)} · behind {behind} · {speeds} · {' · '.join(rows(now))}"

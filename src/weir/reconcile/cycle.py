@@ -33,12 +33,13 @@ log = logging.getLogger("weir.reconcile")
 
 
 def chosen(table: str, added: Iterable[cdc.CdcTable] = ()) -> list[cdc.CdcTable]:
-    """Return the tables to look at: one by name, or all for the empty name. `added`: those of the register besides the contract's.
+    """Return the tables to look at: one by its name or its source's (public.users), or all for the empty name. `added`: those of the register besides the contract's.
 
     Raises:
         SettingsError: there is no such table.
     """
     known = dict(cdc.CDC_TABLES) | {t.name: t for t in added}
+    table = next((t.name for t in known.values() if t.source == table), table)
     if table and table not in known:
         raise SettingsError(f"no captured table {table!r}", hint=f"there are {', '.join(known)}")
     return [known[table]] if table else list(known.values())

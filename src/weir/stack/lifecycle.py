@@ -183,7 +183,7 @@ class _Bringing:
         """Tell now and then what is still waited for, and since when."""
         if now - self.told >= TOLD_S and len(self.ready) < len(self.specs):
             self.told = now
-            self.report("stack", f"{len(self.ready)} of {len(self.specs)} ready, {now - self.began:.0f} s so far; waiting for {', '.join([*self.opening, *self.starting, *self.hooking])}")
+            self.report("stack", f"{len(self.ready)} of {len(self.specs)} ready, {now - self.began:.0f} s so far; waiting for {', '.join([*self.opening, *self.starting, *(f'what follows on {n}' for n in self.hooking)])}")
 
     def _open_due(self) -> None:
         for name in [n for n, s in self.waiting.items() if self.ready.issuperset(s.needs)]:

@@ -3,6 +3,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import typer
@@ -129,10 +130,9 @@ def test_an_unknown_experiment_and_a_stack_that_is_down_are_unknown_and_no_no(ca
     code, said = _run(capsys, "chaos", "run", "kill-kafka-brokr")
     assert code == 2
     assert "Did you mean kill-kafka-broker?" in said
-    monkeypatch.setattr("weir.chaos.actions.NOW_S", 0)
     code, said = _run(capsys, "chaos", "run", "kill-kafka-broker")
-    assert code == 2
-    assert "the steady state was not there before the fault, so nothing was broken" in said
+    assert (code, said) == (2, "weir: the stack is down, so no experiment can be run. ./weir up starts it")
+    assert not (tmp_path / "evidence").exists()
 
 
 def test_a_folder_of_tests_that_is_none_is_refused_with_the_folders_there_are(capsys):
@@ -220,3 +220,13 @@ def test_a_verdict_that_cannot_be_told_is_no_fault_that_was_found(capsys):
 def test_a_number_out_of_range_is_used_wrongly(arguments, capsys):
     assert outcome.run_app(lambda **given: app(list(arguments), **given)) == 2
     assert "Input should be" in capsys.readouterr().err
+
+
+def test_what_tells_nothing_itself_is_said_to_go_on(capsys):
+    with outcome.still("comparing", every_s=0.01):
+        time.sleep(0.05)
+    with outcome.still("quick"):
+        pass
+    said = capsys.readouterr().err
+    assert "  comparing, 0 s so far" in said
+    assert "quick" not in said

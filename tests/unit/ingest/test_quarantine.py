@@ -3,6 +3,7 @@ import json
 import pytest
 
 from weir.errors import Terminal
+from weir.ingest import replay
 from weir.ingest.quarantine import Action, Entry, Place, State, after, allow, patched
 
 PLACE = Place("user-events", 3, 17)
@@ -67,3 +68,10 @@ def test_fields_are_set_as_json_or_as_text_and_the_rest_stays():
 def test_what_cannot_be_set_is_refused(raw, setting):
     with pytest.raises(Terminal):
         patched(raw, [setting])
+
+
+@pytest.mark.parametrize(("change", "refused"), [({}, ""), ({"nosuch": 3}, ""), ({"user_id": -1}, "out_of_range"), ({"schema_version": 99}, "unknown_version"), ({"occurred_at": 1}, "clock")])
+def test_a_correction_is_held_to_todays_contract_before_it_is_sent(change, refused):
+    now_ms = 1_790_000_000_000
+    good = {"schema_version": 1, "event_id": "e1", "user_id": 7, "item_id": 3, "event_type": "view", "session_id": "s", "country": "DE", "occurred_at": now_ms}
+    assert replay.refusal(Place("user-events", 3, 17), None, json.dumps({**good, **change}).encode(), now_ms) == refused

@@ -63,7 +63,21 @@ def test_the_terminal_shows_every_stage_hop_and_row_and_a_question_mark_for_what
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(terminal.tables(None, report))
     text = console.export_text()
-    for word in ("source", "serving", "event → landing", "feature → served", "users 943 ≠ 942", "items 5 ? ?", "landed 100"):
+    for word in ("source", "serving", "event → landing", "feature → served", "users 943 ≠ 942", "items 5 ? ?", "landed rows 100"):
         assert word in text
     assert "\n" not in terminal.line(None, report)
     assert "lag 0" in terminal.line(None, report)
+
+
+def test_what_debezium_wrote_is_counted_apart_from_all_that_was_produced():
+    places = [PartitionCount(topic, 0, 0, end, end, end, end, end) for topic, end in ((names.TOPIC_USER_EVENTS, 70), (names.TOPIC_ITEM_CATALOGUE, 20), (names.TOPIC_CDC_USERS, 9))]
+    found = counters(places, ClickHouseFacts(), {}, None)
+    assert (found["source"], found["connect"]) == (99, 9)
+
+
+def test_the_status_tells_the_verdict_with_every_reason():
+    report = _report(tables=[TableCount("users", 943, 942)])
+    told = terminal.verdict_lines(report)
+    assert told[0].startswith(f"correct: {report.verdict} · users 943 ≠ 942 · landed rows 100")
+    assert told[1:] == [f"  {reason}" for reason in report.reasons]
+    assert any("942 in staging" in line for line in told[1:])
