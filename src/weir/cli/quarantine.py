@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 
 from weir.cli import outcome
+from weir.errors import Terminal
 
 if TYPE_CHECKING:
     from weir.ingest.quarantine import Place, Quarantine
@@ -116,7 +117,12 @@ def fix(
     with _desk() as (quarantine, found):
         entry = quarantine.entry(at)
         allow(entry, "fix")
-        key, before = replay.original(found.endpoints.kafka_bootstrap, entry) if value is None else (None, b"")
+        try:
+            key, before = replay.original(found.endpoints.kafka_bootstrap, entry)
+        except Terminal:
+            if value is None:
+                raise
+            key, before = None, b""
         if value is not None:
             corrected = sys.stdin.buffer.read() if str(value) == "-" else value.read_bytes()
         else:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from weir.cli import outcome
 from weir.contracts.captured import Captured
@@ -84,13 +85,12 @@ def follow(settings: StackSettings, out: Console) -> None:
     with Live(console=out, auto_refresh=False, transient=False) if out.is_terminal else _Plain() as live:
         while True:
             began = time.monotonic()
-            if cause := outcome.cause_of_silence():
-                out.print(cause, markup=False)
+            down = outcome.cause_of_silence()
             rows, now = watch.everything(specs, settings), verdict(settings.endpoints, settings.home)
             if isinstance(live, Live):
-                live.update(Group(services_table(rows), "", terminal.tables(before, now)), refresh=True)
+                live.update(Group(Text(down), services_table(rows), "", terminal.tables(before, now)), refresh=True)
             else:
-                out.print(line(rows, before, now), markup=False, soft_wrap=True)
+                out.print(down or line(rows, before, now), markup=False, soft_wrap=True)
             before = now
             time.sleep(max(0.1, EVERY_S - (time.monotonic() - began)))
 

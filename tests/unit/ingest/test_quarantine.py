@@ -75,3 +75,10 @@ def test_a_correction_is_held_to_todays_contract_before_it_is_sent(change, refus
     now_ms = 1_790_000_000_000
     good = {"schema_version": 1, "event_id": "e1", "user_id": 7, "item_id": 3, "event_type": "view", "session_id": "s", "country": "DE", "occurred_at": now_ms}
     assert replay.refusal(Place("user-events", 3, 17), None, json.dumps({**good, **change}).encode(), now_ms) == refused
+
+
+def test_a_change_of_a_table_that_was_added_is_judged_as_one_of_the_shops():
+    change = json.dumps({"payload": {"op": "c", "before": None, "after": {"id": 1}, "source": {"lsn": 5, "txId": 1, "ts_ms": 1}}}).encode()
+    at = Place("shop.public.orders", 0, 1)
+    assert replay.refusal(at, None, b"{", 1_790_000_000_000) == "malformed"
+    assert replay.refusal(at, b'{"payload":{"id":1}}', change, 1_790_000_000_000) == replay.refusal(Place("shop.public.users", 0, 1), b'{"payload":{"id":1}}', change, 1_790_000_000_000)
