@@ -196,6 +196,7 @@ def path(*, as_json: Json = False) -> None:
     for s in PATH:
         table.add_row(s.name, " ".join(s.services), "\n".join(s.reads), "\n".join(s.writes), s.folder)
     out.print(table)
+    out.print("tables that were added to it: ./weir table list", markup=False)
 
 
 @app.command(epilog="Example: ./weir doctor && ./weir up")

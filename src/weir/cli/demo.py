@@ -48,7 +48,7 @@ def demo(
         lifecycle.up(found, outcome.report, started)
         began_s += started.downloading_s  # downloads are not counted as starting
         if not started.ours:
-            outcome.report("stack", "ran already: the demo uses it, and leaves it running")
+            outcome.report("stack", "its supervisor ran already: the demo uses this stack, and leaves it running")
         with Screen(outcome.err, lambda: verdict(found.endpoints, found.home)) as screen:
             result = story.run(found.endpoints, found.home, screen, began_s=began_s)
             code, told = 0, True
