@@ -220,7 +220,9 @@ def test_one_service_is_restarted_its_log_is_shown_and_the_watch_tells_of_all(ru
     assert 0 < len(lines) <= 3
     written = "".join(p.read_text(errors="replace") for p in (running.home / "logs").glob("ingest.log*"))
     assert all(line in written for line in lines)
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores Ctrl-C's signal, and its children would
     with subprocess.Popen([sys.executable, "-m", "weir.cli", "status", "--watch"], env=running.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=running.home) as watch:
+        signal.signal(signal.SIGINT, ignored)
         first = watch.stdout.readline()
         watch.send_signal(signal.SIGINT)
         said = watch.communicate(timeout=60)[0]

@@ -179,6 +179,11 @@ class _Bringing:
             self._tell_waiting(time.monotonic())
             time.sleep(0.05)
 
+    def settle(self) -> None:
+        """Wait until nothing is being done before a start any more: a storage that is half made would keep the next start from it."""
+        for _, future in self.opening.values():
+            future.exception()
+
     def _tell_waiting(self, now: float) -> None:
         """Tell now and then what is still waited for, and since when."""
         if now - self.told >= TOLD_S and len(self.ready) < len(self.specs):
@@ -221,6 +226,7 @@ def up(settings: StackSettings, report: Report, started: Started | None = None) 
         left running for a look. KeyboardInterrupt: what this call started is ended again.
     """
     done = Started() if started is None else started
+    bringing: _Bringing | None = None
     with turn(settings.home, report):
         control = supervision.Control(settings.home)
         done.ours = not control.alive()
@@ -231,14 +237,17 @@ def up(settings: StackSettings, report: Report, started: Started | None = None) 
             if done.ours:
                 done.downloading_s = _begin(settings, report)
             done.supervisor = _supervisor(settings.home)
-            specs = services.build(settings)
-            _Bringing(settings, specs, report).run()
+            bringing = _Bringing(settings, services.build(settings), report)
+            bringing.run()
             for name in services.companions(settings):
                 control.start(name)
         except KeyboardInterrupt:
-            if done.ours:
-                with undisturbed():
+            with undisturbed():
+                if done.ours:
                     report("stack", "interrupted, ending what was started")
+                if bringing is not None:
+                    bringing.settle()
+                if done.ours:
                     _end(settings, report)
             raise
         return done
