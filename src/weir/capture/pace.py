@@ -19,11 +19,11 @@ def line(name: str, rows: int, total: int, seconds: float) -> str:
 
 
 class Pace:
-    """Keeps a reader to `most_per_s` rows a second on the whole (0: as fast as it goes)."""
+    """Keeps a reader to `most_per_s` rows a second (0: as fast as it goes), also after it was slower for a while."""
 
     def __init__(self, most_per_s: int = 0, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> None:
         self._most, self._clock, self._sleep = most_per_s, clock, sleep
-        self._began_s, self._rows = clock(), 0
+        self._began_s = clock()  # of the read that is under way
 
     @property
     def at_once(self) -> int | None:
@@ -31,7 +31,7 @@ class Pace:
         return self._most or None
 
     def read(self, rows: int) -> None:
-        """Count rows that were read, and wait until they were due."""
-        self._rows += rows
-        if self._most and (early := self._rows / self._most - (self._clock() - self._began_s)) > 0:
+        """Wait, after rows were read, until they were due."""
+        if self._most and (early := rows / self._most - (self._clock() - self._began_s)) > 0:
             self._sleep(early)
+        self._began_s = self._clock()
