@@ -6,7 +6,7 @@ import pytest
 
 from weir.capture.register import turn
 from weir.cli import quarantine
-from weir.errors import Unavailable
+from weir.errors import Terminal, Unavailable
 from weir.ingest import replay
 from weir.ingest.quarantine import Place, State
 
@@ -63,3 +63,18 @@ def test_nothing_is_replayed_or_discarded_while_a_range_is_replayed_which_has_lo
     assert desk.done == []
     command()
     assert desk.done == [("user-events/3/17", act)]
+
+
+def test_a_correction_is_corrected_further_when_the_record_itself_is_gone(desk, monkeypatch, capsys):
+    def gone(*_):
+        raise Terminal("user-events/3/17 is no longer in Kafka")
+
+    monkeypatch.setattr(replay, "original", gone)
+    monkeypatch.setattr(desk, "entry", lambda _place: SimpleNamespace(state=State.FIXED, fixed=b'{"country":"de"}'))
+    quarantine.fix("user-events/3/17", why="a test", field=["country=DE"])
+    assert desk.done == [("user-events/3/17", "fix")]
+    assert "would be refused again: missing_field" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setattr(desk, "entry", lambda _place: SimpleNamespace(state=State.OPEN, fixed=None))
+    with pytest.raises(Terminal, match="no longer in Kafka"):
+        quarantine.fix("user-events/3/17", why="a test", field=["country=DE"])
+    assert len(desk.done) == 1
