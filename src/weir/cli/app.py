@@ -148,7 +148,7 @@ def status(
             out.print(line, markup=False, soft_wrap=True)
         out.print(watching.served_line(api, served), markup=False, soft_wrap=True)
         if not cause:
-            for line in terminal.verdict_lines(verdict(settings.endpoints, settings.home)):
+            for line in terminal.verdict_lines(verdict(settings.endpoints, settings.home, about=about)):
                 out.print(f" {line}", markup=False, soft_wrap=True)
     raise typer.Exit(0 if all(r.state in {"ready", external.ANSWERS} for r in [*rows, *elsewhere]) and "no" not in {c.verdict for c in checks} else 1)
 
@@ -170,8 +170,7 @@ def logs(
         raise UnknownName.of("local service", name, known)
     print(written.tail(settings.home, name, lines) or f"{name} has not written a log yet", flush=True)  # noqa: T201 - raw lines, no markup
     if follow:
-        tail = shutil.which("tail") or "tail"
-        os.execv(tail, [tail, "-n", "0", "-F", str(services.log_path(settings.home, name))])  # noqa: S606 - becoming it keeps Ctrl-C
+        os.execvp("tail", ["tail", "-n", "0", "-F", str(services.log_path(settings.home, name))])  # noqa: S606 - becoming it keeps Ctrl-C; every Linux has it on its PATH
 
 
 @app.command(epilog="Example: ./weir restart ingest")

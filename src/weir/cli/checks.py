@@ -11,15 +11,14 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO
 
-from weir.cli import browser
+from weir.cli import browser, outcome
 from weir.errors import UnknownName, WeirError
 
 # How often the gateway is killed with an insert in flight (12 otherwise), rounds of random changes (4 otherwise), seconds of pgbench; for how many seconds the
@@ -148,23 +147,14 @@ def progress(said: str, seconds: float) -> str:
     return f"{done[-1]} % after {seconds:.0f} s, about {seconds * (100 - done[-1]) / done[-1]:.0f} s to go"
 
 
-@contextmanager
-def _telling(said: Path, every_s: float) -> Iterator[None]:
+def _telling(said: Path, every_s: float) -> AbstractContextManager[None]:
     """Say now and then how far the stack tests are, which say nothing themselves while the others do."""
-    ended, began = threading.Event(), time.monotonic()
 
-    def tell() -> None:
-        while not ended.wait(every_s):
-            if line := progress(said.read_text(errors="replace"), time.monotonic() - began):
-                _say(f"\nstack tests: {line}")
+    def tell(seconds: float) -> None:
+        if line := progress(said.read_text(errors="replace"), seconds):
+            _say(f"\nstack tests: {line}")
 
-    teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        teller.join()
+    return outcome.now_and_then(tell, every_s)
 
 
 def _in_a_row(root: Path, env: Mapping[str, str], runs: Sequence[Sequence[str]], *, whole: bool, before: Sequence[str] = ()) -> tuple[list[str], list[int]]:

@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -98,21 +98,26 @@ def teller(line: Callable[[Any], str]) -> Callable[[Any], None]:
 
 
 @contextmanager
-def still(what: str, every_s: float = STILL_S) -> Iterator[None]:
-    """Say now and then that `what` goes on, while it tells nothing itself."""
+def now_and_then(act: Callable[[float], None], every_s: float) -> Iterator[None]:
+    """Call `act` each `every_s` seconds from beside, with the seconds since the beginning."""
     ended, began = threading.Event(), time.monotonic()
 
-    def tell_so() -> None:
+    def acting() -> None:
         while not ended.wait(every_s):
-            err.print(f"  {what}, {time.monotonic() - began:.0f} s so far", markup=False, soft_wrap=True)
+            act(time.monotonic() - began)
 
-    teller_ = threading.Thread(target=tell_so, daemon=True)
-    teller_.start()
+    beside = threading.Thread(target=acting, daemon=True)
+    beside.start()
     try:
         yield
     finally:
         ended.set()
-        teller_.join()
+        beside.join()
+
+
+def still(what: str, every_s: float = STILL_S) -> AbstractContextManager[None]:
+    """Say now and then that `what` goes on, while it tells nothing itself."""
+    return now_and_then(lambda seconds: err.print(f"  {what}, {seconds:.0f} s so far", markup=False, soft_wrap=True), every_s)
 
 
 def console() -> Console:

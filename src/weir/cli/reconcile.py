@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from weir.reconcile.outcome import Outcome
 
 STATUS = {"yes": 0, "no": 1, "unknown": 2}
-WAITS = "comparing; each table waits for what Debezium and ingest have yet to bring, 45 s at most"  # weir.reconcile.table.WAIT_S
 out = outcome.console()
 
 
@@ -34,15 +33,16 @@ def reconcile(
     from weir.capture import operate, rotate
     from weir.reconcile.cycle import EVERY_S, Reconciler, chosen
     from weir.reconcile.outcome import overall
+    from weir.reconcile.table import WAIT_S
     from weir.stack import services, settings
 
     loaded = settings.load()
     endpoints, environment = loaded.endpoints, services.environment(loaded)
-    tell = outcome.teller(str)
-    reconciler = Reconciler(endpoints, lambda mart: rotate.rebuild(environment, mart), tell)
+    reconciler = Reconciler(endpoints, lambda mart: rotate.rebuild(environment, mart), outcome.teller(str))
+    waits = f"comparing; each table waits for what Debezium and ingest have yet to bring, {WAIT_S:.0f} s at most"
     while True:
         began = time.monotonic()
-        with outcome.verdict(), outcome.still(WAITS):
+        with outcome.verdict(), outcome.still(waits):
             tables = chosen(table, operate.added(endpoints))  # anew each cycle: a resync gives a table another copy
             outcomes = reconciler.run(tables, repair=repair)
         answer = str(overall(outcomes))

@@ -88,7 +88,8 @@ def follow(settings: StackSettings, out: Console) -> None:
             down = outcome.cause_of_silence()
             rows, now = watch.everything(specs, settings), verdict(settings.endpoints, settings.home)
             if isinstance(live, Live):
-                live.update(Group(Text(down), services_table(rows), "", terminal.tables(before, now)), refresh=True)
+                head = [Text(down)] if down else []
+                live.update(Group(*head, services_table(rows), "", terminal.tables(before, now)), refresh=True)
             else:
                 out.print(down or line(rows, before, now), markup=False, soft_wrap=True)
             before = now

@@ -15,7 +15,7 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from weir.connect import nameless
 from weir.connect.command import Command
@@ -43,13 +43,10 @@ SETTINGS = {
 
 
 def libpq(dsn: str) -> dict[str, str]:
-    """Return the variables by which psql and pg_dump find the database of a URL. Pure.
+    """Return the variables by which psql and pg_dump find the database of a URL, as libpq itself names and reads them."""
+    from psycopg.pq import Conninfo
 
-    Source: PostgreSQL's manual, 32.15, Environment Variables.
-    """
-    at = urlsplit(dsn)
-    found = {"PGHOST": at.hostname or "", "PGPORT": str(at.port or ""), "PGUSER": unquote(at.username or ""), "PGPASSWORD": unquote(at.password or ""), "PGDATABASE": at.path.lstrip("/")}
-    return {name: value for name, value in found.items() if value}
+    return {o.envvar.decode(): o.val.decode() for o in Conninfo.parse(dsn.encode()) if o.envvar and o.val}
 
 
 def binaries() -> Path:

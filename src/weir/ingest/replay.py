@@ -13,13 +13,11 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from weir.errors import ContractViolation, Terminal, Unavailable
-from weir.ingest.decode import DECODERS
 from weir.ingest.envelope import RAW_KEPT_BYTES
 from weir.ingest.intent import Range
 from weir.ingest.kafka_log import KafkaLog
 from weir.ingest.quarantine import Action, Entry, Place, Quarantine, State, allow
 from weir.ingest.record import Record
-from weir.ingest.worker import routes
 from weir.topics.reader import Reader
 
 HEADER: Final = "weir-quarantine-of"
@@ -54,6 +52,9 @@ def original(bootstrap: str, entry: Entry) -> tuple[bytes | None, bytes]:
 
 def refusal(place: Place, key: bytes | None, value: bytes, now_ms: int) -> str:
     """Return why ingest would refuse a record that is produced to this topic now (a `RejectReason`); empty: it would take it."""
+    from weir.ingest.decode import DECODERS  # half a second, of which no replay needs anything
+    from weir.ingest.worker import routes
+
     decoder = next((name for name, topics in routes().values() if place.topic in topics), "debezium")  # the topics of tables that were added are in no file
     return str(DECODERS[decoder]([Record(place.topic, place.partition, place.offset, now_ms, key, value, "")], "")["reject_reason"][0].as_py())
 

@@ -6,7 +6,6 @@ harmless; a stack that was killed is swept first; an `up` that is interrupted ta
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import shutil
@@ -15,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -301,8 +300,8 @@ def _end(settings: StackSettings, report: Report) -> bool:
         supervisor = _supervisor(settings.home)
         names = [*services.companions(settings), *(s.name for s in reversed(services.build(settings)))]
         for batch in (names[:-5], names[-5:]):  # readers and workers before the stores that they flush to
-            with contextlib.suppress(WeirError):  # shutdown() ends what could not be stopped in this order
-                control.stop(*(n for n in batch if n in control.states()))
+            with suppress(WeirError):  # shutdown() ends what could not be stopped in this order
+                control.stop(*(control.states().keys() & set(batch)))
         control.shutdown()
         deadline = time.monotonic() + 30
         while supervisor is not None and _runs(supervisor):

@@ -111,9 +111,10 @@ class Reader:
         from confluent_kafka import KafkaException, TopicPartition
 
         left = {key: after for key, (first, after) in ranges.items() if first < after}
+        if not left:
+            return
         try:
-            if left:
-                self._consumer.assign([TopicPartition(*key, ranges[key][0]) for key in left])
+            self._consumer.assign([TopicPartition(*key, ranges[key][0]) for key in left])
             deadline = time.monotonic() + self._patience_s
             while left:
                 found = self._take(self._consumer.consume(MOST, 0.1), left)
