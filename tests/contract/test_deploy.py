@@ -66,7 +66,7 @@ def model(server, url, land):
 
 def dbt(server, query=NEW, columns="user_id Int64, event_id String, item_id Int64, rating Nullable(Float32), who String", engine=ENGINE, spoil=""):
     """Return what builds as dbt does: the view first, then, once no insert that began without it runs (catch_up.sql), what had landed; under the live name only what is missing."""
-    def builds(_environment, _arguments, target="target"):
+    def builds(_environment, _arguments, target="target", **_more):
         if target == "shadow":
             server.text(f"CREATE TABLE staging.shadow__int_made ({columns}) {engine}")
             server.text(f"CREATE MATERIALIZED VIEW staging.shadow__int_made_mv TO staging.shadow__int_made AS {query}")

@@ -42,7 +42,7 @@ def _await(question):
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
+def source(tmp_path_factory, dbt):
     """Two users and two items with events on both, and the models built over them."""
     home = tmp_path_factory.mktemp("home")
     gateway = subprocess.Popen(
@@ -59,7 +59,7 @@ def source(tmp_path_factory):
             made.change("items", "c", _item(n), made.now_ms)
             made.events([made.event(n, i, MINUTE_MS, kind) for i in (1, 2) for kind in ("view", "rate")])
         where = {"CLICKHOUSE_HOST": "127.0.0.1", "CLICKHOUSE_PORT": str(PORT), "CLICKHOUSE_USER": "default", "CLICKHOUSE_PASSWORD": "", "WEIR_HOME": str(home)}
-        build.build({**os.environ, **where}, ["--exclude-resource-type", "test", "unit_test"])
+        build.build({**os.environ, **where}, ["--exclude-resource-type", "test", "unit_test"], dbt=dbt)
         yield made
         made.client.close()
     finally:

@@ -261,7 +261,7 @@ def gateway(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stack(gateway, tmp_path_factory):
+def stack(gateway, tmp_path_factory, dbt):
     """The landing tables hold rows, and an insert runs, when the first build makes the views."""
     home = tmp_path_factory.mktemp("home")
     schema.apply(URL)
@@ -278,7 +278,7 @@ def stack(gateway, tmp_path_factory):
             "event_id": event_id, "user_id": 99, "item_id": 1 + n % 5, "event_type": "view", "rating": None, "session_id": "slow", "country": "SE",
             "occurred_at": source.now_ms - 20 * MINUTE_MS + n,
         }
-    result = build.build(_environment(home), NO_UNIT_TESTS)
+    result = build.build(_environment(home), NO_UNIT_TESTS, dbt=dbt)
     slow.join()
     slow_client.close()
     yield source, home, result
@@ -316,18 +316,18 @@ def test_a_mart_is_its_recompute_after_the_first_build(first, mart):
     assert first[1][mart] == []
 
 
-def test_building_again_changes_no_count(stack, first):
+def test_building_again_changes_no_count(stack, first, dbt):
     source, home, _ = stack
     before = _counts(source.client)
-    build.build(_environment(home), ["--select", "staging", "intermediate"])
+    build.build(_environment(home), ["--select", "staging", "intermediate"], dbt=dbt)
     assert _counts(source.client) == before
 
 
 @pytest.fixture(scope="module")
-def second(stack, first):
+def second(stack, first, dbt):
     source, home, _ = stack
     while_the_views_stand(source)
-    build.build(_environment(home), ["--exclude-resource-type", "test", "unit_test"])
+    build.build(_environment(home), ["--exclude-resource-type", "test", "unit_test"], dbt=dbt)
     return _compare_all(source), _counts(source.client)
 
 
@@ -337,12 +337,12 @@ def test_a_mart_is_its_recompute_after_ties_late_rows_updates_deletes_and_a_repl
 
 
 @pytest.fixture(scope="module")
-def third(stack, second):
+def third(stack, second, dbt):
     source, home, _ = stack
     after_all_that(source)
     before = _counts(source.client)
     source.client.execute("ALTER TABLE staging.stg_users MODIFY COMMENT ''")  # as if killed before it was marked: caught up again
-    build.build(_environment(home), ["--exclude-resource-type", "test", "unit_test"])
+    build.build(_environment(home), ["--exclude-resource-type", "test", "unit_test"], dbt=dbt)
     return _compare_all(source), before, _counts(source.client)
 
 
@@ -362,11 +362,11 @@ def test_catching_up_again_brings_no_version_back_that_was_merged_away(third):
 
 
 @pytest.fixture(scope="module")
-def fourth(stack, third):
+def fourth(stack, third, dbt):
     source, home, _ = stack
     truncated_and_filled_again(source)
     live = {f.__name__: _differences_of(source, f) for f in (recompute.user_profile, recompute.item_catalogue)}
-    build.build(_environment(home), ["--exclude-resource-type", "test", "unit_test"])
+    build.build(_environment(home), ["--exclude-resource-type", "test", "unit_test"], dbt=dbt)
     return live, _compare_all(source)
 
 
@@ -433,12 +433,12 @@ def test_a_truncate_takes_the_features_of_keys_that_no_record_names(stack, fourt
     assert 99 in store.there["user_history"]  # has events, and was never in the shop's table
 
 
-def test_a_view_that_was_dropped_is_caught_up_by_the_next_build(stack, fourth):
+def test_a_view_that_was_dropped_is_caught_up_by_the_next_build(stack, fourth, dbt):
     source, home, _ = stack
     before = _doubled(source.client)
     source.client.execute("DROP VIEW staging.int_user_events_mv SYNC")
     source.events([source.event(1, 2, 3 * MINUTE_MS, event_id="unseen")])
-    build.build(_environment(home), ["--select", "int_user_events"])
+    build.build(_environment(home), ["--select", "int_user_events"], dbt=dbt)
     assert source.client.execute("SELECT count() FROM staging.int_user_events WHERE event_id = 'unseen'") == "1\n"
     assert _doubled(source.client) <= before
 

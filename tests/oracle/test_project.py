@@ -36,16 +36,16 @@ def client(url):
 
 
 @pytest.fixture(scope="module")
-def built(url, tmp_path_factory):
+def built(url, tmp_path_factory, dbt):
     """The whole project, unit tests included, on landing tables without a row."""
     home = tmp_path_factory.mktemp("home")
-    return home, build.build(engine.environment(home, PORT))
+    return home, build.build(engine.environment(home, PORT), dbt=dbt)
 
 
-def _dbt(home, *arguments):
+def _dbt(dbt, home, *arguments):
+    """Return the exit code, what was said, and where the artifacts are."""
     environment = build.environment(engine.environment(home, PORT))
-    done = subprocess.run([str(Path(sys.executable).parent / "dbt"), *arguments], env=environment, capture_output=True, text=True, check=False, timeout=120, cwd=engine.ROOT)
-    return done, Path(environment["DBT_TARGET_PATH"])
+    return *dbt(environment, arguments), Path(environment["DBT_TARGET_PATH"])
 
 
 def test_every_unit_test_passes(built):
@@ -61,9 +61,9 @@ def test_nothing_comes_of_nothing(built, client):
     assert {m: client.execute(f"SELECT count() FROM marts.{m}") for m in marts} == dict.fromkeys(marts, "0\n")
 
 
-def test_the_docs_are_made_without_a_network_and_describe_every_column_there_is(built):
-    done, target = _dbt(built[0], "docs", "generate", "--static")
-    assert done.returncode == 0, done.stdout
+def test_the_docs_are_made_without_a_network_and_describe_every_column_there_is(built, dbt):
+    code, said, target = _dbt(dbt, built[0], "docs", "generate", "--static")
+    assert code == 0, said
     assert (target / "static_index.html").stat().st_size > 1_000_000
     catalog, manifest = (json.loads((target / f"{name}.json").read_text())["nodes"] for name in ("catalog", "manifest"))
     models = {k: n for k, n in manifest.items() if n["resource_type"] == "model"}
@@ -73,20 +73,21 @@ def test_the_docs_are_made_without_a_network_and_describe_every_column_there_is(
     assert (missing, gone) == ([], [])
 
 
+@pytest.mark.long  # a style, and as dear as all unit tests of the models
 def test_sqlfluff_finds_nothing_in_the_models(built):
     environment = build.environment(engine.environment(built[0], PORT))
     done = subprocess.run([str(Path(sys.executable).parent / "sqlfluff"), "lint", "dbt/models"], env=environment, capture_output=True, text=True, check=False, timeout=240, cwd=engine.ROOT)
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-def test_freshness_tells_the_old_from_the_new(built, client):
+def test_freshness_tells_the_old_from_the_new(built, client, dbt):
     now = int(time.time())
     for table, age_s in ((names.LANDING_EVENTS, 2 * DAY_S), (names.LANDING_CDC, 2 * DAY_S), (names.LANDING_CATALOGUE, 60)):
         client.execute(f"INSERT INTO {table} (topic, produced_at, reject_reason) VALUES ('old or new', {now - age_s}, 'malformed')")
-    done, target = _dbt(built[0], "source", "freshness")
+    code, _, target = _dbt(dbt, built[0], "source", "freshness")
     found = {r["unique_id"].split(".")[-1]: r["status"] for r in json.loads((target / "sources.json").read_text())["results"]}
     assert found == {"user_events": "error", "cdc_changes": "warn", "catalogue_items": "pass"}
-    assert done.returncode == 1
+    assert code == 1
 
 
 def _growing(client):
@@ -121,7 +122,7 @@ def test_a_row_past_its_time_goes_and_one_within_it_stays(built, client, url):
     assert client.execute(f"SELECT offset FROM {names.LANDING_CATALOGUE} WHERE topic = 'aged'") == "2\n"
 
 
-def test_a_history_set_anew_is_on_the_tables_that_stand_after_the_next_build_and_takes_what_is_past_it(built, client):
+def test_a_history_set_anew_is_on_the_tables_that_stand_after_the_next_build_and_takes_what_is_past_it(built, client, dbt):
     """What was produced past the days goes, with its day; an old event that was produced today stays in the history, and its day goes all the same, until a longer history keeps it again.
 
     They are of different months, since parts go whole.
@@ -136,7 +137,7 @@ def test_a_history_set_anew_is_on_the_tables_that_stand_after_the_next_build_and
     within = {}
     for days, events in ((40, "902 903 904"), (100, "902 903 904")):
         environment = engine.environment(built[0], PORT) | {"WEIR_RETENTION_HISTORY_DAYS": str(days)}
-        build.build(environment, ("--select", "int_user_events", "int_active_users", "--resource-type", "model"))
+        build.build(environment, ("--select", "int_user_events", "int_active_users", "--resource-type", "model"), dbt=dbt)
         tables = {table: full for table, full in _growing(client).items() if table in BEHIND}
         kept = {table: re.search(r"TTL .*toIntervalDay\((\d+)\)", full)[1] for table, full in tables.items()}
         assert kept == dict.fromkeys(BEHIND, str(days)) | {"staging.int_item_events": "2"}
@@ -151,8 +152,8 @@ def test_a_history_set_anew_is_on_the_tables_that_stand_after_the_next_build_and
 
 
 @pytest.mark.parametrize(("days", "least"), [("29", 30), pytest.param("two years", 30, marks=pytest.mark.long)])
-def test_dbt_refuses_a_history_that_landing_outlasts(built, monkeypatch, days, least):
+def test_dbt_refuses_a_history_that_landing_outlasts(built, dbt, monkeypatch, days, least):
     monkeypatch.setenv("WEIR_RETENTION_HISTORY_DAYS", days)
-    done, _ = _dbt(built[0], "parse")
-    assert done.returncode != 0
-    assert f"WEIR_RETENTION_HISTORY_DAYS is '{days}': set it to a number of days from {least} on" in done.stdout
+    code, said, _ = _dbt(dbt, built[0], "parse")
+    assert code != 0
+    assert f"WEIR_RETENTION_HISTORY_DAYS is '{days}': set it to a number of days from {least} on" in said

@@ -34,6 +34,7 @@ def deploy(
     from weir.capture.register import turn
     from weir.stack import services, settings
     from weir.transform import deploy as deploying
+    from weir.transform.session import Session
     from weir.transform.warehouse import Warehouse
 
     if history not in deploying.HISTORIES:
@@ -42,8 +43,8 @@ def deploy(
     environment = {**os.environ, **services.environment(found)}
     warehouse = Warehouse(found.endpoints.clickhouse_url)
     try:
-        with turn(found.home):  # a resync exchanges tables of dbt's too
-            told = deploying.Deploy(warehouse, environment, model, history, _say).run()
+        with turn(found.home), Session() as dbt:  # a resync exchanges tables of dbt's too
+            told = deploying.Deploy(warehouse, environment, model, history, _say, dbt.run).run()
     finally:
         warehouse.close()
     if as_json:

@@ -30,6 +30,7 @@ from weir.simulation import dataset, derive, journal, source
 from weir.simulation.produce import Progress
 from weir.telemetry import setup
 from weir.transform import build
+from weir.transform.session import Session
 
 VALUE_MAX: Final = 24  # characters of a value: with two of them, the longest name in use and its indent a line has 80
 HEAD: Final = 3  # of a list's values: newest first
@@ -44,6 +45,7 @@ class _Stage:
     screen: Screen
     environment: dict[str, str]
     client: ClickHouse
+    dbt: build.Dbt
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -110,7 +112,7 @@ def _load(stage: _Stage) -> tuple[journal.Journal, Counts]:
     with stage.step("PostgreSQL rows"):
         source.seed_postgres(e.postgres_dsn)
     with stage.step("dbt build (views stand)"):
-        build.build(stage.environment, ("--exclude-resource-type", "test", "unit_test"))
+        build.build(stage.environment, ("--exclude-resource-type", "test", "unit_test"), dbt=stage.dbt)
     with stage.step("catalogue (Protobuf)"):
         catalogue.publish(e.catalogue_url, e.kafka_bootstrap)
     with stage.step("profiles (Parquet)"):
@@ -128,7 +130,7 @@ def _load(stage: _Stage) -> tuple[journal.Journal, Counts]:
 
 def _build(stage: _Stage, api: follow.Api) -> None:
     with stage.step("dbt build (models, tests)"):
-        build.build(stage.environment, ("--exclude-resource-type", "unit_test"))  # ./weir run dbt build runs those too
+        build.build(stage.environment, ("--exclude-resource-type", "unit_test"), dbt=stage.dbt)  # ./weir run dbt build runs those too
     with ThreadPoolExecutor(1) as beside:  # the model is learnt from what dbt has built, and needs no online feature: one core trains while the other applies
         training = beside.submit(loading.command, "train", [sys.executable, "-m", "weir.training", "train"], stage.environment, stage.home)
         with stage.step("feast apply"):
@@ -184,9 +186,10 @@ def run(endpoints: Endpoints, home: Path, screen: Screen, *, began_s: float) -> 
     environment = {**os.environ, **endpoints.environment(), **services.environment(settings.load()), "WEIR_HOME": str(home)}
     client, api = ClickHouse(endpoints.clickhouse_url), follow.Api(endpoints.api_url)
     try:
-        stage = _Stage(endpoints, home, screen, environment, client)
-        _load(stage)
-        _build(stage, api)
+        with Session() as dbt:
+            stage = _Stage(endpoints, home, screen, environment, client, dbt.run)
+            _load(stage)
+            _build(stage, api)
         return _follow(stage, api, began_s)
     finally:
         client.close()

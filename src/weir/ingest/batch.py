@@ -143,7 +143,7 @@ class Batch(Sequence[Record]):
     @cached_property
     def size(self) -> int:
         """Bytes of all values."""
-        return int(self.length.clip(0).sum())
+        return int(np.maximum(self.length, 0).sum())
 
     @cached_property
     def bodies(self) -> list[bytes]:

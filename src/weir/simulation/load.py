@@ -13,19 +13,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from confluent_kafka import Producer
-from opentelemetry.trace import SpanKind
 
-from weir.contracts import names
 from weir.contracts.events import EVENT_SCHEMA_VERSION
 from weir.errors import Unavailable
 from weir.simulation import derive
 from weir.simulation.journal import Journal
-from weir.simulation.produce import FLUSH_S, SAMPLE_EVERY, Progress, progress
+from weir.simulation.produce import FLUSH_S, Progress, bulk, progress, send_all
 from weir.telemetry import Telemetry, setup
 
 CHUNK: Final = 20_000  # events drawn and handed over at once
-QUEUED: Final = 200_000  # records that may wait for the broker: 40 MB
 TICKS: Final = 20  # chunks a second when a rate is asked, so that it is no burst
 LATE_MS: Final = (60_000, 6 * 3_600_000)
 KINDS: Final = (b"view", b"click", b"rate")
@@ -126,28 +122,6 @@ def chunk(rng: Any, shape: Shape, count: int, first: int, now_ms: int) -> Chunk:
     return Chunk([*records, *repeats], int(good.sum()), int(np.sum(ids, dtype=np.uint64)), int((late & good).sum()), spoilt.size, len(repeats))
 
 
-def _client(bootstrap: str, failed: Callable[[Any, Any], None]) -> Any:
-    return Producer({
-        "bootstrap.servers": bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": 50, "batch.size": 1_000_000, "message.max.bytes": 1_000_000,
-        "compression.type": "lz4", "delivery.timeout.ms": 60_000, "queue.buffering.max.messages": 1_000_000, "queue.buffering.max.kbytes": 1_048_576,
-        "delivery.report.only.error": True, "on_delivery": failed, "client.id": "weir-load", "log_level": 0,
-    })
-
-
-def _send(client: Any, records: list[dict[str, Any]], telemetry: Telemetry) -> None:
-    """Hand records over; one in SAMPLE_EVERY carries the traceparent of a real producer span (a batch call takes no headers)."""
-    while len(client) > QUEUED:
-        client.poll(0.005)
-    for record in records[::SAMPLE_EVERY]:
-        with telemetry.span("weir.simulation.produce", kind=SpanKind.PRODUCER, attributes={"messaging.destination.name": names.TOPIC_USER_EVENTS}):
-            header = telemetry.traceparent()
-            client.produce(names.TOPIC_USER_EVENTS, **record, headers=[("traceparent", header)] if header else None)
-    rest = [r for n, r in enumerate(records) if n % SAMPLE_EVERY]
-    taken = client.produce_batch(names.TOPIC_USER_EVENTS, rest)
-    if taken != len(rest):
-        raise Unavailable(f"Kafka takes no more: {len(client):,} events wait to be acknowledged", hint="./weir logs kafka shows why")
-
-
 def _sizes(shape: Shape) -> Iterator[int]:
     most = min(CHUNK, max(1, int(shape.rate / TICKS))) if shape.rate else CHUNK
     for done in range(0, shape.events, most):
@@ -169,7 +143,7 @@ def run(
     rng, journal = np.random.Generator(np.random.PCG64(seed)), Journal(seed, int(clock() * 1000))
     keep(journal)
     refused: list[Any] = []
-    client = _client(bootstrap, lambda error, _message: refused.append(error))
+    client = bulk(bootstrap, lambda error, _message: refused.append(error))
     try:
         _produce(client, rng, journal, shape, telemetry, report, clock)
     finally:
@@ -191,7 +165,7 @@ def _produce(
         if shape.rate:
             time.sleep(max(0.0, began + done / shape.rate - time.monotonic()))
         drawn = chunk(rng, shape, size, done, int(clock() * 1000))
-        _send(client, drawn.records, telemetry)
+        send_all(client, drawn.records, telemetry)
         journal.note_all(drawn.good, drawn.id_sum)
         journal.late, journal.bad, journal.repeated = journal.late + drawn.late, journal.bad + drawn.bad, journal.repeated + drawn.repeated
         done += size

@@ -110,5 +110,5 @@ class Registry:
         for registered in found:
             run = self._client.get_run(str(registered.run_id)).info
             self._client.delete_model_version(MODEL_NAME, registered.version)
-            get_artifact_repository(run.artifact_uri).delete_artifacts()  # type: ignore[no-untyped-call]  # (mlflow) the method has no annotations
+            get_artifact_repository(run.artifact_uri).delete_artifacts()
             self._client.delete_run(run.run_id)

@@ -1,6 +1,7 @@
 """`dbt build` as a subprocess, its results as values.
 
-In: the environment of the stack. Out: `BuildResult`. Keep: a failing node's own message is what the caller sees; run artifacts live in WEIR_HOME.
+In: the environment of the stack. Out: `BuildResult`. Keep: a failing node's own message is what the caller sees; run artifacts live in WEIR_HOME; builds that follow each
+other may share a process that has imported dbt and parsed the project (`weir.transform.session`).
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,21 @@ def environment(base: Mapping[str, str], target: str = "target") -> dict[str, st
             "DBT_LOG_PATH": str(home / "logs"), "DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "DO_NOT_TRACK": "1"}
 
 
-def build(base: Mapping[str, str], arguments: Sequence[str] = (), target: str = "target") -> BuildResult:
+Ran = tuple[int, str]  # dbt's exit code, and what it said
+Dbt = Callable[[Mapping[str, str], Sequence[str]], Ran]
+
+
+def alone(env: Mapping[str, str], arguments: Sequence[str]) -> Ran:
+    """Run dbt in a process of its own.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end within TIMEOUT_S.
+    """
+    done = subprocess.run([str(Path(sys.executable).parent / "dbt"), *arguments], env=env, capture_output=True, text=True, check=False, timeout=TIMEOUT_S, cwd=ROOT)
+    return done.returncode, done.stdout + done.stderr
+
+
+def build(base: Mapping[str, str], arguments: Sequence[str] = (), target: str = "target", dbt: Dbt = alone) -> BuildResult:
     """Run `dbt build` and return its results. `target`: where the artifacts go; another folder for a run under other names, whose manifest is not to be read for the project's.
 
     Raises:
@@ -73,14 +88,11 @@ def build(base: Mapping[str, str], arguments: Sequence[str] = (), target: str = 
     folder.mkdir(parents=True, exist_ok=True)
     results = folder / "run_results.json"
     results.unlink(missing_ok=True)
-    dbt = Path(sys.executable).parent / "dbt"
     try:
-        done = subprocess.run(
-            [str(dbt), "--quiet", "build", *arguments], env=env, capture_output=True, text=True, check=False, timeout=TIMEOUT_S, cwd=ROOT
-        )
+        code, said = dbt(env, ["--quiet", "build", *arguments])
     except subprocess.TimeoutExpired as error:
         raise ServiceFailed(f"dbt build did not end within {TIMEOUT_S} s", hint=HINT) from error
-    return judge(done.returncode, done.stdout + done.stderr, read_results(json.loads(results.read_text())) if results.exists() else None)
+    return judge(code, said, read_results(json.loads(results.read_text())) if results.exists() else None)
 
 
 def judge(code: int, output: str, result: BuildResult | None) -> BuildResult:

@@ -52,13 +52,14 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True)
 class Deploy:
-    """One deploy of `model`. `environment`: what dbt runs in; `history`: what becomes of rows that only the standing table has."""
+    """One deploy of `model`. `environment`: what dbt runs in, `dbt`: what runs it; `history`: what becomes of rows that only the standing table has."""
 
     warehouse: Warehouse
     environment: Mapping[str, str]
     model: str
     history: str = "refuse"
     report: Report = lambda _line: None
+    dbt: build.Dbt = build.alone
 
     def run(self) -> Deployed:
         """Deploy.
@@ -115,7 +116,7 @@ class Deploy:
     def _built(self) -> Keyed:
         self.report(f"{self.model}: dbt builds {shadow.shadow_of(self.model)} beside, with its unit tests, and catches it up")
         arguments = ("--select", self.model, "--indirect-selection", "cautious", "--vars", json.dumps({"shadow": self.model}))
-        build.build(self.environment, arguments, target="shadow")
+        build.build(self.environment, arguments, target="shadow", dbt=self.dbt)
         beside = shadow.standing(self.warehouse).get(shadow.shadow_of(self.model))
         if beside is None or not beside.feeds:
             raise ContractViolation(f"dbt made no table {shadow.shadow_of(self.model)} with a view that fills it", hint="is the model a materialized_view still, and enabled?")
@@ -169,7 +170,7 @@ class Deploy:
         """Have dbt take the new table as its own: the standing catch-up once more, which inserts nothing where writes were held, and its mark."""
         self.report(f"{self.model}: exchanged; dbt catches up once more")
         try:
-            build.build(self.environment, ("--select", self.model, "--resource-type", "model"))
+            build.build(self.environment, ("--select", self.model, "--resource-type", "model"), dbt=self.dbt)
         except WeirError as error:
             raise Terminal(f"{self.model} is exchanged and serves, but dbt's last catch-up did not end: {error.message}", hint=f"./weir deploy {self.model} does it again") from error
 

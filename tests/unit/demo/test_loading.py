@@ -17,12 +17,19 @@ class Broker:
     def __init__(self):
         self.most, self.taken = 0, Counter()
 
-    def produce(self, _topic, value=b"", on_delivery=None, key="", headers=None):
+    def __len__(self):
+        return 0
+
+    def produce(self, _topic, value=b"", key="", headers=None):
         if self.most == 0:
             raise KeyboardInterrupt
         self.most -= 1
         self.taken[value if key == "bad" else json.loads(value)["event_id"]] += 1
-        on_delivery(None, None)
+
+    def produce_batch(self, topic, records):
+        for record in records:
+            self.produce(topic, **record)
+        return len(records)
 
     def poll(self, _seconds):
         return 0
@@ -34,7 +41,7 @@ class Broker:
 @pytest.fixture
 def broker(monkeypatch):
     made = Broker()
-    monkeypatch.setattr(produce, "producer", lambda _bootstrap: made)
+    monkeypatch.setattr(produce, "bulk", lambda _bootstrap, _failed: made)
     monkeypatch.setattr(dataset, "directory", lambda: None)
     monkeypatch.setattr(dataset, "read", lambda _folder: DATA)
     monkeypatch.setattr(reconcile, "wait", lambda *_, **__: None)  # what was sent has landed

@@ -99,7 +99,7 @@ class _Full:
 def test_a_load_that_fails_leaves_its_journal_over_an_older_one_and_says_that_it_is_not_complete(tmp_path, monkeypatch):
     path = tmp_path / "journal-1.json"
     Journal(1, NOW, produced=7, complete=True).save(path)
-    monkeypatch.setattr(load, "_client", lambda *_: _Full())
+    monkeypatch.setattr(load, "bulk", lambda *_: _Full())
     with pytest.raises(Unavailable):
         load.run("nowhere", load.Shape(events=3000), 1, keep=lambda journal: journal.save(path))
     found = journals.load(path)

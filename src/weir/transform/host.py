@@ -1,0 +1,84 @@
+"""A process that runs dbt again and again (dbt's programmatic invocations, https://docs.getdbt.com/reference/programmatic-invocations).
+
+In: a JSON line for each run, its environment and arguments. Out: a JSON line, dbt's exit code and what it said. Keep: what was parsed is used again only for the
+same files, variables and environment of the project; everything else is as in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+FAILED: Final = 1  # dbt's exit code where a node failed
+BROKE: Final = 2  # and where it could not run
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+def stamp(project: Path) -> Stamp:
+    """Return path, time of change (ns) and size (bytes) of every file of a project."""
+    found = ((str(p), p.stat()) for p in sorted(project.rglob("*")) if p.is_file())
+    return tuple((path, s.st_mtime_ns, s.st_size) for path, s in found)
+
+
+class Parsed:
+    """The project as it was parsed last."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._done: Any = None
+        self._of: Stamp = ()
+
+    def of(self, runner: Callable[[Any], Any], environment: Mapping[str, str]) -> Any:
+        """Return dbt's result of parsing the project, its manifest where that went well: anew when a file or a variable that parsing read has changed, written where the environment says."""
+        from dbt.constants import DEFAULT_ENV_PLACEHOLDER  # what dbt notes of a variable that is not set
+
+        files, into = stamp(Path(environment["DBT_PROJECT_DIR"])), Path(environment["DBT_TARGET_PATH"]) / "manifest.json"
+        done = self._done
+        if done is None or not done.success or files != self._of or any(environment.get(k, DEFAULT_ENV_PLACEHOLDER) != v for k, v in done.result.env_vars.items()):
+            self._done, self._of = runner(None).invoke(["--quiet", "parse"]), files
+        elif not into.exists():
+            done.result.write(str(into))
+        return self._done
+
+
+def run(parsed: Parsed, environment: Mapping[str, str], arguments: Sequence[str]) -> int:
+    """Run dbt in this process; return its exit code, with all that it says on the descriptors 1 and 2."""
+    from dbt.cli.main import dbtRunner
+
+    os.environ.clear()
+    os.environ.update(environment)
+    done = parsed.of(dbtRunner, environment) if "--vars" not in arguments else None  # names of models depend on variables
+    if done is None or done.success:
+        done = dbtRunner(done and done.result).invoke(list(arguments))
+    if done.exception is not None:
+        sys.stdout.write(f"{done.exception}\n")
+    sys.stdout.flush()
+    return 0 if done.success else BROKE if done.exception is not None else FAILED
+
+
+def main() -> None:
+    """Answer each line of standard input; what dbt says goes with the answer. Ctrl-C ends a run, as it does dbt's own; between two it is the asker's."""
+    parsed = Parsed()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with os.fdopen(os.dup(1), "w") as answers:
+        for line in sys.stdin:
+            asked = json.loads(line)
+            with tempfile.TemporaryFile() as said:
+                os.dup2(said.fileno(), 1)
+                os.dup2(said.fileno(), 2)
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                code = run(parsed, asked["environment"], asked["arguments"])
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                said.seek(0)
+                answers.write(json.dumps({"code": code, "said": said.read().decode(errors="replace")}) + "\n")
+                answers.flush()
+
+
+if __name__ == "__main__":
+    main()
