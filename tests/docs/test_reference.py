@@ -5,6 +5,7 @@ from pathlib import Path
 from weir.contracts import retention
 from weir.contracts.endpoints import Endpoints
 from weir.stack import accounts, settings
+from weir.topics import client
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -26,7 +27,12 @@ def test_every_variable_of_the_code_is_on_the_settings_page_and_no_other():
 def test_the_keys_of_the_settings_file_are_on_its_page_with_their_form():
     rows = dict(re.findall(r"^\| `([a-z_]+)` \| `(.+)` \|$", (REFERENCE / "settings.md").read_text(), re.MULTILINE))
     assert rows == {key: example for key, (_, example) in settings.FORMS.items()}
-    assert set(rows) == set(settings.EXTERNAL)
+    assert set(rows) == {*settings.EXTERNAL, settings.CLIENT}
+
+
+def test_the_keys_of_the_kafka_client_file_are_on_the_settings_page_and_no_others():
+    page = (REFERENCE / "settings.md").read_text()
+    assert set(re.findall(r"`((?:security|sasl|ssl)\.[a-z.]+)`", page)) == set(client.KEYS)
 
 
 def test_the_users_that_a_first_start_makes_are_those_of_the_page():

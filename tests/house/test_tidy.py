@@ -105,3 +105,11 @@ def test_every_http_client_shares_the_processes_tls_context():
     ]
     assert len(calls) > 10
     assert [f"{p}:{node.lineno}" for p, node in calls if "verify" not in {k.arg for k in node.keywords}] == []
+
+
+def test_every_kafka_client_is_made_with_what_one_module_says_of_its_brokers():
+    """A client that names its brokers itself would speak to somebody's own Kafka without TLS and credentials."""
+    names = {"bootstrap.servers", "metadata.broker.list"}
+    found = [(p, node) for p in _sources() for node in ast.walk(ast.parse(p.read_text())) if isinstance(node, ast.Constant) and node.value in names]
+    assert [f"{p.relative_to(ROOT / 'src' / 'weir')}:{node.lineno}" for p, node in found if p != ROOT / "src" / "weir" / "topics" / "client.py"] == []
+    assert len(found) == 1

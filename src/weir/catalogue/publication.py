@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from weir.contracts import names, tls
 from weir.contracts.catalogue import ItemCataloguePage
 from weir.errors import ContractViolation, Unavailable
+from weir.topics.client import client_settings
 
 MAX_ITEMS: Final = 1_000_000
 
@@ -63,7 +64,7 @@ def publish(catalogue_url: str, bootstrap: str) -> int:
         entries = fetch(client)
     acknowledged: list[object] = []
     producer = Producer({
-        "bootstrap.servers": bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": 10, "delivery.timeout.ms": 30_000,
+        **client_settings(bootstrap), "enable.idempotence": True, "acks": "all", "linger.ms": 10, "delivery.timeout.ms": 30_000,
         "queue.buffering.max.messages": MAX_ITEMS, "client.id": "weir-catalogue", "log_level": 0,
     })
     for entry in entries:

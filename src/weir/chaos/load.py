@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from weir.contracts import names
 from weir.contracts.events import EVENT_SCHEMA_VERSION
 from weir.errors import Undecided
+from weir.topics.client import client_settings
 
 USERS = 900  # spread over all partitions
 IDLE_S = 3.0  # a load of hundreds of events a second is acknowledged each 10 ms
@@ -103,7 +104,7 @@ class Load:
         from confluent_kafka import Producer
 
         producer = Producer({
-            "bootstrap.servers": self._bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": 5, "delivery.timeout.ms": 180_000,
+            **client_settings(self._bootstrap), "enable.idempotence": True, "acks": "all", "linger.ms": 5, "delivery.timeout.ms": 180_000,
             "log_level": 0,  # a line for each refused connection while the broker is away would drown the progress
         })
         journal = self.journal

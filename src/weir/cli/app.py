@@ -144,7 +144,7 @@ def status(
             out.print(f" the services were started with another {', '.join(others)} than weir.toml names now: {running.REMEDY}", markup=False, soft_wrap=True)
         out.print(watching.services_table([*rows, *elsewhere]))
         proven = [*pipeline.verified_lines(verified, load, now_ms), *event_facts.lines(events), *terminal.recovery_lines(proofs, now_ms)]
-        for line in [*watching.trouble_lines(rows), *watching.capture_lines(connector, slot, grown, tables), *watching.check_lines(kept), *(f" {told}" for told in proven)]:
+        for line in [*watching.trouble_lines([*rows, *elsewhere]), *watching.capture_lines(connector, slot, grown, tables), *watching.check_lines(kept), *(f" {told}" for told in proven)]:
             out.print(line, markup=False, soft_wrap=True)
         out.print(watching.served_line(api, served), markup=False, soft_wrap=True)
         if not cause:

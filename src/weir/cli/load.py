@@ -87,13 +87,13 @@ def load(
     Its users and items are numbers from 1 on, as a shop's are: its events count in histories, trending items and the next training, and stay until retention takes them.
     """
     from weir.simulation.load import Shape
-    from weir.stack import probe, services, settings
+    from weir.stack import external, probe, services, settings
 
     found = settings.load()
     os.environ.update(services.environment(found))
     shape = Shape(events, rate, users, items, skew, sessions, bad, late, dup)
     shares = [replace(shape, events=events // processes + (n < events % processes), rate=rate / processes) for n in range(processes)]
-    if not any(probe.ready(f"kafka://{address.strip()}") for address in found.endpoints.kafka_bootstrap.split(",")):
+    if not (external.answers(found, "kafka") if "kafka" in found.external else probe.ready(f"kafka://{found.endpoints.kafka_bootstrap}")):
         raise Unavailable("Kafka does not answer", hint="./weir logs kafka shows why")  # a producer would wait a minute for it
     began = time.monotonic()
     journals = _produce(found.endpoints.kafka_bootstrap, shares, seed, found.home / "load")

@@ -20,6 +20,7 @@ from weir.connect.worker import secrets_file
 from weir.contracts import cdc, names, tls
 from weir.contracts.endpoints import Endpoints
 from weir.errors import ContractViolation, ServiceFailed, Unavailable
+from weir.topics.client import client_settings
 
 _ROOT = Path(__file__).resolve().parents[3] / "connect"
 CONNECTOR = cdc.CONNECTOR
@@ -48,7 +49,7 @@ def _ensure_topics(endpoints: Endpoints, partitions: Mapping[str, int]) -> None:
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import AdminClient, NewTopic
 
-    admin = AdminClient({"bootstrap.servers": endpoints.kafka_bootstrap})
+    admin = AdminClient(client_settings(endpoints.kafka_bootstrap))
     wanted = [
         NewTopic(topic, num_partitions=count, replication_factor=-1, config={"retention.ms": str(WEEK_MS), "max.message.bytes": "1048576"})
         for topic, count in partitions.items()

@@ -1,6 +1,6 @@
 """The Kafka Connect worker with Debezium, exactly-once source.
 
-In: `connect/worker.properties`, the jars. Out: its command. Keep: the database's password reaches Connect as a file, never in a setting.
+In: `connect/worker.properties`, the jars, how brokers of one's own are spoken to. Out: its command. Keep: passwords reach Connect as a file, never in a setting.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from pathlib import Path
 from string import Template
 from urllib.parse import urlsplit
 
-from weir.connect import jars, java
+from weir.connect import jars, java, java_client
 from weir.connect.command import Command
 from weir.connect.postgres import read_or_create_secret
 from weir.contracts.endpoints import Endpoints
+from weir.topics import client
 
 HEAP_MB = 512  # a snapshot needed about 500 MB resident, heap and all
+# Of the worker itself, and of what it makes for connectors.
+PREFIXES = ("", "producer.", "consumer.", "admin.")
 _TEMPLATE = Path(__file__).resolve().parents[3] / "connect" / "worker.properties"
 
 
@@ -37,12 +40,34 @@ def prepare(home: Path, endpoints: Endpoints) -> None:
         link.symlink_to(home / "jars" / "debezium", target_is_directory=True)
     password = read_or_create_secret(home, "cdc")
     file = secrets_file(home)
-    file.touch(mode=0o600)
-    file.write_text(f"cdc_password={password}\n")
+    settings, secrets = _spoken(home, endpoints)
+    _write_secret(file, f"cdc_password={password}\n" + secrets)
     text = Template(_TEMPLATE.read_text()).safe_substitute(
         BOOTSTRAP=endpoints.kafka_bootstrap, PORT=str(urlsplit(endpoints.connect_url).port), PLUGIN_PATH=str(plugins), SECRETS_DIR=str(file.parent)
     )
-    _properties(home).write_text(text)
+    _properties(home).write_text(text + settings)
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+def _spoken(home: Path, endpoints: Endpoints) -> tuple[str, str]:
+    """Return how the brokers are spoken to, as lines of the worker's settings and lines of its secrets file; write the key store if they want one.
+
+    Raises:
+        SettingsError: the client file, or the key that it names, cannot be used.
+    """
+    if not endpoints.kafka_client:
+        return "", ""
+    found, keystore = client.read(Path(endpoints.kafka_client)), secrets_file(home).with_name("kafka-keystore.pem")
+    if "ssl.key.location" in found:
+        _write_secret(keystore, java_client.pem(Path(found["ssl.key.location"]).read_text(), Path(found["ssl.certificate.location"]).read_text()))
+    java = java_client.translated(found, str(keystore))
+    secrets = "".join(java_client.line(f"kafka.{key}", java[key]) for key in sorted(java_client.SECRET & java.keys()))
+    shown = {k: f"${{file:{secrets_file(home)}:kafka.{k}}}" if k in java_client.SECRET else v for k, v in java.items()}
+    return "".join(java_client.line(prefix + k, v) for prefix in PREFIXES for k, v in shown.items()), secrets
 
 
 def command(home: Path, endpoints: Endpoints) -> Command:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -48,6 +48,7 @@ class Endpoints:
     catalogue_url: str
     api_url: str
     dashboard_url: str
+    kafka_client: str = ""  # path of the properties file by which the brokers are spoken to (weir.topics.client); empty: as they are
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Endpoints:
@@ -60,11 +61,11 @@ class Endpoints:
         values: dict[str, str] = {}
         for field in fields(cls):
             variable = f"WEIR_{field.name.upper()}"
-            if not env.get(variable):
+            if not env.get(variable) and field.default is MISSING:
                 raise SettingsError(
                     f"{variable} is not set", hint="run this through ./weir run, which sets every endpoint", key=variable
                 )
-            values[field.name] = env[variable]
+            values[field.name] = env.get(variable, "")
         return cls(**values)
 
     @classmethod

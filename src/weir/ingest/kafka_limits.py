@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 
 from weir.errors import ContractViolation, Unavailable
 from weir.ingest.intent import longest
+from weir.topics.client import client_settings
 
 SETTING: Final = "offset.metadata.max.bytes"
 DEFAULT: Final = 4096
@@ -57,7 +58,7 @@ def check(bootstrap: str, topics: Sequence[str]) -> None:
     Raises:
         ContractViolation: it is. Unavailable: no broker answers.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient(client_settings(bootstrap))
     try:
         cluster = admin.list_topics(timeout=TIMEOUT_S)
     except KafkaException as error:

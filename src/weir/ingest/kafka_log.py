@@ -20,6 +20,7 @@ from weir.ingest.batch import Batch, Reader
 from weir.ingest.intent import Range
 from weir.ingest.lane import Entry, Partition
 from weir.ingest.record import Record
+from weir.topics.client import client_settings
 
 SESSION_MS = 10_000  # a killed worker's partitions are free after this long
 SESSION_VARIABLE = "WEIR_INGEST_SESSION_MS"  # another session for a worker, such as a shorter one where many are killed
@@ -90,7 +91,7 @@ class KafkaLog:
         self._told: set[int] = set()  # codes: a text has milliseconds in it
         self._looked_s = 0.0
         self._consumer = Consumer({
-            "bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "error", "error_cb": self._heard,
+            **client_settings(bootstrap), "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "error", "error_cb": self._heard,
             "isolation.level": "read_committed", "session.timeout.ms": session_ms or SESSION_MS, "heartbeat.interval.ms": 1000, "max.poll.interval.ms": POLL_INTERVAL_MS,
             "partition.assignment.strategy": "range", "fetch.wait.max.ms": 250, "fetch.min.bytes": 1, "queued.max.messages.kbytes": 65536,
             "topic.metadata.refresh.interval.ms": 10_000,
@@ -264,7 +265,7 @@ class KafkaLog:
 
     def read(self, ranges: Sequence[Range]) -> list[Record]:
         """Read exactly these ranges; see `Log.read`."""
-        consumer = Consumer({"bootstrap.servers": self._bootstrap, "group.id": f"{self._group}-replay", "enable.auto.commit": False,
+        consumer = Consumer({**client_settings(self._bootstrap), "group.id": f"{self._group}-replay", "enable.auto.commit": False,
                              "isolation.level": "read_committed", "auto.offset.reset": "error"})
         left = {(r.topic, r.partition): r for r in ranges}
         owed = {key: r.count for key, r in left.items()}

@@ -18,6 +18,7 @@ from weir.ingest.intent import Range
 from weir.ingest.kafka_log import KafkaLog
 from weir.ingest.quarantine import Action, Entry, Place, Quarantine, State, allow
 from weir.ingest.record import Record
+from weir.topics.client import client_settings
 from weir.topics.reader import Reader
 
 HEADER: Final = "weir-quarantine-of"
@@ -69,7 +70,7 @@ class Replay:
     def __init__(self, bootstrap: str, quarantine: Quarantine, topic: str, partition: int) -> None:
         self._bootstrap, self._quarantine, self._topic, self._partition = bootstrap, quarantine, topic, partition
         self._producer: Any = Producer({
-            "bootstrap.servers": bootstrap, "transactional.id": f"weir-quarantine-{topic}-{partition}", "transaction.timeout.ms": 30_000,
+            **client_settings(bootstrap), "transactional.id": f"weir-quarantine-{topic}-{partition}", "transaction.timeout.ms": 30_000,
             "client.id": "weir-quarantine",
         })
         try:

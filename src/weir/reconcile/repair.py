@@ -17,6 +17,7 @@ from typing import Any, Final
 from weir.errors import Unavailable
 from weir.reconcile.plan import Key, TablePlan
 from weir.reconcile.source import Source
+from weir.topics.client import client_settings
 
 SIGNAL_BYTES: Final = 1900  # the signal table's `data` is varchar(2048)
 KEYS_MAX: Final = 5_000  # a cycle: more is a resync, not a repair
@@ -74,7 +75,7 @@ class Repairer:
         from confluent_kafka import Producer
 
         failed: list[Any] = []
-        producer = Producer({"bootstrap.servers": self._bootstrap, "partitioner": "murmur2_random", "enable.idempotence": True})
+        producer = Producer({**client_settings(self._bootstrap), "partitioner": "murmur2_random", "enable.idempotence": True})
         for key in keys:
             value = delete_record(plan, int(time.time() * 1000))
             producer.produce(plan.table.topic, value, key=key_json(plan, key), on_delivery=lambda error, _: failed.append(error) if error else None)

@@ -21,6 +21,7 @@ from weir.errors import Unavailable
 from weir.simulation.derive import Event
 from weir.simulation.journal import Journal
 from weir.telemetry import Telemetry, setup
+from weir.topics.client import client_settings
 
 SAMPLE_EVERY: Final = 1000
 FLUSH_S: Final = 60.0
@@ -47,7 +48,7 @@ def progress(done: int, total: int, elapsed_s: float) -> Progress:
 def producer(bootstrap: str) -> Any:
     """Return an idempotent producer."""
     return Producer({
-        "bootstrap.servers": bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": 20, "batch.size": 262_144,
+        **client_settings(bootstrap), "enable.idempotence": True, "acks": "all", "linger.ms": 20, "batch.size": 262_144,
         "compression.type": "lz4", "delivery.timeout.ms": 60_000, "queue.buffering.max.messages": 200_000, "client.id": "weir-simulation", "log_level": 0,
     })
 
@@ -55,7 +56,7 @@ def producer(bootstrap: str) -> Any:
 def bulk(bootstrap: str, failed: Callable[[Any, Any], None]) -> Any:
     """Return an idempotent producer that says only what failed: once nothing waits, the rest is acknowledged."""
     return Producer({
-        "bootstrap.servers": bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": 50, "batch.size": 1_000_000, "message.max.bytes": 1_000_000,
+        **client_settings(bootstrap), "enable.idempotence": True, "acks": "all", "linger.ms": 50, "batch.size": 1_000_000, "message.max.bytes": 1_000_000,
         "compression.type": "lz4", "delivery.timeout.ms": 60_000, "queue.buffering.max.messages": 1_000_000, "queue.buffering.max.kbytes": 1_048_576,
         "delivery.report.only.error": True, "on_delivery": failed, "client.id": "weir-load", "log_level": 0,
     })

@@ -12,10 +12,11 @@ from typing import Final
 
 from weir.contracts.clickhouse import parse
 from weir.contracts.names import EXTERNAL_ANSWERS, EXTERNAL_SILENT
-from weir.errors import Unavailable
+from weir.errors import SettingsError, Unavailable
 from weir.stack import probe
 from weir.stack.settings import EXTERNAL, StackSettings
 from weir.stack.states import ServiceState, masked
+from weir.topics import client
 
 WAIT_S = 15.0  # for one that is being started at the same time; a wrong address is told soon
 PROBE_S: Final = 1.0  # so that the wait is told within two seconds
@@ -42,7 +43,13 @@ def probes(name: str, endpoint: str) -> list[str]:
 
 
 def answers(settings: StackSettings, name: str) -> bool:
-    """Return whether an external service answers now."""
+    """Return whether an external service answers now.
+
+    Raises:
+        SettingsError: Kafka and the client that `kafka_client` describes refuse each other.
+    """
+    if name == "kafka" and settings.endpoints.kafka_client:
+        return client.answers(settings.endpoints.kafka_bootstrap)
     return any(probe.answers(url, PROBE_S) for url in probes(name, where(settings, name)))
 
 
@@ -51,19 +58,25 @@ def remedy(name: str) -> str:
     return f"start it, or correct {KEYS[name]} in weir.toml; without that key Weir runs its own"
 
 
+def _row(settings: StackSettings, name: str) -> ServiceState:
+    try:
+        state, why = ANSWERS if answers(settings, name) else SILENT, ""
+    except SettingsError as error:
+        state, why = SILENT, str(error)
+    return ServiceState(name, state, 0, masked(where(settings, name)), why)
+
+
 def rows(settings: StackSettings) -> list[ServiceState]:
     """Return a row for each external service, its password left out."""
-    names = sorted(settings.external)
     with ThreadPoolExecutor(max_workers=len(EXTERNAL)) as pool:
-        found = list(pool.map(lambda name: answers(settings, name), names))
-    return [ServiceState(name, ANSWERS if answer else SILENT, 0, masked(where(settings, name))) for name, answer in zip(names, found, strict=True)]
+        return list(pool.map(lambda name: _row(settings, name), sorted(settings.external)))
 
 
 def wait(settings: StackSettings, report: Callable[[str, str], None]) -> None:
     """Wait until every external service answers, telling of it.
 
     Raises:
-        Unavailable: one did not within WAIT_S.
+        Unavailable: one did not within WAIT_S. SettingsError: as `answers`, at once.
     """
     deadline, told = time.monotonic() + WAIT_S, set()
     for name in sorted(settings.external):

@@ -1,6 +1,6 @@
 """Settings of one stack: its home, its ports, and which services are somebody else's.
 
-In: WEIR_HOME, WEIR_PORT_BASE, WEIR_SETTINGS or weir.toml. Out: `StackSettings`. Keep: an unknown key is an error that names it.
+In: WEIR_HOME, WEIR_PORT_BASE, WEIR_SETTINGS or weir.toml, the client file that it names. Out: `StackSettings`. Keep: an unknown key is an error that names it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from weir.contracts.endpoints import DEFAULT_PORT_BASE, PORT_OFFSETS, Endpoints
 from weir.contracts.retention import Retention
 from weir.errors import DiskFull, SettingsError, UnknownName
 from weir.stack import accounts
+from weir.topics import client
 
 LOWEST_PORT = 1024  # below it only root may listen
 
@@ -28,10 +29,12 @@ EXTERNAL = {
     "clickhouse_url": "clickhouse",
     "redis_url": "redis",
 }
+CLIENT = "kafka_client"  # how the brokers of kafka_bootstrap are spoken to: a file's path, below that of the settings file unless absolute
 # What the value of each looks like: the schemes that are read, and an example for the hint.
 FORMS = {
     "postgres_dsn": (("postgresql", "postgres"), "postgresql://user:password@db.example:5432/shop"),
     "kafka_bootstrap": ((), "kafka1.example:9092,kafka2.example:9092"),
+    CLIENT: ((), "kafka-client.properties"),
     "connect_url": (("http", "https"), "http://connect.example:8083"),
     "clickhouse_url": (("http", "https"), "http://user:password@clickhouse.example:8123"),
     "redis_url": (("redis", "rediss"), "redis://redis.example:6379/0"),
@@ -65,6 +68,8 @@ def _port_base(environment: Mapping[str, str]) -> int:
 
 def problem(key: str, value: str) -> str:
     """Return what is wrong with the value of an endpoint, or an empty string. Pure; no name is looked up."""
+    if key == CLIENT:
+        return ""
     schemes, _ = FORMS[key]
     for url in value.split(",") if key == "kafka_bootstrap" else [value]:
         try:
@@ -97,14 +102,25 @@ def _read_file(path: Path) -> dict[str, str]:
     if not isinstance(values, dict):
         raise SettingsError(f"{path}: endpoints is no section", hint="write [endpoints] on a line of its own, and one key a line below it")
     for key, value in values.items():
-        if key not in EXTERNAL:
-            raise SettingsError(f"{path}: endpoints.{key} is unknown", hint=UnknownName.of("key", key, EXTERNAL).hint, key=key)
+        if key not in FORMS:
+            raise SettingsError(f"{path}: endpoints.{key} is unknown", hint=UnknownName.of("key", key, FORMS).hint, key=key)
         example = f'write it such as {key} = "{FORMS[key][1]}"'
         if not isinstance(value, str) or not value:
             raise SettingsError(f"{path}: endpoints.{key} must be a non-empty string", hint=example, key=key)
         if found := problem(key, value):
             raise SettingsError(f"{path}: endpoints.{key} {found}", hint=example, key=key)
-    return dict(values)
+    return values | _client(path, values)
+
+
+def _client(path: Path, values: Mapping[str, str]) -> dict[str, str]:
+    """Return the client file's absolute path, once it is one that can be used; nothing when none is named."""
+    if CLIENT not in values:
+        return {}
+    if "kafka_bootstrap" not in values:
+        raise SettingsError(f"{path}: endpoints.{CLIENT} is there without kafka_bootstrap", hint="it is for brokers of your own: name them, or remove it", key=CLIENT)
+    file = (path.parent / values[CLIENT]).absolute()
+    client.read(file)
+    return {CLIENT: str(file)}
 
 
 def _passwords(home: Path) -> tuple[str, dict[str, str]]:
@@ -121,6 +137,8 @@ def _passwords(home: Path) -> tuple[str, dict[str, str]]:
 
 def load(environment: Mapping[str, str] | None = None, *, file: bool = True) -> StackSettings:
     """Return the settings of this process's stack; `file`: False leaves the settings file unread, so that every service is local.
+
+    Whoever loads them by its own environment then speaks to the brokers as `kafka_client` says, as the services do, which are told by theirs (weir.topics.client).
 
     Raises:
         SettingsError: a variable or the settings file is wrong, or WEIR_HOME cannot be written; the message names which.
@@ -139,7 +157,9 @@ def load(environment: Mapping[str, str] | None = None, *, file: bool = True) -> 
     local = Endpoints.local(base, password)
     local = replace(local, clickhouse_url=accounts.as_user(local.clickhouse_url, accounts.ADMIN, users[accounts.ADMIN]))
     endpoints = replace(local, **external)
-    assert {f.name for f in fields(Endpoints)} >= set(EXTERNAL)  # noqa: S101 - the table above names real endpoints
+    assert {f.name for f in fields(Endpoints)} >= set(FORMS)  # noqa: S101 - the table above names real endpoints
+    if environment is None and endpoints.kafka_client:
+        os.environ.update({client.BOOTSTRAP: endpoints.kafka_bootstrap, client.FILE: endpoints.kafka_client})
     dataset = Path(env.get("WEIR_DATASET_DIR") or home / "dataset")
     ours = {} if "clickhouse_url" in external else users
-    return StackSettings(home, root, base, endpoints, frozenset(EXTERNAL[k] for k in external), dataset, Retention.from_environment(env), ours)
+    return StackSettings(home, root, base, endpoints, frozenset(EXTERNAL[k] for k in external if k in EXTERNAL), dataset, Retention.from_environment(env), ours)

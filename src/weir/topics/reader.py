@@ -6,12 +6,12 @@ answer (`Unavailable`), and neither ever looks like the end of a range.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 from weir.errors import ContractViolation, Unavailable
+from weir.topics.client import client_settings, quiet
 
 ASK_S: Final = 10.0
 MOST: Final = 5000  # messages at once: 1 MB of events
@@ -20,18 +20,11 @@ Partition = tuple[str, int]
 Range = tuple[int, int]  # first offset, and the one after the last
 
 
-def _quiet() -> logging.Logger:
-    """Return where librdkafka's own lines go: a broker that is away is told by what asks, once."""
-    quiet = logging.getLogger("weir.topics.kafka")
-    quiet.setLevel(logging.CRITICAL)
-    return quiet
-
-
 def quiet_admin(bootstrap: str) -> Any:
     """Return an AdminClient that writes no lines of its own and gives a broker 3 s."""
     from confluent_kafka.admin import AdminClient
 
-    return AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 3000, "log_level": 0}, logger=_quiet())
+    return AdminClient({**client_settings(bootstrap), "socket.timeout.ms": 3000, "log_level": 0}, logger=quiet())
 
 
 class Reader:
@@ -42,9 +35,9 @@ class Reader:
 
         self._patience_s = patience_s
         self._consumer: Any = Consumer({
-            "bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False, "isolation.level": "read_committed",
+            **client_settings(bootstrap), "group.id": group, "enable.auto.commit": False, "isolation.level": "read_committed",
             "auto.offset.reset": "error", "enable.partition.eof": True, "fetch.wait.max.ms": 20, "log_level": 0,
-        }, logger=_quiet())
+        }, logger=quiet())
 
     def partitions(self, topic: str) -> list[int]:
         """Return the partitions of a topic; none when there is no such topic.

@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
+from weir.cli import watching
 from weir.cli.app import app
-from weir.errors import Unavailable
-from weir.stack import external, lifecycle, probe, settings, supervision
+from weir.errors import SettingsError, Unavailable
+from weir.stack import examine, external, lifecycle, probe, settings, supervision
+from weir.topics import client
 
 
 class _Refuses(http.server.BaseHTTPRequestHandler):
@@ -82,3 +84,33 @@ def test_every_external_service_has_a_probe(elsewhere):
     assert {url.split(":")[0] for name in found.external for url in external.probes(name, settings.FORMS[external.KEYS[name]][1])} <= set(probe._PROBES)
     assert external.probes("kafka", "a:1,b:2") == ["kafka://a:1", "kafka://b:2"]
     assert external.probes("postgres", "postgres://u:p@h/d") == ["postgresql://u:p@h/d"]
+
+
+@pytest.fixture
+def secured(elsewhere, tmp_path):
+    """Settings with a Kafka at a port where nobody is, to be spoken to by a client file."""
+    file = tmp_path / "c"
+    file.touch(mode=0o600)
+    file.write_text("security.protocol=SSL\n")
+    found = elsewhere(1)
+    return replace(found, external=frozenset({"kafka"}), endpoints=replace(found.endpoints, kafka_bootstrap="127.0.0.1:1", kafka_client=str(file)))
+
+
+def test_a_kafka_that_refuses_the_client_is_told_at_once_with_what_it_said(secured, monkeypatch):
+    def refuse(_bootstrap):
+        raise SettingsError("Kafka at a and this client refuse each other: SASL authentication error", hint="correct the file")
+
+    monkeypatch.setattr(client, "answers", refuse)
+    monkeypatch.setattr(external, "WAIT_S", 60)
+    with pytest.raises(SettingsError, match="SASL authentication error"):
+        external.wait(secured, lambda *_: None)
+    [row] = external.rows(secured)
+    assert (row.state, row.why) == (external.SILENT, "Kafka at a and this client refuse each other: SASL authentication error. correct the file")
+    assert [f.remedy for f in examine._external(secured)] == [row.why]
+    assert watching.trouble_lines([row]) == [f" kafka is {external.SILENT}: {row.why}"]
+
+
+def test_a_kafka_that_is_away_is_no_refusal(secured, monkeypatch):
+    monkeypatch.setenv(client.BOOTSTRAP, "127.0.0.1:1")
+    monkeypatch.setenv(client.FILE, secured.endpoints.kafka_client)
+    assert client.answers("127.0.0.1:1", 0.2) is False

@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 
 from weir.connect import postgres
+from weir.contracts.endpoints import Endpoints
 from weir.errors import DiskFull, SettingsError
 from weir.stack import accounts, services, settings
+from weir.topics import client
 
 
 def _env(tmp_path, **more):
@@ -46,11 +48,49 @@ def test_the_settings_file_points_a_service_elsewhere(tmp_path):
         ("[endpoints]\nconnect_url = 'http://'\n", "connect_url names no host"),
         ("[endpoints]\nkafka_bootstrap = 'a:9092,b'\n", "kafka_bootstrap names no port"),
         ("[endpoints]\npostgres_dsn = 'postgresql://db:5432'\n", "postgres_dsn names no database"),
+        ("[endpoints]\nkafka_client = 'c'\n", "kafka_client is there without kafka_bootstrap"),
+        ("[endpoints]\nkafka_bootstrap = 'a:9092'\nkafka_client = 3\n", "kafka_client must be.*kafka-client.properties"),
+        ("[endpoints]\nkafka_bootstrap = 'a:9092'\nkafka_client = 'c'\n", "/c cannot be read: No such file"),
     ],
 )
 def test_a_broken_settings_file_names_what_is_wrong(tmp_path, text, named):
     (tmp_path / "weir.toml").write_text(text)
     with pytest.raises(SettingsError, match=named):
+        settings.load(_env(tmp_path))
+
+
+@pytest.fixture
+def secured(tmp_path, monkeypatch):
+    """A settings file that names brokers and how they are spoken to; returns the path of the latter."""
+    file = tmp_path / "kafka-client.properties"
+    file.touch(mode=0o600)
+    file.write_text("security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nsasl.username=me\nsasl.password=hushhush\n")
+    (tmp_path / "weir.toml").write_text('[endpoints]\nkafka_bootstrap = "kafka.example:9093"\nkafka_client = "kafka-client.properties"\n')
+    for name, value in {**_env(tmp_path), client.BOOTSTRAP: "before", client.FILE: ""}.items():
+        monkeypatch.setenv(name, value)
+    return file
+
+
+def test_every_process_is_told_the_client_files_path_and_nothing_of_what_is_in_it(secured, tmp_path):
+    loaded = settings.load(_env(tmp_path))
+    assert (loaded.external, loaded.endpoints.kafka_client) == ({"kafka"}, str(secured))
+    for service in ("", "ingest", "features"):
+        given = services.environment(loaded, service)
+        assert given["WEIR_KAFKA_CLIENT"] == str(secured)
+        assert "hushhush" not in str(given)
+        assert Endpoints.from_environment(given).kafka_client == str(secured)
+    assert Endpoints.from_environment({k: v for k, v in given.items() if k != "WEIR_KAFKA_CLIENT"}).kafka_client == ""
+
+
+def test_a_command_that_has_loaded_its_settings_speaks_to_the_brokers_as_they_say(secured):
+    assert "sasl.password" not in client.client_settings("kafka.example:9093")
+    settings.load()
+    assert client.client_settings("kafka.example:9093")["sasl.password"] == "hushhush"
+
+
+def test_a_client_file_that_everybody_can_read_is_refused_with_what_to_type(secured, tmp_path):
+    secured.chmod(0o644)
+    with pytest.raises(SettingsError, match=f"chmod 600 {secured}"):
         settings.load(_env(tmp_path))
 
 
@@ -61,7 +101,7 @@ def test_a_settings_file_that_is_no_text_is_told_like_any_other(tmp_path):
 
 
 def test_the_examples_that_hints_give_are_themselves_right():
-    assert {key: settings.problem(key, example) for key, (_, example) in settings.FORMS.items()} == dict.fromkeys(settings.EXTERNAL, "")
+    assert {key: settings.problem(key, example) for key, (_, example) in settings.FORMS.items()} == dict.fromkeys([*settings.EXTERNAL, settings.CLIENT], "")
 
 
 def test_a_home_that_cannot_be_written_is_named(tmp_path):

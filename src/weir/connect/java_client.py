@@ -1,0 +1,57 @@
+"""How brokers of one's own are spoken to, in the words of Kafka's Java clients: Kafka Connect is given what all others are.
+
+In: the settings that weir.topics.client reads. Out: Java's settings, and the text of a key store. Keep: pure; what is secret is named by SECRET, for a file of mode 0600.
+
+Sources: kafka.apache.org/documentation, "Security" and the clients' ssl.* and sasl.* settings (KIP-651 for PEM); java.util.Properties.load and java.io.StreamTokenizer for what is escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from weir.errors import SettingsError
+
+SECRET: Final = frozenset({"sasl.jaas.config", "ssl.key.password"})
+_MODULES: Final = {"PLAIN": "plain.PlainLoginModule", "SCRAM-SHA-256": "scram.ScramLoginModule", "SCRAM-SHA-512": "scram.ScramLoginModule"}
+_PKCS8: Final = re.compile(r"-----BEGIN (ENCRYPTED )?PRIVATE KEY-----")
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def translated(found: Mapping[str, str], keystore: str) -> dict[str, str]:
+    """Return the settings of a Java client. Pure. `keystore`: the path of the file that `pem` is written to."""
+    java = {"security.protocol": found["security.protocol"]}
+    if found["security.protocol"].startswith("SASL"):
+        user, password = (_quoted(found[f"sasl.{word}"]) for word in ("username", "password"))
+        module = f"org.apache.kafka.common.security.{_MODULES[found['sasl.mechanism']]}"
+        java |= {"sasl.mechanism": found["sasl.mechanism"], "sasl.jaas.config": f"{module} required username={user} password={password};"}
+    if "ssl.ca.location" in found:
+        java |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": found["ssl.ca.location"]}
+    if "ssl.key.location" in found:
+        java |= {"ssl.keystore.type": "PEM", "ssl.keystore.location": keystore}
+    if "ssl.key.password" in found:
+        java["ssl.key.password"] = found["ssl.key.password"]
+    if algorithm := found.get("ssl.endpoint.identification.algorithm"):
+        java["ssl.endpoint.identification.algorithm"] = "" if algorithm == "NONE" else "https"
+    return java
+
+
+def pem(key: str, certificates: str) -> str:
+    """Return the key store that Java wants in one file: the private key, then its certificates. Pure.
+
+    Raises:
+        SettingsError: the key is in another form than PKCS #8, the one that Java reads.
+    """
+    if not _PKCS8.search(key):
+        raise SettingsError("the key of ssl.key.location is not PKCS #8, so Kafka Connect cannot read it", hint="openssl pkcs8 -topk8 -in KEY -out NEW makes it so (-nocrypt: without a password)")
+    return f"{key.strip()}\n{certificates.strip()}\n"
+
+
+def line(key: str, value: str) -> str:
+    r"""Return a line of a .properties file, as Java reads it in either encoding: a backslash twice, what is not ASCII as \uXXXX. Pure."""
+    plain = value.replace("\\", "\\\\")
+    return f"{key}=" + re.sub(r"[^\x00-\x7f]", lambda m: re.sub("....", r"\\u\g<0>", m[0].encode("utf-16-be").hex()), plain) + "\n"
