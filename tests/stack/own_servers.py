@@ -1,13 +1,16 @@
-"""A PostgreSQL and a Redis that are somebody's own: not the stack's, with passwords that a URL writes otherwise, and in PostgreSQL no more rights than docs/guides/own-services.md asks for."""
+"""A PostgreSQL, a Redis and a Kafka that are somebody's own: not the stack's, with passwords that a URL writes otherwise, in PostgreSQL no more rights than docs/guides/own-services.md asks for,
+and a Kafka with TLS and users (tests/contract/kafka_server.py)."""
 import contextlib
 import signal
 import subprocess
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
 import redis
 from psycopg import sql
+from tests.contract import kafka_server
 
 from weir.connect import postgres
 from weir.connect.redis import binary
@@ -24,10 +27,13 @@ class Own:
 
     postgres_dsn: str
     redis_url: str
+    kafka: kafka_server.Secured
+    kafka_client: Path
 
     @property
     def settings(self):
-        return f'[endpoints]\npostgres_dsn = "{self.postgres_dsn}"\nredis_url = "{self.redis_url}"\n'
+        values = {"postgres_dsn": self.postgres_dsn, "redis_url": self.redis_url, "kafka_bootstrap": self.kafka.bootstrap, "kafka_client": self.kafka_client}
+        return "[endpoints]\n" + "".join(f'{key} = "{value}"\n' for key, value in values.items())
 
 
 def _answers(ask, error):
@@ -77,6 +83,7 @@ def _redis(folder, port):
 
 @contextlib.contextmanager
 def running(folder, port):
-    """Run both on `port` and the next, with their data in `folder`, which PostgreSQL's uid can pass; they have to be there still at the end."""
-    with _postgres(folder, port) as dsn, _redis(folder, port + 1) as url:
-        yield Own(dsn, url)
+    """Run them on `port` and the four after it, with their data in `folder`, which PostgreSQL's uid can pass; they have to be there still at the end."""
+    (folder / "brokers").mkdir()
+    with _postgres(folder, port) as dsn, _redis(folder, port + 1) as url, kafka_server.running(folder / "brokers", *range(port + 2, port + 5)) as kafka:
+        yield Own(dsn, url, kafka, kafka.client_file("kafka-client.properties"))

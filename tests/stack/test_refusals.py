@@ -16,6 +16,7 @@ import psutil
 import psycopg
 import pytest
 import redis
+from tests.contract import kafka_server
 from tests.stack import own_servers
 from tests.stack.conftest import PORT_BASE, ROOT
 
@@ -25,6 +26,7 @@ from weir.demo import follow
 from weir.simulation import produce
 from weir.simulation.derive import Event
 from weir.telemetry import setup
+from weir.topics import client
 
 pytestmark = pytest.mark.stack
 BASE = PORT_BASE + 40
@@ -223,7 +225,7 @@ def test_a_second_run_needs_no_network_and_up_and_down_may_be_repeated(ready):
 
 @pytest.fixture
 def own(ready):
-    """A PostgreSQL and a Redis that are not the stack's; the stack is ended before them."""
+    """A PostgreSQL, a Redis and a Kafka that are not the stack's; the stack is ended before them."""
     folder = ready / "own"
     folder.mkdir()
     with own_servers.running(folder, BASE + 30) as found:
@@ -236,8 +238,8 @@ def _document(ready, **more):
 
 
 @pytest.mark.long  # a whole second stack; each client against servers of that kind: tests/contract/; ports that are taken: above
-def test_a_second_stack_runs_beside_the_first_with_the_same_jars_on_servers_of_ones_own(running, ready, own):
-    """A settings file names the PostgreSQL and the Redis: one changed row and one event go through them to a served feature, and nothing of them is the stack's."""
+def test_a_second_stack_runs_beside_the_first_with_the_same_jars_on_servers_of_ones_own(running, ready, own, monkeypatch):
+    """A settings file names PostgreSQL, Redis and a Kafka with TLS and users: one changed row and one event go through them to a served feature, and nothing of them is the stack's."""
     (ready / "own.toml").write_text(own.settings)
     settings = {"WEIR_SETTINGS": str(ready / "own.toml")}
     done = _launch(ready, "up", **settings)
@@ -247,16 +249,19 @@ def test_a_second_stack_runs_beside_the_first_with_the_same_jars_on_servers_of_o
     line = _line(moved.weir("up", check=False), 1)
     assert f"WEIR_PORT_BASE {PORT_BASE} instead of {BASE}" in line
     document = _document(ready, **settings)
-    assert {s["name"] for s in document["services"] if s["state"] == "external" and s["answers"]} == {"postgres", "redis"}
+    assert {s["name"] for s in document["services"] if s["state"] == "external" and s["answers"]} == {"postgres", "redis", "kafka"}
     assert {s["state"] for s in document["services"]} == {"ready", "external"}
     told = json.dumps(document["services"]) + done.stderr
     assert not [secret for secret in (own_servers.PASSWORD, own_servers.QUOTED) if secret in told]
+    told += "".join(p.read_text(errors="replace") for p in [*(ready / "logs").iterdir(), ready / "run" / "supervisord.conf", ready / "connect" / "worker.properties"])
+    assert not [secret for secret in (kafka_server.PASSWORDS["PLAIN"], r"a\\s=w#") if secret in told]
     built = _launch(ready, "run", "dbt", "build", "--quiet", "--resource-type", "model", **settings)
     assert built.returncode == 0, built.stdout[-2000:]
+    monkeypatch.setenv(client.BOOTSTRAP, own.kafka.bootstrap)
+    monkeypatch.setenv(client.FILE, str(own.kafka_client))
     _follow(document["endpoints"], own)
-    assert not (ready / "postgres").exists()
-    assert not (ready / "redis").exists()
-    assert not {BASE + PORT_OFFSETS["postgres"], BASE + PORT_OFFSETS["redis"]} & {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    assert not [name for name in ("postgres", "redis", "kafka") if (ready / name).exists()]
+    assert not {BASE + PORT_OFFSETS[name] for name in ("postgres", "redis", "kafka")} & {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
 
 
 def _follow(endpoints, own):
