@@ -66,7 +66,7 @@ SHAPE = {
                 "restart": {"enum": ["unless-stopped", "no"]},
                 "command": {"type": "array", "items": {"type": "string"}},
                 "entrypoint": {"type": "array", "items": STRING},
-                "environment": {"type": "object", "additionalProperties": STRING},
+                "environment": {"type": "object", "additionalProperties": {"type": "string"}},
                 "secrets": {"type": "array", "items": STRING},
                 "volumes": {"type": "array", "items": {"type": "string", "pattern": r"^(\./[a-z0-9/._-]+:/[A-Za-z0-9/._-]+:ro|[a-z0-9-]+:/[a-z/]+)$"}},
                 "ports": {"type": "array", "items": {"type": "string", "pattern": r"^127\.0\.0\.1:(\d+):\d+$"}},
