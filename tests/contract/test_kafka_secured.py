@@ -9,6 +9,7 @@ from tests.contract import kafka_server
 from weir.connect import register
 from weir.contracts.endpoints import Endpoints
 from weir.errors import SettingsError
+from weir.ingest.kafka_log import KafkaLog
 from weir.simulation import produce
 from weir.stack import external, settings
 from weir.topics import client
@@ -48,21 +49,33 @@ def test_a_client_with_the_right_file_makes_a_topic_writes_and_reads(server, usi
         reader.close()
 
 
+def _configured(endpoints, folder):
+    return replace(settings.load({"WEIR_HOME": str(folder), "WEIR_ROOT": str(folder)}), endpoints=endpoints, external=frozenset({"kafka"}))
+
+
 @pytest.mark.parametrize(("instead", "said"), [
     ({"mechanism": "PLAIN", "sasl_password": "hushhush"}, "Authentication failed"),
     ({"mechanism": "SCRAM-SHA-512", "sasl_password": "hushhush"}, "Authentication failed"),
     ({"ssl_ca_location": "theirs.crt"}, "certificate verify failed"),
 ])  # fmt: skip
 def test_a_wrong_password_or_certificate_is_one_line_at_once(server, using, instead, said, tmp_path, capfd):
-    endpoints = using(server.client_file("wrong", **instead))
-    local = settings.load({"WEIR_HOME": str(tmp_path), "WEIR_ROOT": str(tmp_path)})
-    began = time.monotonic()
+    configured, began = _configured(using(server.client_file("wrong", **instead)), tmp_path), time.monotonic()
     with pytest.raises(SettingsError, match=said) as refused:
-        external.wait(replace(local, endpoints=endpoints, external=frozenset({"kafka"})), lambda *_: None)
+        external.wait(configured, lambda *_: None)
     assert time.monotonic() - began < external.WAIT_S / 2
     assert "\n" not in str(refused.value)
     assert "hushhush" not in str(refused.value)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_lane_whose_password_is_wrong_is_told_so_before_it_joins(server, using):
+    using(server.client_file("wrong", sasl_password="hushhush"))
+    log = KafkaLog(server.bootstrap, uuid.uuid4().hex, ["t"])
+    try:
+        with pytest.raises(SettingsError, match="Authentication failed"):
+            log.join(lambda _: {}, lambda: None)
+    finally:
+        log.close()
 
 
 def test_without_a_file_it_does_not_answer(server, using):

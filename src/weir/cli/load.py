@@ -88,6 +88,7 @@ def load(
     """
     from weir.simulation.load import Shape
     from weir.stack import external, probe, services, settings
+    from weir.topics import client
 
     found = settings.load()
     os.environ.update(services.environment(found))
@@ -95,6 +96,7 @@ def load(
     shares = [replace(shape, events=events // processes + (n < events % processes), rate=rate / processes) for n in range(processes)]
     if not (external.answers(found, "kafka") if "kafka" in found.external else probe.ready(f"kafka://{found.endpoints.kafka_bootstrap}")):
         raise Unavailable("Kafka does not answer", hint="./weir logs kafka shows why")  # a producer would wait a minute for it
+    client.let_go()
     began = time.monotonic()
     journals = _produce(found.endpoints.kafka_bootstrap, shares, seed, found.home / "load")
     seconds = time.monotonic() - began

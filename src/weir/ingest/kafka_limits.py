@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 
 from weir.errors import ContractViolation, Unavailable
 from weir.ingest.intent import longest
+from weir.topics.client import check as check_client
 from weir.topics.client import client_settings
 
 SETTING: Final = "offset.metadata.max.bytes"
@@ -56,8 +57,9 @@ def check(bootstrap: str, topics: Sequence[str]) -> None:
     """Ask the brokers, and refuse a limit that is too low for these topics.
 
     Raises:
-        ContractViolation: it is. Unavailable: no broker answers.
+        ContractViolation: it is. Unavailable: no broker answers. SettingsError: they refuse this client.
     """
+    check_client(bootstrap)
     admin = AdminClient(client_settings(bootstrap))
     try:
         cluster = admin.list_topics(timeout=TIMEOUT_S)

@@ -53,7 +53,7 @@ def _memory(*, running: bool) -> Finding:
 
 def _external(settings: StackSettings) -> list[Finding]:
     """Return of each service that is somebody else's whether it answers, as `./weir status` shows it and `./weir up` asks for it."""
-    return [Finding(f"{r.name} at {r.endpoint}: {r.state}", r.state == external.ANSWERS, r.why or external.remedy(r.name), "ok" if r.state == external.ANSWERS else "silent")
+    return [Finding(f"{r.name} at {r.endpoint}: {r.state}", r.state == external.ANSWERS, r.why or external.remedy(settings, r.name), "ok" if r.state == external.ANSWERS else "silent")
             for r in external.rows(settings)]
 
 

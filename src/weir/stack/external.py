@@ -53,9 +53,10 @@ def answers(settings: StackSettings, name: str) -> bool:
     return any(probe.answers(url, PROBE_S) for url in probes(name, where(settings, name)))
 
 
-def remedy(name: str) -> str:
-    """Return what to do about one that does not answer. Pure."""
-    return f"start it, or correct {KEYS[name]} in weir.toml; without that key Weir runs its own"
+def remedy(settings: StackSettings, name: str) -> str:
+    """Return what to do about one that does not answer. Pure. Of brokers that want another protocol, or a client's certificate, nothing is heard but that they hang up."""
+    spoken = ", or security.protocol or the client's certificate in the file of kafka_client" if name == "kafka" and settings.endpoints.kafka_client else ""
+    return f"start it, or correct {KEYS[name]} in weir.toml{spoken}; without that key Weir runs its own"
 
 
 def _row(settings: StackSettings, name: str) -> ServiceState:
@@ -83,7 +84,7 @@ def wait(settings: StackSettings, report: Callable[[str, str], None]) -> None:
         shown = masked(where(settings, name))
         while not answers(settings, name):
             if time.monotonic() > deadline:
-                raise Unavailable(f"the external {name} at {shown} does not answer", hint=remedy(name))
+                raise Unavailable(f"the external {name} at {shown} does not answer", hint=remedy(settings, name))
             if name not in told:
                 told.add(name)
                 report(name, f"external, at {shown}: no answer yet, waiting at most {WAIT_S:.0f} s for it")

@@ -101,7 +101,7 @@ def quiet() -> logging.Logger:
 
 
 class _Asking:
-    """One held AdminClient, since each new one is another handshake, and the last refusal that it heard of: librdkafka tells the same one again only after a while."""
+    """One held AdminClient, since each new one is another handshake, and the refusal that it heard of: librdkafka tells the same one again only after a while."""
 
     def __init__(self, found: dict[str, str]) -> None:
         from confluent_kafka.admin import AdminClient
@@ -115,6 +115,8 @@ class _Asking:
 
         if error.code() in {KafkaError._AUTHENTICATION, KafkaError._SSL}:  # noqa: SLF001 - librdkafka's own names
             self.refused = error.str()
+        elif error.code() == KafkaError._TRANSPORT:  # noqa: SLF001 - as above; it is away by now
+            self.refused = ""
 
 
 @functools.lru_cache(maxsize=1)
@@ -141,3 +143,18 @@ def answers(bootstrap: str, timeout_s: float = ASK_S) -> bool:
             return False
         asking.refused = ""
         return True
+
+
+def check(bootstrap: str) -> None:
+    """See, of brokers that a file is there for, that they and this client do not refuse each other; whether they answer at all is another question.
+
+    Raises:
+        SettingsError: they do, as `answers`.
+    """
+    if len(client_settings(bootstrap)) > 1:
+        answers(bootstrap)
+
+
+def let_go() -> None:
+    """End the connection that `answers` holds: before a fork, which no thread of a client survives."""
+    _asking.cache_clear()

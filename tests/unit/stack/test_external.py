@@ -114,3 +114,6 @@ def test_a_kafka_that_is_away_is_no_refusal(secured, monkeypatch):
     monkeypatch.setenv(client.BOOTSTRAP, "127.0.0.1:1")
     monkeypatch.setenv(client.FILE, secured.endpoints.kafka_client)
     assert client.answers("127.0.0.1:1", 0.2) is False
+    monkeypatch.setattr(client, "answers", lambda _: False)
+    with pytest.raises(Unavailable, match=r"correct kafka_bootstrap in weir\.toml, or security\.protocol or the client's certificate in the file of kafka_client"):
+        external.wait(secured, lambda *_: None)
