@@ -22,6 +22,11 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def _code_units(sign: re.Match[str]) -> str:
+    units = sign[0].encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at:at + 4]}" for at in range(0, len(units), 4))
+
+
 def translated(found: Mapping[str, str], keystore: str) -> dict[str, str]:
     """Return the settings of a Java client. Pure. `keystore`: the path of the file that `pem` is written to."""
     java = {"security.protocol": found["security.protocol"]}
@@ -53,5 +58,4 @@ def pem(key: str, certificates: str) -> str:
 
 def line(key: str, value: str) -> str:
     r"""Return a line of a .properties file, as Java reads it in either encoding: a backslash twice, what is not ASCII as \uXXXX. Pure."""
-    plain = value.replace("\\", "\\\\")
-    return f"{key}=" + re.sub(r"[^\x00-\x7f]", lambda m: re.sub("....", r"\\u\g<0>", m[0].encode("utf-16-be").hex()), plain) + "\n"
+    return f"{key}=" + re.sub(r"[^\x00-\x7f]", _code_units, value.replace("\\", "\\\\")) + "\n"
