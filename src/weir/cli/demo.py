@@ -82,7 +82,7 @@ def _stay(settings: StackSettings, screen: Screen, started: Started) -> None:
 
     places = asdict(settings.endpoints)
     ends = "Ctrl-C ends everything" if started.ours else "Ctrl-C ends the demo; ./weir down ends the stack"
-    lines = [f"{name.rpartition('_')[0]:<10} {masked(url)}" for name, url in places.items()]
+    lines = [f"{name.rpartition('_')[0]:<10} {masked(url)}" for name, url in places.items() if name != "kafka_client"]  # a file, no place
     tries = f"in another terminal: ./weir status --watch · curl {settings.endpoints.api_url}/recommendations/1 · ./weir chaos run kill-ingest-worker"
     screen.print("\n".join(["", *lines, "./weir status --json tells the users and passwords", tries, ends]))
     while not started.ended:
