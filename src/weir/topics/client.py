@@ -34,8 +34,8 @@ def fault(found: dict[str, str]) -> str:
     """Return what is wrong or missing among the settings, or an empty string; no value is told. Pure."""
     protocol = found.get("security.protocol", "")
     wanted = ["security.protocol", *(["sasl.mechanism", "sasl.username", "sasl.password"] if protocol.startswith("SASL") else [])]
-    for one, other in (("ssl.certificate.location", "ssl.key.location"), ("ssl.key.location", "ssl.certificate.location")):
-        wanted += [other] if one in found else []
+    pair = ["ssl.certificate.location", "ssl.key.location"]
+    wanted += pair if found.keys() & set(pair) else []
     missing = [key for key in wanted if not found.get(key)]
     wrong = [f"{key} is none of {', '.join(values)}" for key, values in CLOSED.items() if key in found and found[key] not in values]
     return f"{missing[0]} is missing" if missing else "".join(wrong[:1])
