@@ -15,6 +15,7 @@ from weir.stack import external, settings
 from weir.topics import client
 from weir.topics.reader import Reader
 
+pytestmark = pytest.mark.long  # a JVM of its own; tests/unit/topics/test_client.py and tests/unit/connect/test_java_client.py hold what is written for it
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
