@@ -191,10 +191,10 @@ class Materializer:
         """Return the entities that have features of a view: remembered for those swept often, asked of Redis for the others."""
         return self._known[view.name] if view.window_s else self._store.entities(view)
 
-    def sweep(self) -> int:
-        """Read whole the views whose values slide with the clock."""
-        return sum(self.refresh(v) for v in FEATURE_VIEWS if v.window_s)
+    def views(self, *, slide: bool | None = None) -> list[str]:
+        """Return the names of all views; of those whose values slide with the clock (`slide`), or of the others."""
+        return [v.name for v in FEATURE_VIEWS if slide is None or slide == bool(v.window_s)]
 
-    def refresh_all(self, *, unswept: bool = False) -> dict[str, int]:
-        """Read every view whole (or those that no sweep reads); return the rows written by view."""
-        return {v.name: self.refresh(v) for v in FEATURE_VIEWS if not unswept or not v.window_s}
+    def whole(self, view: str) -> int:
+        """Read a view whole; return the rows written."""
+        return self.refresh(next(v for v in FEATURE_VIEWS if v.name == view))

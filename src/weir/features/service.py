@@ -1,7 +1,7 @@
 """The materializer's loop, and what may be asked of it.
 
 In: a way to make a `Materializer`. Out: ticks until ended; answers as (HTTP status, document). Keep: one writer, so a refresh is done by the
-loop's thread; ready means that a tick ended well and not long ago, which a service that waits for its first one is not.
+loop's thread; views are read whole one a turn, so that an event waits for one of them at most; ready means that a tick ended well and not long ago, which a service that waits for its first one is not.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -20,9 +22,9 @@ from weir.features.materialize import QUIET_S, QUIET_TICK_S, REST_S, SWEEP_S, TI
 
 PAUSE_MAX_S = 2.0
 LONG_TICK_S = 0.5  # past it a bulk load is under way, of which fewer rounds write the same
-REST_MOST_S = 2.0  # after a long tick: an event of a bulk load waits this and two ticks at most, of the 5 s that it may
-READY_S = 30.0  # a tick takes 0.15 s, a sweep or a whole refresh some seconds: past this, served features are no longer kept
-LIVE_S = 180.0  # the slowest turn, a whole refresh of every view, ends in this; with six tries of ClickHouse at its limit of 30 s
+REST_MOST_S = 1.0  # after a long tick: an event of a bulk load waits this and two ticks at most, of the 5 s that it may
+READY_S = 30.0  # a tick takes 0.15 s, a view read whole a second or two: past this, served features are no longer kept
+LIVE_S = 180.0  # the slowest turn, a tick and a view read whole, ends in this; with six tries of ClickHouse at its limit of 30 s
 REFRESH_WAIT_S = 120.0
 Answer = tuple[int, dict[str, Any]]
 log = logging.getLogger("weir.features")
@@ -48,13 +50,22 @@ class Work(Protocol):
         """Write what changed; return the rows written."""
         ...
 
-    def sweep(self) -> int:
-        """Read the sliding views whole; return the rows written."""
+    def views(self, *, slide: bool | None = None) -> list[str]:
+        """Return the names of all views; of those whose values slide with the clock, or of the others."""
         ...
 
-    def refresh_all(self, *, unswept: bool = False) -> dict[str, int]:
-        """Read every view whole (or those that no sweep reads); return the rows written by view."""
+    def whole(self, view: str) -> int:
+        """Read a view whole; return the rows written."""
         ...
+
+
+@dataclass
+class _Reading:
+    """Views that are to be read whole, one a turn: `left` in this order, `rows` written by view, and who waits for it."""
+
+    left: deque[str]
+    rows: dict[str, int] = field(default_factory=dict)
+    asked: Sequence[Future[Answer]] = ()
 
 
 class Service:
@@ -70,6 +81,7 @@ class Service:
         self._good_s: float | None = None  # when a tick last ended well
         self._told = ""
         self._tick_s = 0.0
+        self._owed: deque[_Reading] = deque()
 
     def run(self) -> None:
         """Turn until ended; on trouble, back off and go on."""
@@ -77,7 +89,7 @@ class Service:
         while not self.ended.is_set():
             began = self._clock()
             pause = self.pause_s() if self.turn() else min(PAUSE_MAX_S, pause * 2)
-            self.ended.wait(rest_s(pause, self._clock() - began, self._tick_s))
+            self.ended.wait(0.0 if self._owed else rest_s(pause, self._clock() - began, self._tick_s))
 
     def pause_s(self) -> float:
         """Return how long a turn that went well lasts: longer once nothing has been written for a while."""
@@ -92,7 +104,9 @@ class Service:
         except WeirError as error:
             self._error = error
             self._tell(error)
-            _settle(asked, (HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(error)}))
+            for waiting in (asked, *(r.asked for r in self._owed)):
+                _settle(waiting, (HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(error)}))
+            self._owed.clear()
         self._turned_s = self._clock()
         return self._error is None
 
@@ -105,14 +119,25 @@ class Service:
         self._good_s, self._told = self._clock(), ""
         self._tick_s = self._good_s - began
         if asked:
-            _settle(asked, (HTTPStatus.OK, {"rows": self._work.refresh_all()}))
+            self._owed.append(_Reading(deque(self._work.views()), asked=asked))
         if now_s - self._swept_s > SWEEP_S:
             self._swept_s = now_s
-            self._work.sweep()
+            self._owed.append(_Reading(deque(self._work.views(slide=True))))
         if now_s - self._refreshed_s > REST_S:
             self._refreshed_s = now_s
-            self._work.refresh_all(unswept=True)
+            self._owed.append(_Reading(deque(self._work.views(slide=False))))
+        if self._owed:
+            self._read(self._work, self._owed[0])
         self._good_s = self._clock()
+
+    def _read(self, work: Work, reading: _Reading) -> None:
+        """Read the next of the views that are owed."""
+        if reading.left:
+            reading.rows[reading.left[0]] = work.whole(reading.left[0])
+            reading.left.popleft()
+        if not reading.left:
+            self._owed.popleft()
+            _settle(reading.asked, (HTTPStatus.OK, {"rows": reading.rows}))
 
     def _tell(self, error: WeirError) -> None:
         """Log a trouble once, not each turn; what is only not built yet is no trouble."""

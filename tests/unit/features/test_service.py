@@ -24,13 +24,12 @@ class Work:
         self._do("tick")
         return self.rows
 
-    def sweep(self):
-        self._do("sweep")
-        return 0
+    def views(self, *, slide=None):
+        return {None: ["popular", "recent", "profile"], True: ["popular", "recent"], False: ["profile"]}[slide]
 
-    def refresh_all(self, *, unswept=False):
-        self._do("rest" if unswept else "whole")
-        return {"user_profile": 3}
+    def whole(self, view):
+        self._do(view)
+        return 3
 
 
 class Clock:
@@ -126,34 +125,50 @@ def _asked(service):
     return thread, answers
 
 
-@pytest.mark.parametrize(("fails", "expected"), [
-    ({}, (200, {"rows": {"user_profile": 3}})),
-    ({"tick": Unavailable("busy")}, (503, {"error": "busy"})),
-    ({"whole": Unavailable("busy")}, (503, {"error": "busy"})),
-    ({"sweep": Unavailable("busy")}, (200, {"rows": {"user_profile": 3}})),  # the refresh was done before
+WRITTEN = (200, {"rows": {"popular": 3, "recent": 3, "profile": 3}})
+
+
+@pytest.mark.parametrize(("fails", "turns", "expected"), [
+    ({}, 3, WRITTEN), ({"tick": Unavailable("busy")}, 1, (503, {"error": "busy"})), ({"recent": Unavailable("busy")}, 2, (503, {"error": "busy"})),
 ])
-def test_a_refresh_is_done_by_the_loop_and_answers_what_came_of_it(service, work, clock, fails, expected):
+def test_a_refresh_is_done_by_the_loop_a_view_a_turn_and_answers_what_came_of_it(service, work, fails, turns, expected):
     work.fails = fails
-    clock.s += SWEEP_S + 1
     thread, answers = _asked(service)
-    service.turn()
+    for _ in range(turns):
+        assert answers == []
+        service.turn()
     thread.join(10)
     assert answers == [expected]
+    work.fails.clear()
+    done = len(work.done)
+    service.turn()
+    assert work.done[done:] == ["tick"]  # nothing is owed any more
 
 
 def test_a_refresh_that_nobody_does_is_answered_too(service):
     assert service.refresh(wait_s=0.01)[0] == 504
 
 
-def test_sliding_views_are_swept_and_the_others_read_again_when_it_is_time(service, work, clock):
+def test_sliding_views_are_swept_and_the_others_read_again_when_it_is_time_with_a_tick_before_each(service, work, clock):
     service.turn()
     assert work.done == ["tick"]
     clock.s += SWEEP_S + 1
-    service.turn()
-    assert work.done[1:] == ["tick", "sweep"]
+    for _ in range(3):
+        service.turn()
+    assert work.done[1:] == ["tick", "popular", "tick", "recent", "tick"]
     clock.s += REST_S
-    service.turn()
-    assert work.done[3:] == ["tick", "sweep", "rest"]
+    for _ in range(4):
+        service.turn()
+    assert work.done[6:] == ["tick", "popular", "tick", "recent", "tick", "profile", "tick"]
+
+
+def test_between_two_views_it_does_not_rest(service, work, monkeypatch):
+    waits = []
+    monkeypatch.setattr(service.ended, "wait", lambda s: waits.append(s) or (len(waits) > 3 and service.ended.set()))
+    thread, _ = _asked(service)
+    service.run()
+    thread.join(10)
+    assert [w > 0 for w in waits] == [False, False, True, True]
 
 
 def test_other_paths_are_not_found_and_tell_the_known_ones(service):
@@ -176,13 +191,13 @@ def test_after_a_long_tick_it_rests_as_long_as_that_took_up_to_a_second_and_othe
     assert rest_s(0.15, 0.05, 0.05) == pytest.approx(0.10)
     assert rest_s(0.15, 0.45, 0.45) == pytest.approx(0.3)
     assert rest_s(0.15, 0.65, 0.65) == pytest.approx(1.0)
-    assert rest_s(0.15, 30.0, 30.0) == 2.0
+    assert rest_s(0.15, 30.0, 30.0) == 1.0
     assert rest_s(0.15, 5.0, 0.05) == 0  # a sweep: what came meanwhile is waited for no longer
 
 
 def test_it_knows_how_long_its_last_tick_took_without_the_sweep(service, work, clock, monkeypatch):
     monkeypatch.setattr(work, "tick", lambda: setattr(clock, "s", clock.s + 0.5) or 1)
-    monkeypatch.setattr(work, "sweep", lambda: setattr(clock, "s", clock.s + 7) or 1)
+    monkeypatch.setattr(work, "whole", lambda _view: setattr(clock, "s", clock.s + 7) or 1)
     clock.s += SWEEP_S + 1
     service.turn()
     assert service._tick_s == 0.5
