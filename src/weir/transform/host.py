@@ -1,7 +1,7 @@
 """A process that runs dbt again and again (dbt's programmatic invocations, https://docs.getdbt.com/reference/programmatic-invocations).
 
 In: a JSON line for each run, its environment and arguments. Out: a JSON line, dbt's exit code and what it said. Keep: what was parsed is used again only for the
-same files, variables and environment of the project; everything else is as in a process of its own.
+same files, variables and environment of the project, without what a run has compiled into it; everything else is as in a process of its own.
 """
 
 from __future__ import annotations
@@ -22,8 +22,14 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 def stamp(project: Path) -> Stamp:
     """Return path, time of change (ns) and size (bytes) of every file of a project."""
-    found = ((str(p), p.stat()) for p in sorted(project.rglob("*")) if p.is_file())
-    return tuple((path, s.st_mtime_ns, s.st_size) for path, s in found)
+    found = ((path, path.lstat()) for folder, _, files in os.walk(project) for path in (Path(folder, name) for name in files))
+    return tuple(sorted((str(path), s.st_mtime_ns, s.st_size) for path, s in found))
+
+
+def _uncompiled(node: Any) -> None:
+    """Take from a node what a run compiled into it: dbt puts no ephemeral model's CTE into one that says it has them (dbt.compilation, _recursively_prepend_ctes)."""
+    if hasattr(node, "extra_ctes_injected"):
+        node.compiled, node.compiled_code, node.extra_ctes_injected, node.extra_ctes = False, None, False, []
 
 
 class Parsed:
@@ -42,8 +48,11 @@ class Parsed:
         done = self._done
         if done is None or not done.success or files != self._of or any(environment.get(k, DEFAULT_ENV_PLACEHOLDER) != v for k, v in done.result.env_vars.items()):
             self._done, self._of = runner(None).invoke(["--quiet", "parse"]), files
-        elif not into.exists():
-            done.result.write(str(into))
+        else:
+            for node in done.result.nodes.values():
+                _uncompiled(node)
+            if not into.exists():
+                done.result.write(str(into))
         return self._done
 
 
@@ -66,6 +75,7 @@ def main() -> None:
     """Answer each line of standard input; what dbt says goes with the answer. Ctrl-C ends a run, as it does dbt's own; between two it is the asker's."""
     parsed = Parsed()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    own = os.dup(2)
     with os.fdopen(os.dup(1), "w") as answers:
         for line in sys.stdin:
             asked = json.loads(line)
@@ -75,6 +85,7 @@ def main() -> None:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 code = run(parsed, asked["environment"], asked["arguments"])
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
+                os.dup2(own, 2)
                 said.seek(0)
                 answers.write(json.dumps({"code": code, "said": said.read().decode(errors="replace")}) + "\n")
                 answers.flush()

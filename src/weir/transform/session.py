@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,15 +26,16 @@ class Session:
     def __init__(self) -> None:
         """Start nothing yet."""
         self._process: subprocess.Popen[str] | None = None
+        self._broken = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`; what a process says that cannot start, or dies
 
     def run(self, env: Mapping[str, str], arguments: Sequence[str]) -> build.Ran:
-        """Run dbt.
+        """Run dbt. Whatever ends the wait for it ends its process first, as `subprocess.run` does.
 
         Raises:
             subprocess.TimeoutExpired: it did not end within build.TIMEOUT_S.
         """
-        process = self._process = self._process or subprocess.Popen([sys.executable, "-P", "-m", "weir.transform.host"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                                                    cwd=build.ROOT)
+        process = self._process = self._process or subprocess.Popen([sys.executable, "-P", "-m", "weir.transform.host"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                                                    stderr=self._broken, text=True, cwd=build.ROOT)
         late = threading.Event()
 
         def end() -> None:
@@ -41,28 +43,48 @@ class Session:
             process.kill()
 
         timer = threading.Timer(build.TIMEOUT_S, end)
-        timer.start()
+        timer.daemon = True
         try:
+            timer.start()
             answer = _asked(process, json.dumps({"environment": dict(env), "arguments": list(arguments)}))
+        except BaseException:
+            self._end()
+            raise
         finally:
             timer.cancel()
+        if late.is_set():
+            self._end()
+            raise subprocess.TimeoutExpired("dbt", build.TIMEOUT_S)
         if not answer:
-            self.close()
-            if late.is_set():
-                raise subprocess.TimeoutExpired("dbt", build.TIMEOUT_S)
-            return process.returncode, ""
+            code = self._end()
+            self._broken.seek(0)
+            return code, self._broken.read().decode(errors="replace")
         told = json.loads(answer)
         return int(told["code"]), str(told["said"])
 
-    def close(self) -> None:
-        """End the process, in END_S at most."""
+    def _end(self) -> int:
+        """Kill the process; return its exit code."""
         process, self._process = self._process, None
         if process is None:
-            return
-        with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=END_S)
+            return 0
         process.kill()
-        process.wait()
+        code = process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                with suppress(OSError):  # what it was never given
+                    pipe.close()
+        return code
+
+    def close(self) -> None:
+        """End the process, which is idle between two runs, in END_S at most."""
+        try:
+            if self._process and self._process.stdin:
+                self._process.stdin.close()
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(END_S)
+        finally:
+            self._end()
+            self._broken.close()
 
     def __enter__(self) -> Self:
         """Return the session."""
@@ -74,11 +96,12 @@ class Session:
 
 
 def _asked(process: subprocess.Popen[str], line: str) -> str:
-    """Return the answer; empty when the process has ended."""
+    """Return the answer, a whole line; empty when the process has ended."""
     if process.stdin is None or process.stdout is None:
         return ""
     with suppress(BrokenPipeError):
         process.stdin.write(f"{line}\n")
         process.stdin.flush()
-        return process.stdout.readline()
+        answer = process.stdout.readline()
+        return answer if answer.endswith("\n") else ""
     return ""

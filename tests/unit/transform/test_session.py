@@ -1,7 +1,10 @@
 """One process for several runs of dbt: what is parsed is used again only when nothing that parsing read has changed; a run past its time is told as dbt's own."""
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +13,7 @@ import pytest
 from weir.errors import ServiceFailed
 from weir.transform import build, host, session
 
-PARSED = SimpleNamespace(env_vars={"DAYS": "30", "LEAST": "DBT_DEFAULT_PLACEHOLDER"}, write=lambda path: Path(path).write_text("{}"))
+PARSED = SimpleNamespace(env_vars={"DAYS": "30", "LEAST": "DBT_DEFAULT_PLACEHOLDER"}, nodes={}, write=lambda path: Path(path).write_text("{}"))
 
 
 @pytest.fixture
@@ -82,12 +85,12 @@ def test_runs_share_a_process_which_ends_with_the_session(monkeypatch):
 
 
 def test_a_process_that_ended_is_told_and_the_next_run_has_another(monkeypatch, tmp_path):
-    started = _process(monkeypatch, "import sys; sys.stdin.readline(); sys.exit(7)")
+    started = _process(monkeypatch, "import sys; sys.stdin.readline(); print('half an answer', end=''); sys.exit('the disk is gone')")
     with session.Session() as dbt:
         for _ in range(2):
-            with pytest.raises(ServiceFailed, match="did not run: no output"):
+            with pytest.raises(ServiceFailed, match="did not run: the disk is gone"):
                 build.build({"WEIR_HOME": str(tmp_path)}, dbt=dbt.run)
-    assert [p.returncode for p in started] == [7, 7]
+    assert [p.returncode for p in started] == [1, 1]
 
 
 def test_a_run_past_its_time_is_ended_and_told(monkeypatch, tmp_path):
@@ -96,3 +99,60 @@ def test_a_run_past_its_time_is_ended_and_told(monkeypatch, tmp_path):
     with session.Session() as dbt, pytest.raises(ServiceFailed, match=r"did not end within 0\.2 s"):
         build.build({"WEIR_HOME": str(tmp_path)}, dbt=dbt.run)
     assert [p.returncode for p in started] == [-9]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_an_interrupted_run_has_ended_when_its_caller_hears_of_it(monkeypatch, interruption):
+    started = _process(monkeypatch, "import time; time.sleep(60)")
+    running = []
+
+    def interrupted(process, _line):
+        running.append(process.poll())
+        raise interruption
+
+    monkeypatch.setattr(session, "_asked", interrupted)
+    with session.Session() as dbt:
+        with pytest.raises(interruption):
+            dbt.run({}, ["build"])
+        assert (running, [p.returncode for p in started]) == ([None], [-9])
+        monkeypatch.setattr(session, "_asked", lambda *_: '{"code": 0, "said": ""}')
+        assert dbt.run({}, ["build"]) == (0, "")  # of another process
+    assert len(started) == 2
+
+
+class Dbt:
+    """dbt's programmatic runner, played: says what it was asked on both descriptors, as dbt's own handlers do."""
+
+    def __init__(self, manifest):
+        self.manifest = manifest
+
+    def invoke(self, arguments):
+        os.write(1, f"{os.environ.get('ASKED')} {arguments}\n".encode())
+        os.write(2, b"aside\n")
+        if "interrupt" in arguments:
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(60)
+            except KeyboardInterrupt as error:
+                return SimpleNamespace(success=False, exception=error, result=None)
+        return SimpleNamespace(success="fail" not in arguments, exception=RuntimeError("cannot") if "break" in arguments else None, result=PARSED)
+
+
+def test_the_process_answers_with_dbts_exit_code_and_all_it_said_past_ctrl_c_too(project):
+    code = "import tests.unit.transform.test_session as t, dbt.cli.main as m; m.dbtRunner = t.Dbt; from weir.transform import host; host.main()"
+    asked = [json.dumps({"environment": project | {"ASKED": str(n)}, "arguments": words}) for n, words in enumerate((["build"], ["build", "fail"], ["build", "break"], ["build", "interrupt"], ["ls"]))]
+    done = subprocess.run([sys.executable, "-c", code], input="\n".join(asked), capture_output=True, text=True, timeout=120, check=True, cwd=build.ROOT)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [t["code"] for t in told] == [0, 1, 2, 2, 0]
+    assert told[0]["said"] == "0 ['--quiet', 'parse']\naside\n0 ['build']\naside\n"
+    assert [t["said"].splitlines()[0] for t in told[1:]] == ["1 ['build', 'fail']", "2 ['build', 'break']", "3 ['build', 'interrupt']", "4 ['ls']"]
+    assert told[2]["said"].endswith("cannot\n")
+    assert done.stderr == ""
+
+
+def test_what_one_run_compiled_is_not_in_what_the_next_is_given(project):
+    node = SimpleNamespace(compiled=True, compiled_code="SELECT 1", extra_ctes_injected=True, extra_ctes=["a"])
+    parsed, runner = host.Parsed(), Runner(SimpleNamespace(env_vars={}, nodes={"a": node, "seed": SimpleNamespace()}, write=lambda _path: None))
+    parsed.of(runner, project)
+    parsed.of(runner, project)
+    assert vars(node) == {"compiled": False, "compiled_code": None, "extra_ctes_injected": False, "extra_ctes": []}
