@@ -15,7 +15,8 @@ from weir.errors import SettingsError
 
 SECRET: Final = frozenset({"sasl.jaas.config", "ssl.key.password"})
 _MODULES: Final = {"PLAIN": "plain.PlainLoginModule", "SCRAM-SHA-256": "scram.ScramLoginModule", "SCRAM-SHA-512": "scram.ScramLoginModule"}
-_PKCS8: Final = re.compile(r"-----BEGIN (ENCRYPTED )?PRIVATE KEY-----")
+_BLOCK: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
+PLAIN_KEY: Final = "-----BEGIN PRIVATE KEY-----"
 
 
 def _quoted(text: str) -> str:
@@ -46,14 +47,18 @@ def translated(found: Mapping[str, str], keystore: str) -> dict[str, str]:
 
 
 def pem(key: str, certificates: str) -> str:
-    """Return the key store that Java wants in one file: the private key, then its certificates. Pure.
+    """Return the key store that Java wants in one file: the private key of the one file, then the certificates of the other. Pure. Both may be one file.
 
     Raises:
-        SettingsError: the key is in another form than PKCS #8, the one that Java reads.
+        SettingsError: there is not one key in PKCS #8, the form that Java reads, or no certificate.
     """
-    if not _PKCS8.search(key):
-        raise SettingsError("the key of ssl.key.location is not PKCS #8, so Kafka Connect cannot read it", hint="openssl pkcs8 -topk8 -in KEY -out NEW makes it so (-nocrypt: without a password)")
-    return f"{key.strip()}\n{certificates.strip()}\n"
+    keys = [found[0] for found in _BLOCK.finditer(key) if found[1] in {"PRIVATE KEY", "ENCRYPTED PRIVATE KEY"}]
+    chain = [found[0] for found in _BLOCK.finditer(certificates) if found[1] == "CERTIFICATE"]
+    if len(keys) != 1:
+        raise SettingsError("what ssl.key.location names is not one key in PKCS #8, so Kafka Connect cannot read it", hint="openssl pkcs8 -topk8 -in KEY -out NEW makes it so (-nocrypt: without a password)")
+    if not chain:
+        raise SettingsError("what ssl.certificate.location names has no certificate in PEM, so Kafka Connect cannot read it", hint="openssl x509 -in CERTIFICATE -inform DER -out NEW makes one")
+    return "\n".join([*keys, *chain, ""])
 
 
 def line(key: str, value: str) -> str:

@@ -49,8 +49,11 @@ def prepare(home: Path, endpoints: Endpoints) -> None:
 
 
 def _write_secret(path: Path, text: str) -> None:
-    path.touch(mode=0o600)
-    path.write_text(text)
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600, exist_ok=False)
+    fresh.write_text(text)
+    fresh.replace(path)
 
 
 def _spoken(home: Path, endpoints: Endpoints) -> tuple[str, str]:
@@ -59,11 +62,16 @@ def _spoken(home: Path, endpoints: Endpoints) -> tuple[str, str]:
     Raises:
         SettingsError: the client file, or the key that it names, cannot be used.
     """
+    keystore = secrets_file(home).with_name("kafka-keystore.pem")
+    keystore.unlink(missing_ok=True)
     if not endpoints.kafka_client:
         return "", ""
-    found, keystore = client.read(Path(endpoints.kafka_client)), secrets_file(home).with_name("kafka-keystore.pem")
+    found = client.read(Path(endpoints.kafka_client))
     if "ssl.key.location" in found:
-        _write_secret(keystore, java_client.pem(Path(found["ssl.key.location"]).read_text(), Path(found["ssl.certificate.location"]).read_text()))
+        pem = java_client.pem(*(Path(found[name]).read_text(errors="replace") for name in ("ssl.key.location", "ssl.certificate.location")))
+        if java_client.PLAIN_KEY in pem:
+            found.pop("ssl.key.password", None)  # Java takes every key for an encrypted one when it has a password
+        _write_secret(keystore, pem)
     java = java_client.translated(found, str(keystore))
     secrets = "".join(java_client.line(f"kafka.{key}", java[key]) for key in sorted(java_client.SECRET & java.keys()))
     shown = {k: f"${{file:{secrets_file(home)}:kafka.{k}}}" if k in java_client.SECRET else v for k, v in java.items()}

@@ -81,7 +81,8 @@ class Service:
         self._good_s: float | None = None  # when a tick last ended well
         self._told = ""
         self._tick_s = 0.0
-        self._owed: deque[_Reading] = deque()
+        self._owed: deque[_Reading] = deque()  # a sweep, a whole read by the clock, one that was asked for and one for all who asked since
+        self._sweep: _Reading | None = None  # the one that is owed: another is due when it is done
 
     def run(self) -> None:
         """Turn until ended; on trouble, back off and go on."""
@@ -104,9 +105,10 @@ class Service:
         except WeirError as error:
             self._error = error
             self._tell(error)
-            for waiting in (asked, *(r.asked for r in self._owed)):
-                _settle(waiting, (HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(error)}))
-            self._owed.clear()
+            for reading in self._owed:
+                _settle(reading.asked, (HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(error)}))
+            _settle(asked, (HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(error)}))
+            self._owed = deque(r for r in self._owed if not r.asked)  # what is due by the clock is owed still
         self._turned_s = self._clock()
         return self._error is None
 
@@ -118,11 +120,13 @@ class Service:
             self._wrote_s = self._clock()
         self._good_s, self._told = self._clock(), ""
         self._tick_s = self._good_s - began
-        if asked:
+        if asked and (ahead := next((r for r in self._owed if r.asked and not r.rows), None)):
+            ahead.asked = [*ahead.asked, *asked]
+        elif asked:
             self._owed.append(_Reading(deque(self._work.views()), asked=asked))
-        if now_s - self._swept_s > SWEEP_S:
-            self._swept_s = now_s
-            self._owed.append(_Reading(deque(self._work.views(slide=True))))
+        if now_s - self._swept_s > SWEEP_S and self._sweep is None:
+            self._swept_s, self._sweep = now_s, _Reading(deque(self._work.views(slide=True)))
+            self._owed.append(self._sweep)
         if now_s - self._refreshed_s > REST_S:
             self._refreshed_s = now_s
             self._owed.append(_Reading(deque(self._work.views(slide=False))))
@@ -137,6 +141,7 @@ class Service:
             reading.left.popleft()
         if not reading.left:
             self._owed.popleft()
+            self._sweep = None if reading is self._sweep else self._sweep
             _settle(reading.asked, (HTTPStatus.OK, {"rows": reading.rows}))
 
     def _tell(self, error: WeirError) -> None:

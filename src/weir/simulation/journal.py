@@ -1,4 +1,4 @@
-"""The producer's journal of one load: what the broker acknowledged, in a form that an oracle can compare without order.
+"""The producer's journal of one load: what the broker acknowledged once it is complete, in a form that an oracle can compare without order.
 
 In: acknowledged ids. Out: a small JSON file, replaced atomically. Keep: `now_ms` and `seed` are written before the first record, so that an
 interrupted load goes on with the same events.
@@ -16,7 +16,7 @@ _MODULUS: Final = 1 << 64
 
 @dataclass
 class Journal:
-    """`produced`: acknowledged good events; `bad`: acknowledged bad ones; `id_sum`: see `note`; `failed`: refused by the broker.
+    """`produced`: good events, `bad`: bad ones, `id_sum`: see `note`; `failed`: refused by the broker, or not acknowledged in time; `complete`: none was, so all were acknowledged.
 
     `repeated`: good events sent a second time (not in `produced`); `late`: good events whose time is a minute or more before their record's.
     """
@@ -32,12 +32,12 @@ class Journal:
     complete: bool = False
 
     def note(self, event_id: str) -> None:
-        """Count an acknowledged event. `id_sum` adds the first 64 bits of the UUIDs modulo 2^64, as ClickHouse's sum over UInt64 does."""
+        """Count an event. `id_sum` adds the first 64 bits of the UUIDs modulo 2^64, as ClickHouse's sum over UInt64 does."""
         self.produced += 1
         self.id_sum = (self.id_sum + int(event_id[:8] + event_id[9:13] + event_id[14:18], 16)) % _MODULUS
 
     def note_all(self, count: int, id_sum: int) -> None:
-        """Count `count` acknowledged events whose ids' first 64 bits add up to `id_sum`."""
+        """Count `count` events whose ids' first 64 bits add up to `id_sum`."""
         self.produced += count
         self.id_sum = (self.id_sum + id_sum) % _MODULUS
 

@@ -1,6 +1,6 @@
 """Produce events onto topic user-events with an idempotent producer.
 
-In: events, a journal. Out: records, keyed by user, stamped by the producer's clock; the journal counts what the broker acknowledged. Keep:
+In: events, a journal. Out: records, keyed by user, stamped by the producer's clock; a journal that is complete once the broker has acknowledged all. Keep:
 one record in SAMPLE_EVERY carries the traceparent of a real producer span.
 """
 
@@ -103,7 +103,7 @@ def events(
     bootstrap: str, stream: Iterable[Event], journal: Journal, *, bad: Iterable[bytes] = (), total: int = 0,
     report: Callable[[Progress], None] = lambda _: None, telemetry: Telemetry | None = None,
 ) -> Journal:
-    """Produce the stream, then the bad records; return the journal, complete when everything was acknowledged.
+    """Produce the stream, then the bad records; return the journal, complete when everything was acknowledged (until then it counts what was handed over).
 
     Raises:
         Unavailable: the broker refused records or did not acknowledge them in time.

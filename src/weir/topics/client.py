@@ -104,19 +104,24 @@ class _Asking:
     """One held AdminClient, since each new one is another handshake, and the refusal that it heard of: librdkafka tells the same one again only after a while."""
 
     def __init__(self, found: dict[str, str]) -> None:
+        from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
-        self.refused = ""
+        self.heard = heard = {"refused": ""}  # the client holds what it calls, so that is not this: it ends with the last that holds it
         self.turn = threading.Lock()
-        self.admin: Any = AdminClient({**found, "error_cb": self._heard, "log_level": 0}, logger=quiet())
+        try:
+            self.admin: Any = AdminClient({**found, "error_cb": lambda error: _hear(heard, error), "log_level": 0}, logger=quiet())
+        except KafkaException as error:  # a certificate or a key that is none, or a wrong password for it: the text names the setting, and no value
+            raise SettingsError(f"the file that kafka_client in weir.toml names cannot be used: {error.args[0].str()}", hint="correct what that setting names") from None
 
-    def _heard(self, error: Any) -> None:
-        from confluent_kafka import KafkaError
 
-        if error.code() in {KafkaError._AUTHENTICATION, KafkaError._SSL}:  # noqa: SLF001 - librdkafka's own names
-            self.refused = error.str()
-        elif error.code() == KafkaError._TRANSPORT:  # noqa: SLF001 - as above; it is away by now
-            self.refused = ""
+def _hear(heard: dict[str, str], error: Any) -> None:
+    from confluent_kafka import KafkaError
+
+    if error.code() in {KafkaError._AUTHENTICATION, KafkaError._SSL}:  # noqa: SLF001 - librdkafka's own names
+        heard["refused"] = error.str()
+    elif error.code() == KafkaError._TRANSPORT:  # noqa: SLF001 - as above; it is away by now
+        heard["refused"] = ""
 
 
 @functools.lru_cache(maxsize=1)
@@ -128,7 +133,7 @@ def answers(bootstrap: str, timeout_s: float = ASK_S) -> bool:
     """Return whether a broker answers this client within about `timeout_s`.
 
     Raises:
-        SettingsError: they refuse each other (credentials, certificate): asking again unchanged will not help; as `read`.
+        SettingsError: they refuse each other (credentials, certificate), or what the file names cannot be used: asking again unchanged will not help; as `read`.
     """
     from confluent_kafka import KafkaException
 
@@ -138,10 +143,10 @@ def answers(bootstrap: str, timeout_s: float = ASK_S) -> bool:
             asking.admin.list_topics(timeout=timeout_s)
         except KafkaException:
             asking.admin.poll(0)
-            if asking.refused:
-                raise SettingsError(f"Kafka at {bootstrap} and this client refuse each other: {asking.refused}", hint="correct the file that kafka_client in weir.toml names") from None
+            if asking.heard["refused"]:
+                raise SettingsError(f"Kafka at {bootstrap} and this client refuse each other: {asking.heard['refused']}", hint="correct the file that kafka_client in weir.toml names") from None
             return False
-        asking.refused = ""
+        asking.heard["refused"] = ""
         return True
 
 
@@ -153,6 +158,7 @@ def check(bootstrap: str) -> None:
     """
     if len(client_settings(bootstrap)) > 1:
         answers(bootstrap)
+        let_go()
 
 
 def let_go() -> None:

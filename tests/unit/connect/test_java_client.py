@@ -28,11 +28,18 @@ def test_certificates_become_pem_stores(given, java):
     }
 
 
-def test_a_key_store_is_the_key_and_its_certificates_and_a_key_that_java_cannot_read_is_refused():
-    assert java_client.pem(KEY, CERTIFICATE) == KEY + CERTIFICATE
-    assert java_client.pem(KEY.replace("BEGIN P", "BEGIN ENCRYPTED P"), CERTIFICATE)
-    with pytest.raises(SettingsError, match="openssl pkcs8 -topk8"):
-        java_client.pem(KEY.replace("PRIVATE", "RSA PRIVATE"), CERTIFICATE)
+@pytest.mark.parametrize("kind", ["PRIVATE KEY", "ENCRYPTED PRIVATE KEY"])
+def test_a_key_store_is_one_key_and_the_certificates_also_of_one_file(kind):
+    key = KEY.replace("PRIVATE KEY", kind)
+    assert java_client.pem(key, CERTIFICATE) == key + CERTIFICATE
+    assert java_client.pem(CERTIFICATE + key, f"a comment\n{key}{CERTIFICATE}{CERTIFICATE}") == key + CERTIFICATE + CERTIFICATE
+
+
+@pytest.mark.parametrize(("key", "certificate", "told"), [(KEY.replace("PRIVATE", "RSA PRIVATE"), CERTIFICATE, "openssl pkcs8 -topk8"), (KEY + KEY, CERTIFICATE, "not one key"),
+                                                          ("\ufffd", CERTIFICATE, "not one key"), (KEY, "\ufffd", "no certificate in PEM")])
+def test_what_java_cannot_read_is_refused(key, certificate, told):
+    with pytest.raises(SettingsError, match=told):
+        java_client.pem(key, certificate)
 
 
 def test_a_line_is_read_by_java_as_it_was_meant():
@@ -68,14 +75,19 @@ def test_the_worker_and_its_clients_are_told_and_the_secret_stands_in_a_closed_f
     assert secrets.stat().st_mode & 0o077 == 0
 
 
-def test_the_key_store_is_written_for_the_worker_and_closed(prepared, tmp_path):
+def test_the_key_store_is_written_for_the_worker_and_closed_and_goes_when_no_brokers_want_it(prepared, tmp_path):
     for name, text in (("k.pem", KEY), ("c.pem", CERTIFICATE)):
         (tmp_path / name).write_text(text)
-    text, secrets = prepared("security.protocol=ssl\nssl.key.location=k.pem\nssl.certificate.location=c.pem\n")
-    keystore = secrets.with_name("kafka-keystore.pem")
+    keystore = worker.secrets_file(tmp_path).with_name("kafka-keystore.pem")
+    keystore.parent.mkdir(parents=True, exist_ok=True)
+    keystore.write_text("open")
+    text, _ = prepared("security.protocol=ssl\nssl.key.location=k.pem\nssl.certificate.location=c.pem\nssl.key.password=hush\n")
     assert f"\nadmin.ssl.keystore.location={keystore}\n" in text
+    assert "ssl.key.password" not in text  # the key needs none, and Java would take it for an encrypted one
     assert keystore.read_text() == KEY + CERTIFICATE
     assert keystore.stat().st_mode & 0o077 == 0
+    prepared("")
+    assert not keystore.exists()
 
 
 def test_a_kafka_of_weirs_own_is_spoken_to_as_before(prepared):

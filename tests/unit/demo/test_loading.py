@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from weir.demo import loading, reconcile
+from weir.errors import Unavailable
 from weir.simulation import dataset, derive, journal, produce
 
 DATA = dataset.Dataset(tuple(dataset.RawUser(u, 30, "F", "none", "94043") for u in (1, 2)), tuple(dataset.RawItem(i, f"item {i}", 1995, ("Animation",)) for i in range(1, 6)),
@@ -15,7 +16,7 @@ class Broker:
     """Acknowledges `most` records and then is interrupted; `taken` counts event ids, bad records under their bytes."""
 
     def __init__(self):
-        self.most, self.taken = 0, Counter()
+        self.most, self.taken, self.refused, self.failed = 0, Counter(), 0, None
 
     def __len__(self):
         return 0
@@ -35,13 +36,15 @@ class Broker:
         return 0
 
     def flush(self, _seconds):
+        for _ in range(self.refused):
+            self.failed("refused", None)
         return 0
 
 
 @pytest.fixture
 def broker(monkeypatch):
     made = Broker()
-    monkeypatch.setattr(produce, "bulk", lambda _bootstrap, _failed: made)
+    monkeypatch.setattr(produce, "bulk", lambda _bootstrap, failed: setattr(made, "failed", failed) or made)
     monkeypatch.setattr(dataset, "directory", lambda: None)
     monkeypatch.setattr(dataset, "read", lambda _folder: DATA)
     monkeypatch.setattr(reconcile, "wait", lambda *_, **__: None)  # what was sent has landed
@@ -66,3 +69,10 @@ def test_an_interrupted_load_goes_on_and_sends_every_event_once(broker, tmp_path
     assert sorted(broker.taken[b] for b in derive.bad_events(record.seed, record.now_ms)) == [1] * 7
     assert (produced, record.complete, record.produced, record.id_sum) == (True, True, len(owed), sum(int(i.replace("-", "")[:16], 16) for i in owed) % (1 << 64))
     assert load(0) == (record, False)  # complete: nothing is sent
+
+
+def test_a_load_of_which_the_broker_refused_an_event_is_not_complete(broker, tmp_path):
+    broker.most, broker.refused = -1, 1
+    with pytest.raises(Unavailable, match="left 1 events unacknowledged"):
+        loading.events(type("E", (), {"kafka_bootstrap": ""}), None, tmp_path, lambda _: None, lambda _: None)
+    assert not journal.load(loading.journal_path(tmp_path)).complete

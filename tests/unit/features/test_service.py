@@ -145,6 +145,22 @@ def test_a_refresh_is_done_by_the_loop_a_view_a_turn_and_answers_what_came_of_it
     assert work.done[done:] == ["tick"]  # nothing is owed any more
 
 
+def test_those_who_ask_while_a_refresh_is_done_share_the_next_one(service, work):
+    first, told = _asked(service)
+    service.turn()
+    others = []
+    for _ in range(2):
+        others.append(_asked(service))
+        service.turn()
+    assert len(service._owed) == 1
+    for _ in range(3):
+        service.turn()
+    for thread, answers in ((first, told), *others):
+        thread.join(10)
+        assert answers == [WRITTEN]
+    assert [w for w in work.done if w != "tick"] == ["popular", "recent", "profile"] * 2
+
+
 def test_a_refresh_that_nobody_does_is_answered_too(service):
     assert service.refresh(wait_s=0.01)[0] == 504
 
@@ -160,6 +176,28 @@ def test_sliding_views_are_swept_and_the_others_read_again_when_it_is_time_with_
     for _ in range(4):
         service.turn()
     assert work.done[6:] == ["tick", "popular", "tick", "recent", "tick", "profile", "tick"]
+
+
+def test_a_trouble_between_two_views_puts_off_what_is_due_by_the_clock_and_drops_none_of_it(service, work, clock):
+    clock.s += REST_S + 1
+    service.turn()
+    work.fails["tick"] = Unavailable("busy")
+    service.turn()
+    work.fails.clear()
+    for _ in range(3):
+        service.turn()
+    assert [w for w in work.done if w != "tick"] == ["popular", "recent", "profile"]
+
+
+def test_a_sweep_that_takes_longer_than_its_pace_is_not_owed_twice(service, work, clock):
+    for _ in range(8):
+        clock.s += SWEEP_S + 1
+        service.turn()
+    assert [w for w in work.done if w != "tick"] == ["popular", "recent"] * 4
+    clock.s += 1
+    for _ in range(3):
+        service.turn()
+    assert len(service._owed) == 0
 
 
 def test_between_two_views_it_does_not_rest(service, work, monkeypatch):

@@ -1,4 +1,7 @@
 """How brokers of one's own are spoken to: what the file may say, who is told of it, and that no message says a secret."""
+import gc
+from pathlib import Path
+
 import pytest
 
 from weir.errors import SettingsError
@@ -69,6 +72,41 @@ def test_the_secret_goes_to_the_brokers_it_was_named_with_and_to_no_others(file,
     assert client.client_settings("127.0.0.1:17002") == {"bootstrap.servers": "127.0.0.1:17002"}
     monkeypatch.setenv(client.FILE, "")
     assert client.client_settings("kafka.example:9093") == {"bootstrap.servers": "kafka.example:9093"}
+
+
+@pytest.fixture
+def asked(file, monkeypatch):
+    """Ask nobody's port, as the file says."""
+    monkeypatch.setenv(client.BOOTSTRAP, "127.0.0.1:1")
+    monkeypatch.setenv(client.FILE, str(file))
+    yield lambda: client.answers("127.0.0.1:1", timeout_s=0.1)
+    client.let_go()
+
+
+@pytest.mark.parametrize("text", ["", "-----BEGIN CERTIFICATE-----\nhush\n-----END CERTIFICATE-----\n"])
+def test_a_certificate_that_is_none_is_told_in_one_line_with_the_setting(asked, file, text):
+    file.with_name("ca.pem").write_text(text)
+    file.write_text(f"{SCRAM}ssl.ca.location=ca.pem\n")
+    with pytest.raises(SettingsError, match=r"kafka_client.*cannot be used.*ssl\.ca\.location") as refused:
+        asked()
+    assert "hush" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def _threads():
+    return sum(1 for _ in Path("/proc/self/task").iterdir())
+
+
+def test_what_is_held_to_ask_ends_when_it_is_let_go(asked):
+    before = _threads()
+    gc.disable()
+    try:
+        assert not asked()
+        assert _threads() > before
+        client.let_go()
+        assert _threads() == before
+    finally:
+        gc.enable()
 
 
 def test_librdkafka_knows_every_key_that_is_accepted():

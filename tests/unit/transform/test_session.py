@@ -135,7 +135,7 @@ class Dbt:
                 time.sleep(60)
             except KeyboardInterrupt as error:
                 return SimpleNamespace(success=False, exception=error, result=None)
-        return SimpleNamespace(success="fail" not in arguments, exception=RuntimeError("cannot") if "break" in arguments else None, result=PARSED)
+        return SimpleNamespace(success=not {"fail", "break"} & set(arguments), exception=RuntimeError("cannot") if "break" in arguments else None, result=PARSED)
 
 
 def test_the_process_answers_with_dbts_exit_code_and_all_it_said_past_ctrl_c_too(project):
