@@ -185,9 +185,9 @@ def told(soak: Soak, sampler: Sampler, seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def soaked(folder: Path, seconds: float, seed: int, *arguments: str) -> dict[str, Any]:
+def soaked(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
     """Run the whole soak over `folder`; `arguments` are the gateway's own."""
-    more = [*accounts_in(folder), *arguments]
+    more = accounts_in(folder)
     process, url = start(folder / "gateway", *more)
     try:
         sampler, where = Sampler(process.pid, url), httpx.URL(url)
@@ -215,14 +215,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="./weir bench soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60, help="how long the load lasts (default 60)")
     parser.add_argument("--seed", type=int, default=1, help="of sizes, ways and pauses (default 1)")
-    parser.add_argument("--give-way", dest="more", action="append_const", const="--give-way", default=[], help="of a gateway whose long statements give way, to compare")
     parser.add_argument("--json", action="store_true", help="kept for likeness: the document is always JSON, on standard output")
     given = parser.parse_args()
     sys.setswitchinterval(0.001)  # of the clients' threads: what a light one waits for another belongs to no server
     document: dict[str, Any] = {"benchmark": "soak", "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine(), "nice": os.getpriority(os.PRIO_PROCESS, 0),
-                                "minutes": given.minutes, "seed": given.seed, "gateway": given.more, "clients": {kind.kind: count for kind, count in CLIENTS}}  # fmt: skip
+                                "minutes": given.minutes, "seed": given.seed, "clients": {kind.kind: count for kind, count in CLIENTS}}  # fmt: skip
     with tempfile.TemporaryDirectory(dir=os.environ.get("WEIR_HOME") or None, prefix="bench-soak-") as name:
-        document |= soaked(Path(name), given.minutes * 60, given.seed, *given.more)
+        document |= soaked(Path(name), given.minutes * 60, given.seed)
     print(json.dumps(document, indent=2))
     if not all(document["verdict"]["holds"].values()):
         sys.exit(1)

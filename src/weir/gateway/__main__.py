@@ -79,7 +79,6 @@ def main() -> None:
     parser.add_argument("--users", type=Path, action="append", default=[], help="file of roles and users (TOML); may be given again; without it anyone may do anything")
     parser.add_argument("--tls-certificate", type=Path, help="certificate chain (PEM): with its key, the port speaks HTTPS only")
     parser.add_argument("--tls-key", type=Path, help="the certificate's private key (PEM)")
-    parser.add_argument("--give-way", action=argparse.BooleanOptionalAction, default=False, help="threads of long statements let others have a core first (Linux 6.12 and later; off unless given)")
     arguments = parser.parse_args()
     if bool(arguments.tls_certificate) != bool(arguments.tls_key):
         parser.error("--tls-certificate and --tls-key go together")
@@ -95,7 +94,7 @@ def main() -> None:
     if arguments.host not in LOOPBACK and tls is None:
         log.warning("passwords cross the network to %s unencrypted: give --tls-certificate and --tls-key", arguments.host)
     telemetry = setup("clickhouse")
-    gateway = Gateway(engine, arguments.path.resolve() / "spool", telemetry=telemetry, accounts=users, give_way=arguments.give_way)
+    gateway = Gateway(engine, arguments.path.resolve() / "spool", telemetry=telemetry, accounts=users)
     try:
         asyncio.run(_serve(gateway, arguments.host, arguments.port, tls))
     finally:

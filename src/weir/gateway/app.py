@@ -30,7 +30,6 @@ from weir.gateway.lanes import OPEN, ClientGoneError, Lanes
 from weir.gateway.quotas import Quotas
 from weir.gateway.ready import Who
 from weir.gateway.request import Request
-from weir.gateway.yielding import OLD_S, Linux, Yielding
 from weir.telemetry import Telemetry
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -44,14 +43,12 @@ _KINDS = frozenset({"SELECT", "INSERT", "WITH", "CREATE", "ALTER", "DROP", "SHOW
 
 
 class Gateway:
-    """The application. `accounts`: who may ask for what; None: anyone may do anything. `give_way`: threads of long work do, where the kernel can."""
+    """The application. `accounts`: who may ask for what; None: anyone may do anything."""
 
-    def __init__(self, engine: Engine, spool: Path, *, telemetry: Telemetry, accounts: Accounts | None = None, lanes: Lanes | None = None, give_way: bool = False) -> None:
+    def __init__(self, engine: Engine, spool: Path, *, telemetry: Telemetry, accounts: Accounts | None = None, lanes: Lanes | None = None) -> None:
         self._engine, self._spool, self._telemetry, self._accounts = engine, spool, telemetry, accounts
         self._lanes, self._quotas, self._writes = lanes or Lanes(), Quotas(), Writes()
         self._pool = ThreadPoolExecutor(max_workers=OPEN + 4, thread_name_prefix="query")
-        scheduler = Linux()
-        self._yielding = Yielding(lambda: engine.serving(OLD_S), scheduler) if give_way and scheduler.able() else None
         self._ids: set[str] = set()
         self._none_runs = asyncio.Event()
         self._none_runs.set()
@@ -70,8 +67,6 @@ class Gateway:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         beside = [asyncio.ensure_future(self._sweep())]
-        if self._yielding:
-            beside.append(asyncio.ensure_future(self._yielding.watch(lambda: self._lanes.any_old(OLD_S))))
         while True:
             message = await receive()
             await send({"type": f"{message['type']}.complete"})
@@ -131,7 +126,7 @@ class Gateway:
         if asked.path == "/health":
             lanes = self._lanes
             state = {"version": self._engine.version, "under_way": lanes.running, "waiting": lanes.waiting, "beyond": lanes.beyond,
-                     "sessions": len(self._engine.sessions), "giving_way": len(self._yielding.threads) if self._yielding else None, "draining": self._draining}  # fmt: skip
+                     "sessions": len(self._engine.sessions), "draining": self._draining}  # fmt: skip
             return 200, [("Content-Type", "application/json")], json.dumps(state).encode()
         if asked.path not in {"/", "/query"}:
             return 404, text, f"There is no handle {asked.path}\n".encode()

@@ -210,11 +210,6 @@ class Engine:
         with contextlib.suppress(Exception):
             self._ask(f"KILL QUERY WHERE Settings['{TAG}'] = {quote(query_id)} ASYNC")
 
-    def serving(self, seconds: float) -> frozenset[int]:
-        """Return the threads that served a statement which runs for so long by now; some may have gone on to another."""
-        found = self._ask(f"SELECT arrayStringConcat(groupArrayArray(thread_ids), ' ') FROM system.processes WHERE elapsed >= {seconds:g}")
-        return frozenset(map(int, found.split()))
-
     def sync_tokens(self, since_s: float) -> None:
         """Sync the deduplication logs that were written since `since_s` (seconds since the epoch)."""
         self._logs.sync(since_s)

@@ -100,11 +100,6 @@ class Lanes:
         """Statements begun and not ended."""
         return len(self._begun_s)
 
-    def any_old(self, seconds: float) -> bool:
-        """Whether a statement has run for as long."""
-        oldest_s = next(iter(self._begun_s.values()), None)
-        return oldest_s is not None and time.monotonic() - oldest_s >= seconds
-
     def left(self, ticket: Ticket) -> None:
         """Note that a statement ended."""
         del self._begun_s[ticket]

@@ -31,7 +31,7 @@ def test_the_worst_of_each_kind_is_held_to_its_aim(clickhouse):
     found = {
         "inserts": {"speed_ratio_p50": 0.8}, "queries": {"a": {"cost_ms_p50": 0.1, "http_ms_p99": 9.0}, "b": {"cost_ms_p50": 0.6, "http_ms_p99": 1.0}},
         "streams": {"table_a": {"speed_ratio_p50": 0.9}, "table_b": {"speed_ratio_p50": 0.7}, "made_up_Native": {"speed_ratio_p50": 0.1}},
-        "idle": {"mib": 99.0}, "beside_heavy": {"alone": {"equal": {"ms_p99": 90.0}}, "beside_one": {"equal": {"ms_p99": 9.0}, "gives_way": {"ms_p99": 80.0}}, "beside_two": {"equal": {"ms_p99": 60.0}}},
+        "idle": {"mib": 99.0}, "beside_heavy": {"alone": {"gateway": {"ms_p99": 90.0}}, "beside_one": {"gateway": {"ms_p99": 9.0}, "in_process": {"ms_p99": 80.0}}, "beside_two": {"gateway": {"ms_p99": 60.0}}},
     }  # fmt: skip
     told = {name: (one["measured"], one["met"]) for name, one in clickhouse.verdict(found).items()}
     assert told == {"insert_ratio": (0.8, True), "query_cost_ms_p50": (0.6, False), "query_ms_p99": (9.0, False), "stream_ratio": (0.7, False),
