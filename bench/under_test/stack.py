@@ -46,6 +46,8 @@ class Stack:
         for spec in services.build(found):
             if spec.name not in NEEDED:
                 continue
+            if spec.first is not None:
+                spec.first()
             self.env |= services.environment(found)
             log = (self.home / f"{spec.name}.log").open("w")
             self.children[spec.name] = psutil.Popen(list(spec.command.argv), env={**self.env, **spec.command.env}, stdout=log, stderr=log, cwd=spec.command.cwd)
@@ -62,9 +64,11 @@ class Stack:
     def down(self) -> None:
         """End them, the newest first."""
         for child in reversed(list(self.children.values())):
-            child.terminate()
             try:
+                child.terminate()
                 child.wait(25)
+            except psutil.NoSuchProcess:
+                continue
             except psutil.TimeoutExpired:
                 child.kill()
 
