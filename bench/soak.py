@@ -186,7 +186,7 @@ def told(soak: Soak, sampler: Sampler, seconds: float) -> dict[str, Any]:
 
 
 def soaked(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
-    """Run the whole soak over `folder`; `arguments` are the gateway's own."""
+    """Run the whole soak over `folder`."""
     more = accounts_in(folder)
     process, url = start(folder / "gateway", *more)
     try:
