@@ -8,9 +8,9 @@ from tests.contract.gateway_server import wait_until
 from weir.contracts import names
 from weir.errors import ContractViolation, Terminal, UnknownName
 from weir.ingest import schema
-from weir.transform import build, proof, shadow
+from weir.transform import build, progress, proof, shadow
 from weir.transform.deploy import Deploy
-from weir.transform.warehouse import Warehouse
+from weir.transform.warehouse import LOG_COMMENT, Warehouse
 
 ENGINE = "ENGINE = ReplacingMergeTree ORDER BY (user_id, event_id) SETTINGS non_replicated_deduplication_window = 10000"
 OLD = "SELECT user_id, event_id, item_id, rating FROM landing.user_events WHERE reject_reason = ''"
@@ -345,3 +345,28 @@ def test_a_refused_exchange_says_what_ends_it(server, url, model, land, deploy):
     sent += land(1)
     assert deploy().ended_earlier
     assert held(server) == sent
+
+
+def test_how_far_the_query_of_a_deploy_has_come_is_told_while_it_runs_and_nobody_elses_is(server, warehouse, model):
+    def at(query, comment):
+        running = threading.Thread(target=lambda: server.text(query, log_comment=comment, max_threads="1"))
+        running.start()
+        found = []
+        assert wait_until(lambda: found.append(progress.running(warehouse, model)) or (running.is_alive() and found[-1] and found[-1].rows) or not running.is_alive())
+        alive = running.is_alive()
+        running.join()
+        return alive, found[-1]
+
+    slow = "SELECT number AS n FROM numbers(300000) WHERE sleepEachRow(0.00001) = 0 SETTINGS max_block_size = 10000"
+    alive, found = at(f"CREATE TABLE staging.shadow__{model}__owed ENGINE = MergeTree ORDER BY n AS {slow}", "dbt's own")
+    assert alive
+    assert (0 < found.rows <= 300_000, found.total) == (True, 300_000)
+    alive, found = at(f"SELECT max(n) FROM ({slow})", LOG_COMMENT)
+    assert (alive, found.total) == (True, 300_000)
+    assert at(f"SELECT max(n) FROM ({slow}) -- {model}", "a reader's") == (False, None)
+    assert progress.running(warehouse, model) is None
+
+
+def test_a_server_that_does_not_answer_is_no_trouble_of_the_deploys():
+    with contextlib.closing(Warehouse("http://default@127.0.0.1:1", progress.ANSWER_S)) as nowhere:
+        assert progress.running(nowhere, "int_made") is None

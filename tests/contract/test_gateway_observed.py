@@ -1,4 +1,6 @@
 """What the embedded ClickHouse tells of its own work: logs of queries, parts and views with their retention, slow queries, and what each user cost."""
+import re
+
 import httpx
 import pytest
 from tests.contract.gateway_server import Server
@@ -70,6 +72,14 @@ def test_slow_queries_are_told_by_form_without_their_literals(server):
     assert not any("4711" in s.form for s in slow)
     assert _rows(server, f"SELECT count() FROM system.query_log WHERE query_id = '{hashing[0].slowest_query_id}' AND query LIKE '%4711%' AND type = 'QueryFinish'") == [["1"]]
     assert len(queries.slowest(url, 1, 2)) == 2
+
+
+def test_failed_queries_are_told_by_form_and_error(server):
+    url = as_user(server.url, "admin", PASSWORD)
+    failing = [f for f in queries.failing(url, 1, 50) if f.users == ("bert",)]
+    assert sum(f.queries for f in failing) == sum(s.failed for s in queries.slowest(url, 1, 50) if s.users == ("bert",)) == 1
+    assert re.fullmatch(r"[A-Z_]+", failing[0].error)
+    assert _rows(server, f"SELECT user, errorCodeToName(exception_code) FROM system.query_log WHERE query_id = '{failing[0].last_query_id}' AND exception_code != 0") == [["bert", failing[0].error]]
 
 
 def test_who_may_not_see_queries_is_told_nothing_of_them(server):

@@ -39,6 +39,16 @@ def opened(endpoints: Endpoints) -> Iterator[Parts]:
         sink.close()
 
 
+def owned(endpoints: Endpoints) -> list[cdc.CdcTable]:
+    """Return the tables that were added and have a keyed copy, paused ones too.
+
+    Raises:
+        Unavailable: the register cannot be asked.
+    """
+    with opened(endpoints) as parts:
+        return [e.table() for e in parts.register.tables().values() if e.owned and e.generation]
+
+
 def added(endpoints: Endpoints) -> list[cdc.CdcTable]:
     """Return the tables that were added and flow; none when the register cannot be asked, which reconciliation then says of each table itself."""
     try:

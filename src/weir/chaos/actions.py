@@ -15,7 +15,7 @@ from collections.abc import Callable
 import psutil
 
 from weir.chaos import batch
-from weir.chaos.load import Journal, Load
+from weir.chaos.load import FINISH_S, Journal, Load
 from weir.chaos.oracle import TABLES, Count, Verdict, compare, count
 from weir.contracts import names
 from weir.contracts.endpoints import Endpoints
@@ -41,8 +41,12 @@ def _tell(what: str) -> None:
         told(f"    {what}")
 
 
-def _until(what: str, met: Callable[[], bool], seconds: float, every_s: float = 0.5) -> bool:
-    """Wait until `met`, telling of it; return whether it came to that."""
+def _no_count() -> tuple[int, int]:
+    return 0, 0
+
+
+def _until(what: str, met: Callable[[], bool], seconds: float, every_s: float = 0.5, far: Callable[[], tuple[int, int]] = _no_count) -> bool:
+    """Wait until `met`, telling of it; return whether it came to that. `far`: how many are there, of how many; of 0 where nothing can be counted."""
     began = told = time.monotonic()
     while not met():
         now = time.monotonic()
@@ -50,9 +54,17 @@ def _until(what: str, met: Callable[[], bool], seconds: float, every_s: float = 
             return False
         if now - told >= TELL_S:
             told = now
-            _tell(f"waiting for {what}, at most {seconds - (now - began):.0f} s more")
+            _tell(f"waiting for {what}{_far(*far(), now - began)}, at most {seconds - (now - began):.0f} s more")
         time.sleep(every_s)
     return True
+
+
+def _far(done: int, total: int, seconds: float) -> str:
+    """Return how far a wait of some seconds has come, how fast, and what that makes of the rest. Pure."""
+    if not total:
+        return ""
+    to_go = f", {done / seconds:,.0f} a second, about {(total - done) * seconds / done:.0f} s to go" if done else ""
+    return f": {done:,} of {total:,}{to_go}"
 
 
 def start_load(rate: int = 500, limit: int = 250_000) -> str:
@@ -65,14 +77,22 @@ def start_load(rate: int = 500, limit: int = 250_000) -> str:
     return load.journal.run_id
 
 
-def all_services_ready() -> bool:
-    """Return whether every service answers now."""
+def ready() -> tuple[int, int]:
+    """Return how many services answer now, of how many."""
     configured = settings.load()
-    return all(r.state == "ready" for r in watch.observe(services.build(configured), configured.home))
+    states = [r.state == "ready" for r in watch.observe(services.build(configured), configured.home)]
+    return sum(states), len(states)
 
 
 def _ready_within(seconds: float) -> bool:
-    return _until("every service to answer", all_services_ready, seconds)
+    found = (0, 0)
+
+    def met() -> bool:
+        nonlocal found
+        found = ready()
+        return found[0] == found[1]
+
+    return _until("every service to answer", met, seconds, far=lambda: found)
 
 
 def services_ready() -> bool:
@@ -211,7 +231,7 @@ def journal_matches_tables() -> bool:
     """
     if not _loads:
         return _steady_before()
-    journal = _loads[-1].stop()
+    journal = _ended(_loads[-1])
     before = max((n for o in results if isinstance(n := o.get("acknowledged"), int)), default=0)
     if len(journal.acknowledged) <= before:
         raise Undecided(f"no event was acknowledged after the fault ({before} before it), so nothing was shown")
@@ -222,7 +242,20 @@ def _steady_before() -> bool:
     """Return whether a short load, that nothing breaks, stands once in each table: else what is counted after the fault says nothing of the fault."""
     load = Load(Endpoints.from_environment().kafka_bootstrap, limit=STEADY_EVENTS)
     load.start()
-    return _counted(load.finish(), "before_the_fault")
+    return _counted(_ended(load, STEADY_EVENTS), "before_the_fault")
+
+
+def _ended(load: Load, of: int = 0) -> Journal:
+    """Stop the load, once it has sent `of` events where that is told, and return its journal when the broker has answered of all.
+
+    Raises:
+        Undecided: the journal is not whole.
+    """
+    if not of:
+        load.end()
+    journal = load.journal
+    _until("the broker's answers of the load's events", lambda: load.over, FINISH_S, 0.05, lambda: (len(journal.acknowledged), of or len(journal.acknowledged) + len(journal.unknown)))
+    return load.finish()
 
 
 def _counted(journal: Journal, said: str) -> bool:
@@ -251,7 +284,7 @@ def _settled(url: str, table: str, journal: Journal) -> Count:
             return False
         return found[0].verdict is not Verdict.NO or bool(found[0].doubled)
 
-    _until(f"{len(journal.acknowledged)} events in {table}", complete, SETTLE_S)
+    _until(f"the events in {table}", complete, SETTLE_S, far=lambda: (found[0].found if found else 0, len(journal.acknowledged)))
     if not found:
         raise Undecided(f"{table} could not be read: {errors[-1]}") from errors[-1]
     return found[0]

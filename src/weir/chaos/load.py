@@ -18,6 +18,7 @@ from weir.errors import Undecided
 from weir.topics.client import client_settings
 
 USERS = 900  # spread over all partitions
+FINISH_S = 240  # the producer gives an event up after 180 s, and its flush after 190 s
 IDLE_S = 3.0  # a load of hundreds of events a second is acknowledged each 10 ms
 
 
@@ -74,14 +75,14 @@ class Load:
         silence_s = time.monotonic() - self.acknowledged_at_s
         return f"no event was acknowledged for {silence_s:.0f} s" if silence_s > IDLE_S else ""
 
-    def stop(self) -> Journal:
-        """End producing, wait for the last acknowledgements, and return the journal.
+    @property
+    def over(self) -> bool:
+        """Whether all was sent, or it was stopped, and the broker has answered of each event, or will not."""
+        return not self._thread.is_alive()
 
-        Raises:
-            Undecided: the journal is not whole.
-        """
+    def end(self) -> None:
+        """Send no more; what is sent is still waited for by `finish`."""
         self._ended.set()
-        return self.finish()
 
     def finish(self) -> Journal:
         """Wait until the load has come to its limit or was stopped, and for the last acknowledgements; return the journal.
@@ -89,7 +90,7 @@ class Load:
         Raises:
             Undecided: the journal is not whole.
         """
-        self._thread.join(timeout=240)
+        self._thread.join(timeout=FINISH_S)
         if self.failure is not None or self._thread.is_alive():
             raise Undecided(f"the load's journal is not whole: {self.failure or 'the producer did not end'}")
         return self.journal

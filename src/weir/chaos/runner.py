@@ -13,7 +13,7 @@ from typing import Any
 
 from weir.chaos import actions
 from weir.chaos.oracle import Verdict
-from weir.chaos.progress import Progress, Say, failure
+from weir.chaos.progress import Progress, Say, failure, steps
 from weir.errors import UnknownName
 from weir.quality import recovery
 
@@ -96,7 +96,9 @@ def run(root: Path, home: Path, name: str, say: Say = lambda _line: None) -> dic
     actions._loads.clear()  # noqa: SLF001 - one experiment a process, one load an experiment
     began = time.time()
     logging.getLogger("chaostoolkit").addHandler(logging.NullHandler())  # its lines are the progress's
-    progress = Progress(say)
+    usual_s = recovery.usual_s(home, name)
+    say(f"{name}: {'no whole run of it is on record here, so the time to go is not known' if usual_s is None else f'the last whole run took {usual_s:.0f} s'}")
+    progress = Progress(say, steps(experiment), usual_s)
     actions.say[:] = [progress.tell]
     journal = run_experiment(experiment, ALWAYS_ROLL_BACK, event_handlers=[progress])
     answer, reason = verdict(journal, actions.results)

@@ -30,8 +30,8 @@ from weir.cli.table import table_app
 from weir.cli.torture import torture
 from weir.cli.verify import verify_app
 from weir.contracts import captured, home
-from weir.contracts.path import PATH
-from weir.errors import SettingsError, Terminal, Unavailable, UnknownName
+from weir.contracts.path import with_added
+from weir.errors import SettingsError, Terminal, Unavailable, UnknownName, WeirError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -188,14 +188,23 @@ def restart(name: str) -> None:
 @app.command(epilog="Example: ./weir path --json")
 def path(*, as_json: Json = False) -> None:
     """Show the stages of the path in order, with what each reads and writes."""
+    from weir.capture import operate
+
+    endpoints, added, asked = _settings().endpoints, [], True
+    try:
+        added = operate.owned(endpoints)
+    except WeirError:  # the path is what it is, also with the stack down
+        asked = False
+    stages = with_added(added)
     if as_json:
-        _print_json([asdict(s) for s in PATH])
+        _print_json([asdict(s) for s in stages])
         return
     table = Table("stage", "services", "reads", "writes", "folder", box=None)
-    for s in PATH:
+    for s in stages:
         table.add_row(s.name, " ".join(s.services), "\n".join(s.reads), "\n".join(s.writes), s.folder)
     out.print(table)
-    out.print("tables that were added to it: ./weir table list", markup=False)
+    if not asked:
+        out.print("without tables that were added to it, of which ClickHouse could not be asked: ./weir table list", markup=False)
 
 
 @app.command(epilog="Example: ./weir doctor && ./weir up")

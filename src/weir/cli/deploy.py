@@ -12,7 +12,10 @@ import typer
 from weir.cli import outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from weir.transform.deploy import Deployed
+    from weir.transform.progress import At
 
 out, err = outcome.console(), outcome.err
 
@@ -34,6 +37,7 @@ def deploy(
     from weir.capture.register import turn
     from weir.stack import services, settings
     from weir.transform import deploy as deploying
+    from weir.transform import progress
     from weir.transform.session import Session
     from weir.transform.warehouse import Warehouse
 
@@ -41,16 +45,32 @@ def deploy(
         raise typer.BadParameter(f"--history is one of {', '.join(deploying.HISTORIES)}")
     found = settings.load()
     environment = {**os.environ, **services.environment(found)}
-    warehouse = Warehouse(found.endpoints.clickhouse_url)
+    warehouse, asked = Warehouse(found.endpoints.clickhouse_url), Warehouse(found.endpoints.clickhouse_url, progress.ANSWER_S)
     try:
-        with turn(found.home), Session() as dbt:  # a resync exchanges tables of dbt's too
+        with turn(found.home), Session() as dbt, outcome.now_and_then(Following(lambda: progress.running(asked, model), _say).tell, outcome.REPORT_S):  # a resync exchanges tables of dbt's too
             told = deploying.Deploy(warehouse, environment, model, history, _say, dbt.run).run()
     finally:
         warehouse.close()
+        asked.close()
     if as_json:
         sys.stdout.write(json.dumps(told.document(), indent=2) + "\n")
     else:
         out.print(line(told), markup=False, soft_wrap=True)
+
+
+class Following:
+    """Tells between the steps how far the query that runs has come; where none does, each STILL_S seconds that the deploy goes on."""
+
+    def __init__(self, look: Callable[[], At | None], say: Callable[[str], None]) -> None:
+        self._look, self._say, self._told_s = look, say, 0.0
+
+    def tell(self, seconds: float) -> None:
+        """Look. `seconds`: since the deploy began."""
+        at = self._look()
+        if at is None and seconds - self._told_s < outcome.STILL_S:
+            return
+        self._told_s = seconds
+        self._say(f"  {seconds:.0f} s so far{f': {at}' if at else ''}")
 
 
 def _say(text: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Final
 
 from weir.contracts import names
+from weir.contracts.cdc import CdcTable
 from weir.contracts.features import FEATURE_VIEWS
 
 
@@ -45,3 +47,14 @@ PATH: Final[tuple[Stage, ...]] = (
     Stage("features", ("features", "redis"), (*LANDED, *STANDING, *(f"{names.DB_MARTS}.{view.mart}" for view in FEATURE_VIEWS)), (ONLINE,), "feature_repo"),
     Stage("serving", ("api", "dashboard"), (ONLINE,), (), "dashboards"),
 )
+
+
+def with_added(tables: Iterable[CdcTable]) -> tuple[Stage, ...]:
+    """Return the path with tables that were added to it by command: source, topic, and the keyed copy that a view fills as their changes land. Pure."""
+    sources, topics, copies = [], [], []
+    for table in tables:
+        sources.append(f"postgres:{table.source}")
+        topics.append(table.topic)
+        copies.append(table.staging)
+    more: dict[str, tuple[list[str], list[str]]] = {"source": ([], sources), "connect": (sources, topics), "ingest": (topics, []), "transform": ([], copies)}
+    return tuple(replace(s, reads=(*s.reads, *more[s.name][0]), writes=(*s.writes, *more[s.name][1])) if s.name in more else s for s in PATH)

@@ -25,6 +25,9 @@ BY_FORM: Final = f"""SELECT substring(replaceRegexpAll(normalizeQuery(any(query)
 countIf(exception_code != 0) AS failed, max(query_duration_ms) AS ms_max, toUInt64(quantile(0.5)(query_duration_ms)) AS ms_p50, {_CPU} AS cpu_s, sum(read_bytes) AS bytes_read,
 argMax(query_id, query_duration_ms) AS slowest_query_id
 {_ENDED} GROUP BY normalized_query_hash ORDER BY ms_max DESC LIMIT {{top:UInt32}} FORMAT JSON"""
+FAILED: Final = f"""SELECT substring(replaceRegexpAll(normalizeQuery(any(query)), '\\\\s+', ' '), 1, 300) AS form, errorCodeToName(exception_code) AS error,
+arraySort(groupUniqArray(5)(user)) AS users, count() AS queries, toString(max(event_time)) AS last_at, argMax(query_id, event_time) AS last_query_id
+{_ENDED} AND exception_code != 0 GROUP BY normalized_query_hash, exception_code ORDER BY queries DESC, last_at DESC LIMIT {{top:UInt32}} FORMAT JSON"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,18 @@ class ByForm:
     slowest_query_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """Queries that differ in literals only and failed alike. `error`: ClickHouse's name of it; `last_at`: in the server's time zone; `last_query_id`: to find its message in system.query_log."""
+
+    form: str
+    error: str
+    users: tuple[str, ...]
+    queries: int
+    last_at: str
+    last_query_id: str
+
+
 def _ask(url: str, sql: str, hours: int, **more: int) -> list[dict[str, Any]]:
     server = parse(url)
     parameters = {f"param_{name}": str(value) for name, value in {"hours": hours, **more}.items()}
@@ -86,3 +101,12 @@ def slowest(clickhouse_url: str, hours: int, top: int) -> list[ByForm]:
         Unavailable: ClickHouse does not tell.
     """
     return [ByForm(**{**row, "users": tuple(row["users"])}) for row in _ask(clickhouse_url, BY_FORM, hours, top=top)]
+
+
+def failing(clickhouse_url: str, hours: int, top: int) -> list[Failing]:
+    """Return the forms of queries that failed in the last `hours` by their error, the most frequent first, at most `top`.
+
+    Raises:
+        Unavailable: ClickHouse does not tell.
+    """
+    return [Failing(**{**row, "users": tuple(row["users"])}) for row in _ask(clickhouse_url, FAILED, hours, top=top)]

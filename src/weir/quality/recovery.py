@@ -71,6 +71,14 @@ def proof(home: Path, experiment: str) -> Proof:
     return newest
 
 
+def usual_s(home: Path, experiment: str) -> float | None:
+    """Return the seconds that the newest run took which broke something and counted to its end; None when there is none."""
+    for _, _, run in _runs(home, experiment):
+        if run["verdict"] is not Verdict.UNKNOWN and run.get("broken") != 0 and isinstance(run.get("seconds"), int | float):
+            return float(run["seconds"])
+    return None
+
+
 def prune(home: Path, experiment: str, kept: int = KEPT) -> list[Path]:
     """Delete an experiment's evidence but for the newest `kept` runs and those on which `proof` rests: the last yes, the last no, the last that broke something.
 

@@ -77,6 +77,8 @@ class Reconciler:
         except WeirError as error:
             made.outcome, made.reason, made.verified_lsn, made.seconds = Answer.UNKNOWN, str(error), 0, round(time.monotonic() - began, 3)
             found = unlooked(table, views)
+            for left in (made, *found):
+                told.of(left)
         if progress is not None:
             progress.close()
         if to is not None:
@@ -104,13 +106,14 @@ class Told:
 
     def __init__(self, report: Callable[[str], None], total: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._report, self._total, self._clock = report, total, clock
-        self._began_s, self._done = clock(), 0
+        self._began_s, self._done = clock(), set[tuple[str, str]]()
 
     def of(self, made: Outcome) -> Outcome:
-        """Tell of one that ended, and return it."""
-        self._done += 1
-        to_go = (self._clock() - self._began_s) / self._done * (self._total - self._done)
-        self._report(f"{self._done} of {self._total} checks: {made.kind} {made.name}, {made.rows_checked:,} rows, {made.rows_checked / max(0.001, made.seconds):,.0f} rows/s, "
+        """Tell of one that ended, and return it; one that was told of and could not be ended after all counts once."""
+        self._done.add((made.kind, made.name))
+        done = len(self._done)
+        to_go = (self._clock() - self._began_s) / done * (self._total - done)
+        self._report(f"{done} of {self._total} checks: {made.kind} {made.name}, {made.rows_checked:,} rows, {made.rows_checked / max(0.001, made.seconds):,.0f} rows/s, "
                      f"about {to_go:.0f} s to go")
         return made
 

@@ -21,6 +21,7 @@ from weir.transform.shadow import Keyed
 from weir.transform.warehouse import Warehouse
 
 HISTORIES: Final = ("refuse", "copy", "drop")
+STEPS: Final = 4  # build, compare, exchange, catch up once more: what else is done takes no time to speak of
 PATIENCE_S: Final = 90.0  # for a gateway that ended in the middle of the exchange to be back
 Report = Callable[[str], None]
 
@@ -81,11 +82,15 @@ class Deploy:
             with contextlib.suppress(WeirError):  # what is left then goes at the next deploy
                 shadow.sweep(self.warehouse)
             raise
+        self._step(3, "the exchange; inserts that run are waited for first")
         held_ms = exchange(self.warehouse, self.model, self.report)
         self._settled()
         shadow.sweep(self.warehouse)
         history = "none is lost" if not lone else {"copy": "copied", "drop": "dropped"}[self.history]
         return Deployed(self.model, live.shape != beside.shape, proven, lone, history, readers, held_ms, ended, time.monotonic() - began)
+
+    def _step(self, number: int, what: str) -> None:
+        self.report(f"{self.model}, {number} of {STEPS}: {what}")
 
     def _end_earlier(self) -> bool:
         """End the exchange of a deploy of this model that was killed in it, and bring what landed since, whatever becomes of this deploy."""
@@ -114,7 +119,7 @@ class Deploy:
         return live
 
     def _built(self) -> Keyed:
-        self.report(f"{self.model}: dbt builds {shadow.shadow_of(self.model)} beside, with its unit tests, and catches it up")
+        self._step(1, f"dbt builds {shadow.shadow_of(self.model)} beside, with its unit tests, and catches it up")
         arguments = ("--select", self.model, "--indirect-selection", "cautious", "--vars", json.dumps({"shadow": self.model}))
         build.build(self.environment, arguments, target="shadow", dbt=self.dbt)
         beside = shadow.standing(self.warehouse).get(shadow.shadow_of(self.model))
@@ -141,7 +146,7 @@ class Deploy:
         return tuple(r.name for r in found)
 
     def _proven(self, beside: Keyed) -> Proof:
-        self.report(f"{self.model}: comparing {beside.table} with what its query makes of the landing tables")
+        self._step(2, f"comparing {beside.table} with what its query makes of the landing tables")
         proven = proof.prove(self.warehouse, beside)
         if not proven.good:
             raise ContractViolation(f"{beside.table} is not what its query makes of the landing tables: {proven.missing} keys are missing, {proven.different} rows are of no landed row",
@@ -168,7 +173,7 @@ class Deploy:
 
     def _settled(self) -> None:
         """Have dbt take the new table as its own: the standing catch-up once more, which inserts nothing where writes were held, and its mark."""
-        self.report(f"{self.model}: exchanged; dbt catches up once more")
+        self._step(4, "exchanged; dbt catches up once more")
         try:
             build.build(self.environment, ("--select", self.model, "--resource-type", "model"), dbt=self.dbt)
         except WeirError as error:

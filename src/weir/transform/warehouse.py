@@ -18,15 +18,17 @@ from weir.errors import NotBegun, Terminal, Unavailable
 
 ANSWER_S: Final = 900.0  # a landing table of 10^8 rows is read whole
 HOLD_S: Final = 45.0  # for the inserts that run to end: one of ingest has a time limit of 30 s
-_SETTINGS: Final = {"max_threads": "2", "output_format_json_quote_64bit_integers": "0", "join_use_nulls": "1", "log_comment": "weir deploy"}
+LOG_COMMENT: Final = "weir deploy"  # of each question and statement
+_SETTINGS: Final = {"max_threads": "2", "output_format_json_quote_64bit_integers": "0", "join_use_nulls": "1", "log_comment": LOG_COMMENT}
 
 
 class Warehouse:
     """One server, as its administrator."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, answer_s: float = ANSWER_S) -> None:
+        """Connect at the first question. `answer_s`: how long an answer may take."""
         server = parse(url)
-        self._client = httpx.Client(base_url=server.base_url, auth=server.auth, timeout=httpx.Timeout(ANSWER_S, connect=3.0), verify=tls.context())
+        self._client = httpx.Client(base_url=server.base_url, auth=server.auth, timeout=httpx.Timeout(answer_s, connect=min(3.0, answer_s)), verify=tls.context())
 
     def query(self, sql: str) -> list[list[Any]]:
         """Return the rows of a SELECT or DESCRIBE.

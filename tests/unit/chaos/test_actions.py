@@ -126,12 +126,12 @@ def test_a_load_that_broke_has_no_whole_journal(monkeypatch):
     monkeypatch.setattr(load, "_run", lambda: 1 / 0)
     load.start()
     with pytest.raises(Undecided, match="not whole"):
-        load.stop()
+        load.finish()
 
 
 def test_a_worker_that_replays_nothing_after_the_kill_is_undecided(worker, monkeypatch):
     monkeypatch.setattr(actions, "SETTLE_S", 0)
-    monkeypatch.setattr(actions, "all_services_ready", lambda: True)
+    monkeypatch.setattr(actions, "ready", lambda: (1, 1))
     monkeypatch.setattr(actions.batch, "lane", lambda *_: {"replays": 0})
     with pytest.raises(Undecided, match="replayed no batch"):
         actions.wait_until_replayed()

@@ -5,7 +5,9 @@ import pytest
 
 from weir.chaos import actions, runner
 from weir.chaos.load import Journal
+from weir.chaos.progress import Progress
 from weir.errors import Undecided
+from weir.quality import recovery
 
 ROOT = Path(__file__).resolve().parents[3]
 EXPERIMENT = "kill-kafka-broker"
@@ -19,20 +21,22 @@ class Played:
         self.rows = {"r-1": 1, "r-2": 1}
         self.steady = {"s-1": 1}  # what is found of the short load before the fault
         self.ready = lambda: True
-        self.broken = False
+        self.broken = self.ended = False
         self.counted = 0
 
     def answer(self):
-        return self.ready()
+        return (int(self.ready()), 1)
 
-    def stop(self):
-        return self.journal
+    over = True
+
+    def end(self):
+        self.ended = True
 
     def start(self):
         assert not self.broken
 
     def finish(self):
-        return Journal("s", {"s-1"})
+        return self.journal if self.ended else Journal("s", {"s-1"})
 
     def count(self, _url, _table, run):
         if run == "s":
@@ -58,7 +62,7 @@ def played(monkeypatch):
     monkeypatch.setattr(actions, "pause", lambda seconds: None)
     monkeypatch.setattr(actions, "signal_service", made.signal)
     monkeypatch.setattr(actions, "count", made.count)
-    monkeypatch.setattr(actions, "all_services_ready", made.answer)
+    monkeypatch.setattr(actions, "ready", made.answer)
     monkeypatch.setattr(actions.Endpoints, "from_environment", classmethod(lambda cls: cls.local()))
     return made
 
@@ -170,3 +174,42 @@ def test_the_evidence_says_which_code_it_speaks_of(played, tmp_path):
     evidence = runner.run(ROOT, tmp_path, EXPERIMENT)
     assert evidence["commit"] == runner.commit(ROOT)
     assert runner.commit(tmp_path) == ""
+
+
+def test_each_step_tells_which_it_is_of_how_many_and_after_a_whole_run_the_time_to_go(played, tmp_path):
+    first, second = [], []
+    _run(tmp_path, first.append)
+    assert "no whole run of it is on record" in first[0]
+    said = [line.split("step ")[1].split(":")[0] for line in first if "step " in line]
+    assert said == [f"{n} of 9" for n in range(1, 10)]  # two probes, five actions, two probes
+    assert not any("to go)" in line for line in first)
+    kept = next((tmp_path / "evidence").glob("*.json"))
+    kept.write_text(kept.read_text().replace('"seconds": ', '"seconds": 6'))  # 60 s and more
+    _run(tmp_path, second.append)
+    assert "the last whole run took 6" in second[0]
+    assert all("(about 5" in line or "(about 6" in line for line in second if "step " in line)
+
+
+def test_a_run_that_shows_nothing_tells_no_time(played, tmp_path):
+    played.ready = lambda: False
+    _run(tmp_path)
+    assert recovery.usual_s(tmp_path, EXPERIMENT) is None
+    played.ready = lambda: True
+    _run(tmp_path)
+    assert recovery.usual_s(tmp_path, EXPERIMENT) is not None
+
+
+def test_a_step_past_the_usual_time_promises_none():
+    lines, now = [], iter([0.0, 70.0])
+    Progress(lines.append, 9, 60.0, lambda: next(now)).tell("counting")
+    assert lines == ["  70.0 s  counting (longer than the 60 s of the last whole run)"]
+
+
+def test_a_wait_tells_how_much_is_there_how_fast_and_the_time_to_go(monkeypatch):
+    lines, met = [], iter([False, True])
+    monkeypatch.setattr(actions, "TELL_S", 0.0)
+    monkeypatch.setattr(actions, "say", [lines.append])
+    assert actions._until("the events in t", lambda: next(met), 60, 0.01, lambda: (0, 400))
+    assert lines[0].startswith("    waiting for the events in t: 0 of 400, at most ")
+    assert actions._far(100, 400, 5.0) == ": 100 of 400, 20 a second, about 15 s to go"
+    assert actions._far(0, 0, 5.0) == ""

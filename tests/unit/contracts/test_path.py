@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from weir.contracts import names
-from weir.contracts.path import PATH, PROFILES, SHOP
+from weir.contracts.cdc import CdcTable
+from weir.contracts.path import PATH, PROFILES, SHOP, with_added
 
 ROOT = Path(__file__).resolve().parents[3]
 STAGE = {stage.name: stage for stage in PATH}
@@ -49,3 +50,11 @@ def test_a_stage_reads_only_what_an_earlier_one_writes_and_names_no_whole_databa
     assert set(stage.reads) <= before
     assert len(set(stage.reads)) == len(stage.reads)
     assert {*stage.reads, *stage.writes} & set(names.DATABASES) == set()
+
+
+def test_an_added_table_stands_in_each_stage_that_it_passes():
+    found = {s.name: s for s in with_added([CdcTable("orders", "public.orders", "shop.public.orders", "keyed.orders__1", "keyed.orders")])}
+    assert found["source"].writes[-1] == found["connect"].reads[-1] == "postgres:public.orders"
+    assert found["connect"].writes[-1] == found["ingest"].reads[-1] == "shop.public.orders"
+    assert found["transform"].writes[-1] == "keyed.orders__1"
+    assert with_added([]) == PATH
