@@ -194,10 +194,16 @@ def run_app(command: Callable[..., object]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _stop(_number: int, _frame: FrameType | None) -> None:
+def _stop(number: int, _frame: FrameType | None) -> None:
+    if number == signal.SIGHUP:  # the terminal is gone: what is said from here on, while all is ended, would fail
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(nowhere, descriptor)
     raise KeyboardInterrupt
 
 
 def end_politely() -> None:
-    """Have SIGTERM end a command as Ctrl-C does: with what it started."""
+    """Have SIGTERM, and a terminal that is closed (SIGHUP, unless it is ignored as under nohup), end a command as Ctrl-C does: with what it started."""
     signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _stop)

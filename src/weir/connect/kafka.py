@@ -5,6 +5,8 @@ In: `connect/server.properties`, the port. Out: WEIR_HOME/kafka, its command. Ke
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
@@ -41,22 +43,30 @@ def prepare(home: Path, endpoints: Endpoints) -> None:
 
 
 def format_storage(home: Path) -> None:
-    """Format the storage once; some seconds of a JVM.
+    """Format the storage once; some seconds of a JVM. It is made beside and put in its place whole, so that one who is killed in it begins anew.
 
     Raises:
-        ServiceFailed: formatting failed.
+        ServiceFailed: formatting failed, or what is there is no storage of Kafka's.
     """
-    if (home / "kafka" / "data" / "meta.properties").exists():
+    data = home / "kafka" / "data"
+    if (data / "meta.properties").exists():
         return
-    cluster = cluster_id()
-    arguments = ("format", "--standalone", "-t", cluster, "-c", str(_properties(home)))
+    beside, properties = data.with_name("data.new"), _properties(home).with_suffix(".format")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    properties.write_text(re.sub(r"^log\.dirs=.*$", lambda _: f"log.dirs={beside}", _properties(home).read_text(), flags=re.MULTILINE))
+    arguments = ("format", "--standalone", "-t", cluster_id(), "-c", str(properties))
     done = subprocess.run(
         java.argv(home, "kafka", heap_mb=128, quick_start=True, main="kafka.tools.StorageTool", arguments=arguments),
         capture_output=True, text=True, check=False,
     )
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        raise ServiceFailed(f"Kafka's storage could not be formatted: {lines[-1] if lines else 'no output'}", hint="./weir doctor shows what is missing on this machine; ./weir clean deletes a storage that is half made, with all other data", service="kafka")
+        raise ServiceFailed(f"Kafka's storage could not be formatted: {lines[-1] if lines else 'no output'}", hint="./weir doctor shows what is missing on this machine", service="kafka")
+    try:
+        beside.replace(data)
+    except OSError as error:
+        raise ServiceFailed(f"{data} has files in it and is no storage of Kafka's: it has no meta.properties", hint="move them away; ./weir clean deletes them, with all other data", service="kafka") from error
 
 
 def cluster_id(make: Callable[[], uuid.UUID] = uuid.uuid4) -> str:

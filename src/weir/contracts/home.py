@@ -9,6 +9,7 @@ from typing import Final
 
 DATA: Final = frozenset({
     "clickhouse", "connect", "dbt", "demo", "evidence", "feast", "kafka", "load", "logs", "mlflow", "models", "postgres", "redis", "run", "secrets", "torture", "verify",
+    "stack-test",  # the home of the stacks of ./weir test
     "users.toml",  # hashes of what is in secrets: the two go together
 })
 KEPT: Final = frozenset({"jars", "browser", "backups"})  # fetched, and the same for every stack; what is to outlive the data; the environments beside them are the launcher's

@@ -1,7 +1,7 @@
-"""Load the demo's data through the real path, once.
+"""Load the demo's data through the real path, once; on a stack whose last load is an hour old, what falls in the last hour once more, so that one-hour windows live.
 
 In: the data set, a running stack. Out: rows, records, a journal under WEIR_HOME/demo. Keep: a load that was interrupted goes on with the
-events that have not landed; one that is complete is skipped.
+events that have not landed; one that is complete and whose last hour is not over is skipped.
 """
 
 from __future__ import annotations
@@ -63,27 +63,36 @@ def profiles(endpoints: Endpoints, home: Path) -> None:
     loader.load(endpoints.clickhouse_url, path)
 
 
+def _due(found: journal.Journal | None, now_ms: int) -> journal.Journal:
+    """Return the journal of the load that is due: the one that was found, or another after it once its last hour is over. Pure."""
+    if found is None:
+        return journal.Journal(derive.DEFAULT_SEED, now_ms)
+    if found.complete and now_ms - found.now_ms >= derive.HOUR_MS:
+        return journal.Journal(found.seed, now_ms, again=found.again + 1)
+    return found
+
+
 def events(
     endpoints: Endpoints, client: ClickHouse, home: Path, report: Callable[[produce.Progress], None], waiting: Callable[[Counts], None]
 ) -> tuple[journal.Journal, bool]:
     """Produce the events that are not there yet; return the journal, and whether anything was produced."""
     path = journal_path(home)
     found = journal.load(path)
-    if found and found.complete:
-        return found, False
+    record = _due(found, int(time.time() * 1000))
+    if record.complete:
+        return record, False
     skip: set[str] = set()
-    if found:
+    if record is found:
         reconcile.wait(endpoints, client, waiting, staged=False)  # what was sent before the interruption has landed now
-        skip = reconcile.landed_ids(client)
-        found = journal.Journal(found.seed, found.now_ms)
-    record = found or journal.Journal(derive.DEFAULT_SEED, int(time.time() * 1000))
+        skip = reconcile.landed_ids(client, record)
+        record = journal.Journal(record.seed, record.now_ms, again=record.again)
     record.save(path)
     for event_id in skip:
         record.note(event_id)
     data = dataset.read(dataset.directory())
-    stream = (e for e in derive.events(data, record.now_ms, record.seed) if e.event_id not in skip)
-    produce.events(
-        endpoints.kafka_bootstrap, stream, record, bad=derive.bad_events(record.seed, record.now_ms), total=3 * len(data.ratings) - len(skip), report=report
-    )
+    stream = (e for e in derive.events(data, record.now_ms, record.seed, again=record.again) if e.event_id not in skip)
+    bad = [] if record.again else derive.bad_events(record.seed, record.now_ms)  # they are in the quarantine since the first
+    total = 3 * int(len(data.ratings) * (derive.LAST_SHARE if record.again else 1)) - len(skip)
+    produce.events(endpoints.kafka_bootstrap, stream, record, bad=bad, total=total, report=report)
     record.save(path)
     return record, True

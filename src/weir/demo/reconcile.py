@@ -14,7 +14,7 @@ from weir.contracts.endpoints import Endpoints
 from weir.demo.result import Counts
 from weir.errors import ContractViolation
 from weir.ingest.clickhouse import ClickHouse
-from weir.simulation.derive import SESSION_PREFIX
+from weir.simulation.derive import SESSION_PREFIX, sessions
 from weir.simulation.journal import ID_SUM_SQL, Journal
 from weir.simulation.source import answering
 from weir.topics.reader import Reader
@@ -26,29 +26,38 @@ _READ_S: Final = 60.0
 
 
 class TopicRecords:
-    """Counts the records of a topic by reading them, each once: offsets alone count a transaction's markers too.
+    """Counts the records that a topic holds by reading them, each once: offsets alone count a transaction's markers too.
 
-    What retention has taken away is counted by its offsets.
+    What retention had taken away before the first count is in no count, and `held` leaves it out of the sink's.
     """
 
     def __init__(self, bootstrap: str, topic: str) -> None:
         self._topic, self._reader = topic, Reader(bootstrap, "weir-demo-count", patience_s=_READ_S)
+        self._low: dict[int, int] = {}
         self._next: dict[int, int] = {}
         self._count = 0
 
-    def count(self) -> int:
-        """Return how many records the topic has taken up to now.
+    def held(self) -> str:
+        """Return the condition for the sink's rows of what the topic held at the first asking (the landing table outlasts Kafka's retention).
 
         Raises:
             Unavailable: Kafka does not answer.
         """
-        bounds = {p: self._reader.bounds(self._topic, p) for p in self._reader.partitions(self._topic)}
-        if not self._next:
-            self._count = sum(low for low, _ in bounds.values())
-            self._next = {p: low for p, (low, _) in bounds.items()}
-        fresh = sum(map(len, self._reader.read({(self._topic, p): (self._next[p], end) for p, (_, end) in bounds.items()})))
-        self._count += fresh
-        self._next = {p: end for p, (_, end) in bounds.items()}
+        if not self._low:
+            self._low = {p: self._reader.bounds(self._topic, p)[0] for p in self._reader.partitions(self._topic)}
+            self._next = dict(self._low)
+        return f"topic = '{self._topic}' AND " + (f"({' OR '.join(f'(partition = {p} AND offset >= {low})' for p, low in self._low.items())})" if any(self._low.values()) else "1")
+
+    def count(self) -> int:
+        """Return how many records the topic has held since the first asking.
+
+        Raises:
+            Unavailable: Kafka does not answer.
+        """
+        self.held()
+        ends = {p: self._reader.bounds(self._topic, p)[1] for p in self._low}
+        self._count += sum(map(len, self._reader.read({(self._topic, p): (self._next[p], end) for p, end in ends.items()})))
+        self._next = ends
         return self._count
 
     def close(self) -> None:
@@ -75,10 +84,11 @@ def count(endpoints: Endpoints, client: ClickHouse, events: TopicRecords, *, sta
         table: int(client.execute(f"SELECT count() FROM {name} WHERE version >= {_CDC_FLOOR}"))
         for table, name in _STANDING.items() if staged
     }
+    held = events.held()
     row = client.execute(
-        f"SELECT countIf(reject_reason = ''), dateDiff('millisecond', max(produced_at), now64(3)) FROM {names.LANDING_EVENTS}"
+        f"SELECT countIf(reject_reason = ''), dateDiff('millisecond', max(produced_at), now64(3)) FROM {names.LANDING_EVENTS} WHERE {held}"
     ).split("\t")
-    quarantined = int(client.execute(f"SELECT count() FROM {names.QUARANTINE} WHERE topic = '{names.TOPIC_USER_EVENTS}'"))
+    quarantined = int(client.execute(f"SELECT count() FROM {names.QUARANTINE} WHERE {held}"))
     return Counts(source, sink, events.count(), int(row[0]), quarantined, max(0, int(row[1])) if int(row[0]) else 0)
 
 
@@ -112,7 +122,7 @@ def check_journal(client: ClickHouse, journal: Journal) -> None:
     Raises:
         ContractViolation: they differ.
     """
-    where = f"reject_reason = '' AND startsWith(session_id, '{SESSION_PREFIX}')"
+    where = f"reject_reason = '' AND {_of(journal)}"
     rows, id_sum = (int(x) for x in client.execute(f"SELECT count(), {ID_SUM_SQL} FROM {names.LANDING_EVENTS} WHERE {where}").split("\t"))
     if (rows, id_sum) != (journal.produced, journal.id_sum):
         raise ContractViolation(
@@ -121,6 +131,12 @@ def check_journal(client: ClickHouse, journal: Journal) -> None:
         )
 
 
-def landed_ids(client: ClickHouse) -> set[str]:
+def landed_ids(client: ClickHouse, journal: Journal) -> set[str]:
     """Return the ids of the load's events that have landed (about 305,000 at most)."""
-    return set(client.execute(f"SELECT event_id FROM {names.LANDING_EVENTS} WHERE startsWith(session_id, '{SESSION_PREFIX}')").split())
+    return set(client.execute(f"SELECT event_id FROM {names.LANDING_EVENTS} WHERE {_of(journal)}").split())
+
+
+def _of(journal: Journal) -> str:
+    """Return the condition for the events of one load."""
+    mine = f"startsWith(session_id, '{sessions(journal.again)}')"
+    return mine if journal.again else f"{mine} AND NOT startsWith(session_id, '{SESSION_PREFIX}again')"

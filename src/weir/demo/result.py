@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Rows of source and sink. `events_in`: records on the topic by the broker's offsets; `freshness_ms`: age of the newest landed record."""
+    """Rows of source and sink. `events_in`: records that the topic holds, read one by one; `freshness_ms`: age of the newest landed record."""
 
     source_rows: dict[str, int]
     sink_rows: dict[str, int]

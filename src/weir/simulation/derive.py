@@ -160,8 +160,13 @@ def _plan(number: int) -> tuple[int, int]:
     return 1 + (point >= 70) + (point >= 90), (other >= 50) + (other >= 85)  # noqa: PLR2004 - the percentages above
 
 
-def events(data: Dataset, now_ms: int, seed: int = DEFAULT_SEED) -> Iterator[Event]:
-    """Yield the ratings in order of time, each after its views and clicks.
+def sessions(again: int = 0) -> str:
+    """Return how the ids of a load's sessions begin; those of every load begin with SESSION_PREFIX. Pure."""
+    return f"{SESSION_PREFIX}again{again}-" if again else SESSION_PREFIX
+
+
+def events(data: Dataset, now_ms: int, seed: int = DEFAULT_SEED, *, again: int = 0) -> Iterator[Event]:
+    """Yield the ratings in order of time, each after its views and clicks. `again`: how many loads came before: one that is not the first has what falls in the last hour alone, as other events.
 
     Rule: a rating is led by 1 to 3 views and 0 to 2 clicks, the first of each of the rated item, the second and third of its neighbours
     (same first genre, next ids), 10 to 90 seconds before it. A user's session ends after 30 minutes without a rating (original time).
@@ -169,26 +174,29 @@ def events(data: Dataset, now_ms: int, seed: int = DEFAULT_SEED) -> Iterator[Eve
     clock, neighbours = Clock.of(data.ratings, now_ms), _Neighbours(data)
     countries = {u.user_id: country(u.zip_code, u.user_id, seed) for u in data.users}
     last: dict[int, tuple[int, int]] = {}
+    tag = f"{seed}:again{again}" if again else str(seed)
     for r in data.ratings:
         before_s, session = last.get(r.user_id, (r.at_s, 0))
         session += r.at_s - before_s > SESSION_GAP_S
         last[r.user_id] = (r.at_s, session)
-        name = f"{SESSION_PREFIX}{r.user_id}-{session}"
+        if again and clock.at(r.at_s) < now_ms - HOUR_MS:
+            continue
+        name = f"{sessions(again)}{r.user_id}-{session}"
         number = digest(seed, r.user_id, r.item_id)
         views, clicks = _plan(number)
         kinds = [(EventType.VIEW, n) for n in range(views)] + [(EventType.CLICK, n) for n in range(clicks)]
         leads = sorted((LEAD_S[0] + (number >> 8 * k & 0xFF) * (LEAD_S[1] - LEAD_S[0]) // 255 for k in range(len(kinds))), reverse=True)
         for (kind, n), lead_s in zip(kinds, leads, strict=True):
             item = neighbours.of(r.item_id, n)
-            yield Event(_id(seed, kind, r, n), r.user_id, item, kind, None, name, countries.get(r.user_id, "US"), clock.at(r.at_s - lead_s))
+            yield Event(_id(tag, kind, r, n), r.user_id, item, kind, None, name, countries.get(r.user_id, "US"), clock.at(r.at_s - lead_s))
         yield Event(
-            _id(seed, EventType.RATE, r, 0), r.user_id, r.item_id, EventType.RATE, r.rating, name, countries.get(r.user_id, "US"), clock.at(r.at_s)
+            _id(tag, EventType.RATE, r, 0), r.user_id, r.item_id, EventType.RATE, r.rating, name, countries.get(r.user_id, "US"), clock.at(r.at_s)
         )
 
 
-def _id(seed: int, kind: EventType, rating: RawRating, n: int) -> str:
+def _id(tag: str, kind: EventType, rating: RawRating, n: int) -> str:
     """Return the version 5 UUID (RFC 9562, 5.5) of what the event is, as `uuid.uuid5` makes it: that spends most of its time on parts which are not asked for."""
-    made = hashlib.sha1(_NAMESPACE.bytes + f"{seed}:{kind.value}:{rating.user_id}:{rating.item_id}:{n}".encode(), usedforsecurity=False).hexdigest()
+    made = hashlib.sha1(_NAMESPACE.bytes + f"{tag}:{kind.value}:{rating.user_id}:{rating.item_id}:{n}".encode(), usedforsecurity=False).hexdigest()
     return f"{made[:8]}-{made[8:12]}-5{made[13:16]}-{_VARIANT[made[16]]}{made[17:20]}-{made[20:32]}"
 
 

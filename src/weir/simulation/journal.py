@@ -18,7 +18,7 @@ _MODULUS: Final = 1 << 64
 class Journal:
     """`produced`: good events, `bad`: bad ones, `id_sum`: see `note`; `failed`: refused by the broker, or not acknowledged in time; `complete`: none was, so all were acknowledged.
 
-    `repeated`: good events sent a second time (not in `produced`); `late`: good events whose time is a minute or more before their record's.
+    `again`: how many loads this one comes after, whose events it does not repeat. `repeated`: good events sent a second time (not in `produced`); `late`: good events whose time is a minute or more before their record's.
     """
 
     seed: int
@@ -30,6 +30,7 @@ class Journal:
     repeated: int = 0
     late: int = 0
     complete: bool = False
+    again: int = 0
 
     def note(self, event_id: str) -> None:
         """Count an event. `id_sum` adds the first 64 bits of the UUIDs modulo 2^64, as ClickHouse's sum over UInt64 does."""

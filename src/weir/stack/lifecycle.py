@@ -123,11 +123,11 @@ def turn(home: Path, report: Report) -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Keep a second Ctrl-C, or a polite kill, from stopping the clearing away."""
+    """Keep a second Ctrl-C, a polite kill, or a terminal that is closed, from stopping the clearing away."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
@@ -179,7 +179,7 @@ class _Bringing:
             time.sleep(0.05)
 
     def settle(self) -> None:
-        """Wait until nothing is being done before a start any more: a storage that is half made would keep the next start from it."""
+        """Wait until nothing is being done before a start any more, so that none of it goes on beside what ends the stack, or the next start."""
         for _, future in self.opening.values():
             future.exception()
 

@@ -103,6 +103,7 @@ chmod=0600
 
 [supervisord]
 nodaemon=true
+silent=true
 logfile={str(log_path(home, "supervisord")).replace("%", "%%")}
 logfile_maxbytes={LOG_BYTES}
 logfile_backups=1
@@ -234,7 +235,8 @@ def spawn(home: Path, text: str, environment: dict[str, str]) -> None:
     conf.touch(mode=0o600)
     conf.write_text(text)
     socket_path(home).unlink(missing_ok=True)
-    out = log_path(home, "supervisord.out").open("w")
+    log = log_path(home, "supervisord")
+    before, out = len(_read(log)), log_path(home, "supervisord.out").open("w")
     with _interrupts_later() as interrupted:  # not between the fork and knowing the process
         process = subprocess.Popen(
             [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(conf)],
@@ -255,8 +257,13 @@ def spawn(home: Path, text: str, environment: dict[str, str]) -> None:
         process.terminate()
         process.wait(15)
         raise
-    lines = log_path(home, "supervisord.out").read_text().strip().splitlines()
-    raise ServiceFailed(f"the supervisor did not start: {lines[-1] if lines else 'no output'}", hint=f"its log is {log_path(home, 'supervisord')}")
+    said = _read(log)[before:] + _read(log_path(home, "supervisord.out"))  # what it says before it has a log comes on its output
+    lines = said.strip().splitlines()
+    raise ServiceFailed(f"the supervisor did not start: {lines[-1] if lines else 'no output'}", hint=f"its log is {log}")
+
+
+def _read(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
 
 
 def sweep(home: Path) -> int:

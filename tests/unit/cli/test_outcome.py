@@ -1,6 +1,7 @@
 """However a command ends, the user gets one line and an exit code."""
 import errno
 import os
+import pty
 import subprocess
 import sys
 import time
@@ -230,3 +231,34 @@ def test_what_tells_nothing_itself_is_said_to_go_on(capsys):
     said = capsys.readouterr().err
     assert "  comparing, 0 s so far" in said
     assert "quick" not in said
+
+
+CLOSED = """
+import fcntl, signal, sys, termios, time
+from pathlib import Path
+from weir.cli import outcome
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+if sys.argv[2] == "ignored":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+outcome.end_politely()
+try:
+    print("up", flush=True)
+    time.sleep(30 if sys.argv[2] == "closed" else 2)
+except KeyboardInterrupt:
+    print("ending", flush=True)
+    outcome.err.print("ended")
+    Path(sys.argv[1]).write_text("ended")
+"""
+
+
+@pytest.mark.parametrize("how", ["closed", "ignored"])
+def test_a_terminal_that_is_closed_ends_a_command_as_ctrl_c_does_unless_that_is_ignored_as_under_nohup(tmp_path, how):
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", CLOSED, str(tmp_path / "ended"), how], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    told = b""
+    while b"up" not in told:
+        told += os.read(ours, 1000)
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert (tmp_path / "ended").exists() is (how == "closed")

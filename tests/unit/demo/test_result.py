@@ -38,7 +38,7 @@ def test_a_lost_a_doubled_and_a_missing_row_are_not_reconciled():
 
 
 def test_a_complete_load_is_not_produced_again(tmp_path):
-    journal.Journal(1, 5, produced=3, complete=True).save(loading.journal_path(tmp_path))
+    journal.Journal(1, int(time.time() * 1000) - 3_500_000, produced=3, complete=True).save(loading.journal_path(tmp_path))
     found, produced = loading.events(None, None, tmp_path, lambda _: None, lambda _: None)
     assert (found.produced, produced) == (3, False)
 

@@ -116,3 +116,13 @@ def test_the_journal_sums_without_order_and_survives_a_restart(tmp_path):
 
 def test_the_eta_is_what_is_left_at_the_rate_so_far():
     assert progress(100, 300, 10).eta_s == pytest.approx(20)
+
+
+def test_a_load_that_follows_has_the_last_hour_alone_in_other_events_and_sessions(data):
+    first = list(derive.events(data, NOW))
+    again = list(derive.events(data, NOW, again=1))
+    rated = [e for e in first if e.event_type == "rate" and e.occurred_at >= NOW - derive.HOUR_MS]
+    assert [(e.user_id, e.item_id, e.rating, e.occurred_at) for e in again if e.event_type == "rate"] == [(e.user_id, e.item_id, e.rating, e.occurred_at) for e in rated]
+    assert not {e.event_id for e in again} & {e.event_id for e in first}
+    assert not {e.event_id for e in again} & {e.event_id for e in derive.events(data, NOW, again=2)}
+    assert {e.session_id.rsplit("-", 2)[0] for e in again} == {"ml-again1"}
