@@ -41,12 +41,8 @@ def _tell(what: str) -> None:
         told(f"    {what}")
 
 
-def _no_count() -> tuple[int, int]:
-    return 0, 0
-
-
-def _until(what: str, met: Callable[[], bool], seconds: float, every_s: float = 0.5, far: Callable[[], tuple[int, int]] = _no_count) -> bool:
-    """Wait until `met`, telling of it; return whether it came to that. `far`: how many are there, of how many; of 0 where nothing can be counted."""
+def _until(what: str, met: Callable[[], bool], seconds: float, every_s: float = 0.5, far: Callable[[float], str] = lambda _seconds: "") -> bool:
+    """Wait until `met`, telling of it; return whether it came to that. `far`: says how far it has come in so many seconds."""
     began = told = time.monotonic()
     while not met():
         now = time.monotonic()
@@ -54,15 +50,13 @@ def _until(what: str, met: Callable[[], bool], seconds: float, every_s: float = 
             return False
         if now - told >= TELL_S:
             told = now
-            _tell(f"waiting for {what}{_far(*far(), now - began)}, at most {seconds - (now - began):.0f} s more")
+            _tell(f"waiting for {what}{far(now - began)}, at most {seconds - (now - began):.0f} s more")
         time.sleep(every_s)
     return True
 
 
 def _far(done: int, total: int, seconds: float) -> str:
     """Return how far a wait of some seconds has come, how fast, and what that makes of the rest. Pure."""
-    if not total:
-        return ""
     to_go = f", {done / seconds:,.0f} a second, about {(total - done) * seconds / done:.0f} s to go" if done else ""
     return f": {done:,} of {total:,}{to_go}"
 
@@ -77,22 +71,20 @@ def start_load(rate: int = 500, limit: int = 250_000) -> str:
     return load.journal.run_id
 
 
-def ready() -> tuple[int, int]:
-    """Return how many services answer now, of how many."""
+def ready() -> dict[str, bool]:
+    """Return of each service whether it answers now."""
     configured = settings.load()
-    states = [r.state == "ready" for r in watch.observe(services.build(configured), configured.home)]
-    return sum(states), len(states)
+    return {r.name: r.state == "ready" for r in watch.observe(services.build(configured), configured.home)}
 
 
 def _ready_within(seconds: float) -> bool:
-    found = (0, 0)
+    found: dict[str, bool] = {}
 
     def met() -> bool:
-        nonlocal found
-        found = ready()
-        return found[0] == found[1]
+        found.update(ready())
+        return all(found.values())
 
-    return _until("every service to answer", met, seconds, far=lambda: found)
+    return _until("every service to answer", met, seconds, far=lambda _: f": {sum(found.values())} of {len(found)} do, not yet {', '.join(n for n, answers in found.items() if not answers)}")
 
 
 def services_ready() -> bool:
@@ -132,7 +124,7 @@ def _acknowledged() -> int:
 def signal_service(service: str, signal_name: str) -> int:
     """Send a signal to a service's process by id; return the id. One of FAULTS needs a load."""
     process = _process(service)
-    noted: dict[str, object] = {"fault": signal_name, "service": service, "pid": process.pid, "at_s": time.time()}
+    noted: dict[str, object] = {"fault" if signal_name in FAULTS else "signal": signal_name, "service": service, "pid": process.pid, "at_s": time.time()}
     if signal_name in FAULTS:
         noted["acknowledged"] = _acknowledged()
         broken.append(service)
@@ -212,7 +204,7 @@ def wait_until_replayed(table: str = names.LANDING_EVENTS) -> int:
     if not _until("the open batch's replay", lambda: bool(batch.lane(endpoints, table).get("replays")), SETTLE_S):
         raise Undecided(f"the worker that came back replayed no batch of {table} in {SETTLE_S} s", hint="./weir logs ingest")
     replays = int(batch.lane(endpoints, table)["replays"])
-    results.append({"replays": replays, "at_s": time.time()})
+    results.append({"replayed_batches": replays, "of": table, "at_s": time.time()})
     return replays
 
 
@@ -254,7 +246,8 @@ def _ended(load: Load, of: int = 0) -> Journal:
     if not of:
         load.end()
     journal = load.journal
-    _until("the broker's answers of the load's events", lambda: load.over, FINISH_S, 0.05, lambda: (len(journal.acknowledged), of or len(journal.acknowledged) + len(journal.unknown)))
+    _until("the broker's answers of the load's events", lambda: load.over, FINISH_S, 0.05,
+           lambda seconds: _far(len(journal.acknowledged), of or len(journal.acknowledged) + len(journal.unknown), seconds))
     return load.finish()
 
 
@@ -284,7 +277,7 @@ def _settled(url: str, table: str, journal: Journal) -> Count:
             return False
         return found[0].verdict is not Verdict.NO or bool(found[0].doubled)
 
-    _until(f"the events in {table}", complete, SETTLE_S, far=lambda: (found[0].found if found else 0, len(journal.acknowledged)))
+    _until(f"the events in {table}", complete, SETTLE_S, far=lambda seconds: _far(found[0].found if found else 0, len(journal.acknowledged), seconds))
     if not found:
         raise Undecided(f"{table} could not be read: {errors[-1]}") from errors[-1]
     return found[0]

@@ -30,6 +30,10 @@ class Progress(RunEventHandler):
         self._say, self._total, self._usual_s, self._clock = say, total, usual_s, clock
         self._began_s, self._step = clock(), 0
 
+    def note(self, what: str) -> None:
+        """Say it, with the time alone: a wait tells its own time to go."""
+        self._say(f"{self._clock() - self._began_s:6.1f} s  {what}")
+
     def tell(self, what: str) -> None:
         """Say it, with the time, and with the time to go where an earlier run tells it."""
         at = self._clock() - self._began_s

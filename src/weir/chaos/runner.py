@@ -99,7 +99,7 @@ def run(root: Path, home: Path, name: str, say: Say = lambda _line: None) -> dic
     usual_s = recovery.usual_s(home, name)
     say(f"{name}: {'no whole run of it is on record here, so the time to go is not known' if usual_s is None else f'the last whole run took {usual_s:.0f} s'}")
     progress = Progress(say, steps(experiment), usual_s)
-    actions.say[:] = [progress.tell]
+    actions.say[:] = [progress.note]
     journal = run_experiment(experiment, ALWAYS_ROLL_BACK, event_handlers=[progress])
     answer, reason = verdict(journal, actions.results)
     evidence = {

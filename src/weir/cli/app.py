@@ -223,7 +223,7 @@ def doctor(*, as_json: Json = False) -> None:
 
 
 @app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}, options_metavar="[OPTIONS] COMMAND [ARGS]...",
     epilog="Examples: ./weir run dbt build · ./weir run feast feature-views list · ./weir run python -m weir.quality",
 )
 def run(context: typer.Context) -> None:
@@ -304,6 +304,7 @@ def lock() -> None:
 def main() -> None:
     """Entry point."""
     outcome.end_politely()
+    outcome.fold_helps(app)
     raise SystemExit(outcome.run_app(app))
 
 

@@ -102,4 +102,6 @@ def load(
     seconds = time.monotonic() - began
     records = sum(j.produced + j.bad + j.repeated for j in journals)
     document = {"records": records, "seconds": round(seconds, 2), "records_per_s": round(records / seconds), "journals": [asdict(j) for j in journals]}
-    sys.stdout.write(json.dumps(document, indent=2) + "\n" if as_json else f"{records} records in {seconds:.1f} s, {records / seconds:.0f} a second\n")
+    told = (f"{records:,} records in {seconds:.1f} s, {records / seconds:,.0f} a second: {sum(j.bad for j in journals):,} bad, {sum(j.late for j in journals):,} late, "
+            f"{sum(j.repeated for j in journals):,} sent twice; journals in {found.home / 'load'}; ./weir verify events holds the tables to the topic\n")
+    sys.stdout.write(json.dumps(document, indent=2) + "\n" if as_json else told)

@@ -7,6 +7,7 @@ whose path the line tells.
 from __future__ import annotations
 
 import errno
+import inspect
 import logging
 import os
 import re
@@ -192,6 +193,15 @@ def run_app(command: Callable[..., object]) -> int:
     if code == STOPPED:
         err.print("weir: stopped")
     return code if isinstance(code, int) else 0
+
+
+def fold_helps(app: typer.Typer) -> None:
+    """Have the helps of an application's commands told in whole paragraphs: typer keeps the line ends of all but the first."""
+    for command in app.registered_commands:
+        command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(command.help or (command.callback and command.callback.__doc__) or ""))
+    for group in app.registered_groups:
+        if group.typer_instance:
+            fold_helps(group.typer_instance)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import getpass
 import json
 import sys
@@ -83,7 +84,8 @@ def list_(
 
 @quarantine_app.command(epilog="Example: ./weir quarantine show user-events/3/17")
 def show(place: PlaceArgument, *, as_json: Json = False) -> None:
-    """Show one record: its bytes (the first 4,096), reason, trace, and every audit row."""
+    """Show one record: its bytes (the first 4,096), reason and what that means for a user event, trace, and every audit row."""
+    from weir.ingest.explain import explain
     from weir.ingest.quarantine import Place
 
     with _desk() as (quarantine, _):
@@ -94,6 +96,8 @@ def show(place: PlaceArgument, *, as_json: Json = False) -> None:
     for name, value in document.items():
         if name not in {"actions", "raw_base64"} and value not in {None, ""}:
             out.print(f"{name:<12} {value}", markup=False, soft_wrap=True)
+    if wrong := explain(document["place"].split("/")[0], base64.b64decode(document["raw_base64"]), document["reason"]):
+        out.print(f"{'why':<12} {wrong}", markup=False, soft_wrap=True)
     for a in document["actions"]:
         out.print(f"{a['at'][:19]}  {a['action']} by {a['who']}: {a['why']}", markup=False, soft_wrap=True)
 
@@ -109,6 +113,7 @@ def fix(
 ) -> None:
     """Write down the corrected record, and say whether ingest would take it now; nothing is sent until it is replayed. Example: ./weir quarantine fix user-events/3/17 --set country=DE --why "lower case"."""
     from weir.ingest import replay
+    from weir.ingest.explain import explain
     from weir.ingest.quarantine import Action, Place, allow, patched
 
     if bool(field) == bool(value):
@@ -129,7 +134,8 @@ def fix(
             corrected = patched(before if entry.fixed is None else entry.fixed, field or ())
         quarantine.record(at, Action("fix", who or getpass.getuser(), why, value=corrected))
     left = replay.refusal(at, key, corrected, int(time.time() * 1000))
-    told = f"is written down, and would be refused again: {left}; correct it further, with ./weir quarantine fix" if left else "is corrected"
+    wrong = explain(at.topic, corrected, left)
+    told = f"is written down, and would be refused again: {left}{wrong and f' ({wrong})'}; correct it further, with ./weir quarantine fix" if left else "is corrected"
     err.print(f"{place} {told}; ./weir quarantine replay {place} --why '…' sends it", markup=False, soft_wrap=True)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 STATUS = {"yes": 0, "no": 1, "unknown": 2}
 FAULTS = ("missing", "doubled", "different", "unknown")
+WORDS = ("deduplicated: of the landed, a producer's repeats, which keyed tables count once; rows: as they are stored, a key's older versions and repeats among them until they are merged; "
+         "judged: what landed and is owed to the table, each repeat too")
 verify_app = typer.Typer(no_args_is_help=True, help="What landed against what was sent: events.")
 err = outcome.err
 out = outcome.console()
@@ -62,7 +64,7 @@ def show(told: Outcome) -> None:
     for view in document["views"]:
         behind.add_row(view["table"], view["verdict"], str(view["rows"]), str(view["judged"]), *(_coloured(k, view[k]) for k in FAULTS))
     out.print(behind)
-    out.print("rows: as they are stored, a key's older versions and a producer's repeats among them until they are merged; judged: what a reader is given", markup=False, soft_wrap=True)
+    out.print(WORDS, markup=False, soft_wrap=True)
     for line in lines(document):
         out.print(line, markup=False, soft_wrap=True)
     out.print(f"{document['verdict']}: {document['judged']:,} records judged in {document['seconds']:.1f} s")

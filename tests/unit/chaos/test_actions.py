@@ -131,7 +131,7 @@ def test_a_load_that_broke_has_no_whole_journal(monkeypatch):
 
 def test_a_worker_that_replays_nothing_after_the_kill_is_undecided(worker, monkeypatch):
     monkeypatch.setattr(actions, "SETTLE_S", 0)
-    monkeypatch.setattr(actions, "ready", lambda: (1, 1))
+    monkeypatch.setattr(actions, "ready", lambda: {"kafka": True})
     monkeypatch.setattr(actions.batch, "lane", lambda *_: {"replays": 0})
     with pytest.raises(Undecided, match="replayed no batch"):
         actions.wait_until_replayed()

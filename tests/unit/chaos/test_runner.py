@@ -25,7 +25,7 @@ class Played:
         self.counted = 0
 
     def answer(self):
-        return (int(self.ready()), 1)
+        return {"kafka": self.ready()}
 
     over = True
 
@@ -209,7 +209,15 @@ def test_a_wait_tells_how_much_is_there_how_fast_and_the_time_to_go(monkeypatch)
     lines, met = [], iter([False, True])
     monkeypatch.setattr(actions, "TELL_S", 0.0)
     monkeypatch.setattr(actions, "say", [lines.append])
-    assert actions._until("the events in t", lambda: next(met), 60, 0.01, lambda: (0, 400))
+    assert actions._until("the events in t", lambda: next(met), 60, 0.01, lambda seconds: actions._far(0, 400, seconds))
     assert lines[0].startswith("    waiting for the events in t: 0 of 400, at most ")
     assert actions._far(100, 400, 5.0) == ": 100 of 400, 20 a second, about 15 s to go"
-    assert actions._far(0, 0, 5.0) == ""
+
+
+def test_a_wait_for_the_services_names_those_that_do_not_answer_yet(monkeypatch):
+    lines, answers = [], iter([{"kafka": False, "redis": True}, {"kafka": True, "redis": True}])
+    monkeypatch.setattr(actions, "TELL_S", 0.0)
+    monkeypatch.setattr(actions, "say", [lines.append])
+    monkeypatch.setattr(actions, "ready", lambda: next(answers))
+    actions.wait_until_ready()
+    assert "waiting for every service to answer: 1 of 2 do, not yet kafka, at most " in lines[0]

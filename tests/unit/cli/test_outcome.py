@@ -257,8 +257,30 @@ def test_a_terminal_that_is_closed_ends_a_command_as_ctrl_c_does_unless_that_is_
     process = subprocess.Popen([sys.executable, "-c", CLOSED, str(tmp_path / "ended"), how], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
     told = b""
-    while b"up" not in told:
+    while b"\n" not in told:  # the whole line: its write is over
         told += os.read(ours, 1000)
     os.close(ours)
     assert process.wait(60) == 0
     assert (tmp_path / "ended").exists() is (how == "closed")
+
+
+def test_helps_are_told_in_whole_paragraphs(capsys):
+    made, inner = typer.Typer(), typer.Typer()
+
+    @inner.command("do")
+    def do():
+        """Do it.
+
+        This sentence begins on one line
+        and ends on another.
+
+        And this is a paragraph of its own.
+        """
+
+    inner.command("else")(lambda: None)
+    made.add_typer(inner, name="group")
+    outcome.fold_helps(made)
+    outcome.run_app(lambda **how: made(["group", "do", "--help"], **how))
+    said = capsys.readouterr().out
+    assert "This sentence begins on one line and ends on another." in said
+    assert "another. And" not in said
