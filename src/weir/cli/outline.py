@@ -38,7 +38,7 @@ COMMANDS = {
     "chaos": "Chaos experiments against the running stack.",
 }
 FIRST = """The environment is not made yet: the first command that needs it fetches about 700 MB of packages (./weir doctor says what this machine lacks for that, and makes nothing).
-Then ./weir COMMAND --help shows a command's options, with examples."""
+Then the --help of each command shows its options, with examples."""
 WIDTH = 100
 
 

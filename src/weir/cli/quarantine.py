@@ -62,8 +62,11 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the newest records in the quarantine and what has become of them."""
+    from weir.contracts.events import RejectReason
     from weir.ingest.quarantine import State
 
+    if reason and reason not in set(RejectReason):
+        raise typer.BadParameter(f"no reason {reason!r}; there are {', '.join(RejectReason)}")
     if state and state not in set(State):
         raise typer.BadParameter(f"no state {state!r}; there are {', '.join(State)}")
     with _desk() as (quarantine, _):

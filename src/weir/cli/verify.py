@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 STATUS = {"yes": 0, "no": 1, "unknown": 2}
 FAULTS = ("missing", "doubled", "different", "unknown")
-WORDS = ("deduplicated: of the landed, a producer's repeats, which keyed tables count once; rows: as they are stored, a key's older versions and repeats among them until they are merged; "
+WORDS = ("deduplicated: of the landed, a producer's repeats, which keyed tables count once; pending: offsets past the commit, markers of transactions among them; rows: as they are stored, a key's older versions and repeats among them until they are merged; "
          "judged: what landed and is owed to the table, each repeat too")
 verify_app = typer.Typer(no_args_is_help=True, help="What landed against what was sent: events.")
 err = outcome.err

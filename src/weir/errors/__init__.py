@@ -45,11 +45,11 @@ class UnknownName(Terminal):
     """A name that the user gave is not one of those that there are; the hint names them, the nearest first."""
 
     @classmethod
-    def of(cls, kind: str, given: str, known: Iterable[str]) -> UnknownName:
-        """Return the error for `given`, which is no `kind` of `known`."""
+    def of(cls, kind: str, given: str, known: Iterable[str], more: str = "") -> UnknownName:
+        """Return the error for `given`, which is no `kind` of `known`; `more` ends the hint."""
         names = list(known)
         near = difflib.get_close_matches(given, names, 1)
-        return cls(f"no {kind} {given!r}", hint=f"{f'Did you mean {near[0]}? ' if near else ''}There are {', '.join(names)}", given=given)
+        return cls(f"no {kind} {given!r}", hint=f"{f'Did you mean {near[0]}? ' if near else ''}There are {', '.join(names)}{more}", given=given)
 
 
 class DiskFull(Terminal):

@@ -18,6 +18,7 @@ from weir.errors import ServiceFailed
 
 ROOT = Path(__file__).resolve().parents[3]
 TIMEOUT_S = 600
+LINES = 6  # of what dbt said at its end: the fault, and then the files that it is about
 MESSAGE_CHARACTERS = 400  # of what dbt said; compiled SQL may follow
 BAD_STATUSES = frozenset({"error", "fail", "runtime error"})
 HINT = "./weir run dbt build shows all of it"
@@ -102,7 +103,7 @@ def judge(code: int, output: str, result: BuildResult | None) -> BuildResult:
         ServiceFailed: it did not: no results, a bad node, or an exit code that no node explains (a failing hook, an interruption).
     """
     lines = [line for line in output.splitlines() if line.strip()]
-    last = lines[-1].strip()[:MESSAGE_CHARACTERS] if lines else "no output"
+    last = " ".join(" ".join(lines[-LINES:]).split())[:MESSAGE_CHARACTERS] or "no output"
     if result is None:
         raise ServiceFailed(f"dbt build did not run: {last}", hint=HINT)
     bad = [n for n in result.nodes if n.status in BAD_STATUSES]

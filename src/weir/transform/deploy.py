@@ -115,7 +115,7 @@ class Deploy:
             raise ContractViolation(f"{self.model} is no keyed table ({live.engine}): rows that land while it is caught up beside would count twice",
                                     hint="give it a new name, build it, and let its readers follow")
         if live is None or not live.feeds:
-            raise UnknownName.of("deployed keyed model", self.model, known) if known else Terminal("dbt has built no keyed model yet", hint="./weir run dbt build")
+            raise UnknownName.of("deployed keyed model", self.model, known, more=f"; a mart goes by ./weir run dbt build --select {self.model}") if known else Terminal("dbt has built no keyed model yet", hint="./weir run dbt build")
         return live
 
     def _built(self) -> Keyed:

@@ -36,7 +36,7 @@ def test_an_exit_code_that_no_node_explains_is_an_error():
         build.judge(2, "first\nthe hook broke\n\n", _result("success"))
 
 
-@pytest.mark.parametrize(("output", "said"), [("", "no output"), ("a\n b \n", "b")])
+@pytest.mark.parametrize(("output", "said"), [("", "no output"), ("a\n b \n", "a b")])
 def test_a_run_without_results_says_what_dbt_said_last(output, said):
     with pytest.raises(ServiceFailed, match=f"did not run: {said}"):
         build.judge(2, output, None)
