@@ -112,7 +112,7 @@ item_history = FeatureView(
 country_trending = FeatureView(
     name="country_trending",
     entities=[country],
-    ttl=timedelta(0),
+    ttl=timedelta(hours=2),
     schema=[Field(name="item_ids", dtype=Array(Int64)), Field(name="scores", dtype=Array(Float64))],
     source=country_trending_source,
 )

@@ -14,9 +14,10 @@ from tests.contract.gateway_server import free_port
 from weir.connect.redis import binary
 from weir.contracts import model as m
 from weir.contracts import online
-from weir.contracts.features import FEATURE_VIEWS
+from weir.contracts.features import FEATURE_VIEWS, SEEN_MAX
 from weir.demo.result import others_changed
 from weir.features.store import OnlineStore, Row
+from weir.serving.answers import Flag, Ready, Strategy
 from weir.serving.app import create_app
 from weir.serving.live import REFRESH_S, SCAN_S
 from weir.telemetry import setup
@@ -66,11 +67,11 @@ def filled(store):
     return store
 
 
-def model(home: Path, version="1", flip=False):
+def model(home: Path, version="1", flip=False, newest_ms=NOW - 60_000):
     rng = np.random.default_rng(7)
     items = rng.normal(size=(30, 4)).astype(np.float32)
     users = np.eye(2, 4, dtype=np.float32) * (-1 if flip else 1)
-    manifest = m.ModelManifest(version, NOW, NOW - 60_000, 100, 4, 10, 0.2, 0.2, 0.1, 0.1)
+    manifest = m.ModelManifest(version, NOW, newest_ms, 100, 4, 10, 0.2, 0.2, 0.1, 0.1)
     m.write_model(home, manifest, m.Factors(np.array([1, 2]), np.arange(1, 31), users, items, np.array([0, 2, 2]), np.array([5, 6])))
     m.write_pointer(home, m.Pointer(version))
 
@@ -119,6 +120,40 @@ def test_each_answer_carries_the_age_of_the_newest_event_it_used_with_and_withou
                 assert isinstance(age, int), (path, path_of_model)
                 assert 0 <= age <= int(time.time() * 1000) - NOW + 5_000, (path, path_of_model)
             assert client.get("/features/404").json()["newest_event_age_ms"] is None
+
+
+AGED = ("user_profile", "user_activity", "user_seen", "user_history", "user_genre_preference", "item_catalogue", "item_activity", "item_history", "country_trending")
+
+
+@pytest.mark.parametrize(("newest", "paths"), [
+    *((view, {"recommendations/1", "features/1"}) for view in AGED[:5]), ("item_catalogue", {"recommendations/1", "items/1/similar"}),
+    *((view, {"recommendations/1"}) for view in AGED[6:]), ("the model", {"recommendations/1", "items/1/similar"}),
+])  # fmt: skip
+def test_the_age_is_of_the_newest_input_of_whatever_an_answer_used(store, tmp_path, newest, paths):
+    """Everything is an hour old but one thing, which is a change of a profile or of the catalogue as well as an event."""
+    store.flushall()
+    old, new = (int(time.time() * 1000) - hours * 3600_000 for hours in (1, 0))
+    values = [
+        [30, "F", "artist", "DE", None], [[9], ["click"], "s", 1, 1, 0.0, new if newest == "user_activity" else old], [[9]], [1, 1, 3.0, 0.0, 3.0, old], [["War"], [1.0]],
+        ["Item 1", ["War"], 1990, True], [1, 1.0], [9, 3, 4.0, 4.0], [[1], [1.0]],
+    ]
+    for name, row in zip(AGED, values, strict=True):
+        put(store, name, "ALL" if name == "country_trending" else 1, row, at=new if newest == name else old)
+    model(tmp_path, newest_ms=new if newest == "the model" else old)
+    with TestClient(create_app(tmp_path, f"redis://127.0.0.1:{PORT}/0")) as client:
+        ages = {path: client.get(f"/{path}").json()["newest_event_age_ms"] for path in ("recommendations/1", "features/1", "items/1/similar")}
+    assert {path for path, age in ages.items() if age < 1800_000} == paths, ages
+
+
+def test_what_was_trending_hours_ago_is_not_served_as_trending_and_the_answer_says_so(filled, tmp_path):
+    """As when nobody renews the lists of the last hour."""
+    put(filled, "country_trending", "ALL", [[7, 8, 9], [3.0, 2.0, 1.0]], at=NOW - 2 * 3600_000 - 1)
+    with TestClient(create_app(tmp_path, f"redis://127.0.0.1:{PORT}/0")) as client:
+        found = client.get("/recommendations/999?k=3").json()
+    assert [x["item_id"] for x in found["items"]] == [1, 2, 3]
+    assert found["strategy"] == "popularity"
+    assert found["degraded"] == ["country_trending_expired", "no_champion"]
+    assert found["feature_age_ms"]["country_trending"] is None
 
 
 def test_the_root_names_every_route_with_an_example_that_is_answered(api):
@@ -170,6 +205,17 @@ def test_served_seen_items_are_left_out_also_without_a_champion_and_after_quiet_
         found = ids(client, k=100)
     assert found
     assert not set(range(1, 21)) & set(found)
+
+
+def test_an_item_past_the_bound_of_seen_items_comes_again_unless_the_champion_knew_it(filled, tmp_path):
+    """User 1 saw 5, and after it SEEN_MAX others; the model's training knew that they saw 5 and 6."""
+    put(filled, "user_seen", 1, [[*range(7, 31), *range(1000, 1000 + SEEN_MAX - 24)]])
+    with TestClient(create_app(tmp_path, f"redis://127.0.0.1:{PORT}/0")) as client:
+        assert ids(client, k=100) == [1, 2, 3, 4, 5, 6]
+        model(tmp_path)
+        client.post("/model/reload")
+        assert set(ids(client, k=100)) == {1, 2, 3, 4}
+        assert f"the {SEEN_MAX:,} items seen last" in client.get("/openapi.json").json()["info"]["description"]
 
 
 def test_an_inactive_item_is_gone_within_a_second(api, filled):
@@ -227,14 +273,43 @@ def test_a_new_pointer_is_served_on_demand_and_a_broken_one_keeps_the_old(api):
     assert api.get("/recommendations/1").json()["model_version"] == "2"
 
 
-def test_features_similar_openapi_and_health_answer(api):
+def test_features_similar_and_health_answer(api):
     assert api.get("/features/1").json()["features"]["user_profile"]["country"] == "DE"
     assert 1 not in [x["item_id"] for x in api.get("/items/1/similar?k=5").json()["items"]]
+    assert api.get("/items/12345/similar").json() == {"detail": "the catalogue holds no such item"}
     assert api.get("/items/12345/similar").status_code == 404
     assert api.get("/recommendations/1?k=0").status_code == 422
-    assert "/recommendations/{user_id}" in api.get("/openapi.json").json()["paths"]
-    assert api.get("/health").status_code == 200
+    assert api.get("/health").json() == {"status": "ok", "service": "api"}
     assert api.get("/ready").json()["ready"] is True
+
+
+DECLARED = {
+    ("get", "/recommendations/{user_id}"): {"200": "Recommendations", "422": "HTTPValidationError"},
+    ("get", "/items/{item_id}/similar"): {"200": "SimilarItems", "404": "Refused", "422": "HTTPValidationError"},
+    ("get", "/features/{user_id}"): {"200": "Features", "422": "HTTPValidationError"},
+    ("get", "/model"): {"200": "Model"},
+    ("post", "/model/reload"): {"200": "Model"},
+    ("get", "/health"): {"200": "Health"},
+    ("get", "/ready"): {"200": "Ready", "503": "Ready"},
+    ("get", "/"): {"200": "Index"},
+}
+
+
+def test_the_openapi_document_declares_each_path_with_each_of_its_answers(api):
+    document = api.get("/openapi.json").json()
+    assert {
+        (method, path): {status: answer["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1] for status, answer in described["responses"].items()}
+        for path, methods in document["paths"].items() for method, described in methods.items()
+    } == DECLARED
+    schemas = document["components"]["schemas"]
+    assert {name for answers in DECLARED.values() for name in answers.values()} <= schemas.keys()
+    assert set(schemas["Ready"]["required"]) == set(api.get("/ready").json())
+    assert set(schemas["Health"]["properties"]) == set(api.get("/health").json())
+    assert schemas["Strategy"]["enum"] == [*Strategy] == ["personal", "recent", "trending", "popularity"]
+    assert schemas["Flag"]["enum"] == [*Flag]
+    for answer in ("Recommendations", "SimilarItems", "Features"):
+        assert schemas[answer]["properties"]["degraded"]["items"]["$ref"].endswith("/Flag")
+    assert schemas["Recommendations"]["properties"]["strategy"]["$ref"].endswith("/Strategy")
 
 
 def test_each_route_is_measured_a_refused_request_too(filled, tmp_path):
@@ -249,6 +324,7 @@ def test_each_route_is_measured_a_refused_request_too(filled, tmp_path):
 def test_when_the_store_is_gone_the_api_answers_and_says_so(tmp_path):
     with TestClient(create_app(tmp_path, "redis://127.0.0.1:26099/0")) as client:
         assert client.get("/ready").status_code == 503
+        assert client.get("/ready").json().keys() == Ready.model_fields.keys()
         found = client.get("/recommendations/1").json()
     assert found["items"] == []
     assert {"features_unavailable", "catalogue_empty"} <= set(found["degraded"])

@@ -124,10 +124,15 @@ def item_history(sent):
     return out
 
 
+def _confidence(event):
+    """A rating counts by its share of five."""
+    return WEIGHT[event["event_type"]] * (1.0 if event["rating"] is None else event["rating"] / 5)
+
+
 def user_item_matrix(sent):
     return {
         pair: {
-            "interactions": len(events), "rating_avg": _ratings(events)["rating_avg"], "weight": sum(WEIGHT[e["event_type"]] for e in events),
+            "interactions": len(events), "rating_avg": _ratings(events)["rating_avg"], "weight": sum(_confidence(e) for e in events),
             "last_at": events[-1]["occurred_at"],
         }
         for pair, events in _by(sent.ordered(), "user_id", "item_id").items()

@@ -5,6 +5,7 @@ import random
 import re
 import threading
 import time
+from collections import defaultdict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ from tests.oracle import engine, recompute
 
 from weir.contracts import cdc, names
 from weir.contracts.catalogue import ItemCatalogueEntry
-from weir.contracts.features import FEATURE_VIEWS, ValueType
+from weir.contracts.features import FEATURE_VIEWS, SEEN_MAX, ValueType
 from weir.features.marts import Marts
 from weir.features.materialize import Materializer
 from weir.ingest import decode, profiles, schema
@@ -23,6 +24,7 @@ from weir.reconcile import online
 from weir.reconcile.marts import MartCycle
 from weir.reconcile.sink import Sink
 from weir.telemetry import setup
+from weir.training import source as training
 from weir.transform import build
 
 PORT = engine.free_port()
@@ -380,6 +382,23 @@ def test_a_mart_is_its_recompute_after_a_truncate_that_landed_late(fourth, mart)
     assert fourth[1][mart] == []
 
 
+def _sums(rows):
+    out = defaultdict(float)
+    for user, item, weight in zip(rows.users.tolist(), rows.items.tolist(), rows.weights.tolist(), strict=True):
+        out[user, item] += weight
+    return out
+
+
+def test_a_model_is_judged_by_the_weights_that_it_is_fitted_on(stack, fourth):
+    """Each user's and item's weights in what is split by time add up to what the exported factors are fitted on."""
+    client = training.connect(URL)
+    judged, fitted = (_sums(training.read(client, sql)) for sql in (training.events_sql(), training.MATRIX_SQL))
+    client.close()
+    assert any(weight % 1 for weight in fitted.values()), "no rating below five, so nothing is shown"
+    assert judged.keys() == fitted.keys()
+    assert {k: (judged[k], fitted[k]) for k in fitted if not math.isclose(judged[k], fitted[k], rel_tol=1e-5)} == {}
+
+
 def test_reconciliation_recomputes_the_marts_of_captured_tables_alike_and_tells_a_wrong_row(stack, fourth):
     client, sink = stack[0].client, Sink(URL)
     for table in cdc.CDC_TABLES.values():
@@ -452,13 +471,31 @@ def test_a_feature_views_mart_has_exactly_the_contracts_columns(stack, view):
     assert found == owed
 
 
+def _over_a_probe(client, mart):
+    """Return the mart's query over an empty table in place of the events', which is there until it is dropped."""
+    client.execute("CREATE TABLE IF NOT EXISTS staging.probe AS staging.int_user_events")
+    view = client.execute(f"SHOW CREATE VIEW marts.{mart} FORMAT TabSeparatedRaw").replace("staging.int_user_events", "staging.probe")
+    return view[re.search(r"\bAS\s+(?=WITH|SELECT)", view).end() :]
+
+
+def test_of_more_seen_items_than_the_bound_those_seen_last_are_kept_each_once(stack):
+    client, items = stack[0].client, SEEN_MAX + 3
+    query = _over_a_probe(client, "user_seen")
+    client.execute(
+        "INSERT INTO staging.probe (user_id, occurred_at, produced_at, event_id, item_id) "
+        f"SELECT 1, toDateTime64('2026-01-01', 3, 'UTC') + number, now64(3), toString(number), number % {items} FROM numbers({items + 1})"  # item 0 again at the end
+    )
+    rows = _rows(client, f"SELECT user_id, item_ids FROM ({query})")
+    client.execute("DROP TABLE staging.probe SYNC")
+    assert rows == [{"user_id": 1, "item_ids": [0, *range(items - 1, 3, -1)]}]
+    assert len(rows[0]["item_ids"]) == SEEN_MAX
+
+
 @pytest.mark.parametrize("mart", ["user_activity", "user_seen"])
 def test_a_users_view_reads_only_the_asked_users_granules(stack, third, mart):
     source, _, _ = stack
-    source.client.execute("CREATE TABLE IF NOT EXISTS staging.probe AS staging.int_user_events")
+    query = _over_a_probe(source.client, mart)
     source.client.execute("INSERT INTO staging.probe (user_id, occurred_at, produced_at, event_id, item_id) SELECT 1 + intDiv(number, 20), now64(3), now64(3), toString(number), 1 FROM numbers(200000)")
-    view = source.client.execute(f"SHOW CREATE VIEW marts.{mart} FORMAT TabSeparatedRaw").replace("staging.int_user_events", "staging.probe")
-    query = view[re.search(r"\bAS\s+(?=WITH|SELECT)", view).end() :]
     plan = source.client.execute(f"EXPLAIN indexes = 1 SELECT * FROM ({query}) WHERE user_id IN (17, 4000)")
     source.client.execute("DROP TABLE staging.probe SYNC")
     granules = [line.split(":")[1].strip(" │") for line in plan[plan.index("PrimaryKey") :].splitlines() if "Granules:" in line]

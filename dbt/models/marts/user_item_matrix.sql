@@ -5,7 +5,7 @@ SELECT
     item_id,
     toInt64(count()) AS interactions,
     ifNull(toFloat64(avg(rating)), 0.) AS rating_avg,
-    toFloat64(sum({{ event_weight('event_type') }})) AS weight,
+    toFloat64(sum({{ confidence('event_type', 'rating') }})) AS weight,
     max(occurred_at) AS last_at
 FROM {{ current(ref('int_user_events')) }}
 GROUP BY user_id, item_id

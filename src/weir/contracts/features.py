@@ -13,6 +13,7 @@ from typing import Final
 
 FEAST_PROJECT: Final = "weir"
 ALL_COUNTRIES: Final = "ALL"
+SEEN_MAX: Final = 2000  # items of user_seen, which is what the mart cuts at: 16 KB a user
 
 
 class ValueType(StrEnum):
@@ -71,7 +72,7 @@ FEATURE_VIEWS: Final[tuple[FeatureViewContract, ...]] = (
         "user_seen",
         "user_id",
         "user_seen",
-        (("item_ids", _V.INT64_LIST),),  # each once, the one seen last first, up to 2,000
+        (("item_ids", _V.INT64_LIST),),  # each once, the one seen last first, up to SEEN_MAX
         ("events", "batch"),  # it never forgets: what is older than the materializer looks back comes by the whole read
         0,
     ),
@@ -129,7 +130,7 @@ FEATURE_VIEWS: Final[tuple[FeatureViewContract, ...]] = (
         "country_trending",
         (("item_ids", _V.INT64_LIST), ("scores", _V.DOUBLE_LIST)),  # top 100; country 'ALL' is the overall list
         ("events",),
-        0,
+        7200,
         3600,
     ),
 )

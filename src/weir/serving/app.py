@@ -10,81 +10,47 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 from opentelemetry.trace import SpanKind
-from pydantic import BaseModel
 
+from weir.contracts.features import SEEN_MAX
 from weir.contracts.model import read_pointer
 from weir.errors import SettingsError, Unavailable
-from weir.serving.catalogue import trending_of
+from weir.serving.answers import (
+    Features,
+    Flag,
+    Health,
+    Index,
+    Item,
+    Model,
+    Ready,
+    Recommendations,
+    Refused,
+    RouteExample,
+    SimilarItems,
+    Strategy,
+)
+from weir.serving.catalogue import Snapshot, trending_of
 from weir.serving.features import USER_VIEWS, FeatureReader, ServedView, decode_user, signals, text
 from weir.serving.live import STALE_MS, Live, LiveView
-from weir.serving.rank import Ranked, rank, similar
+from weir.serving.rank import Ranked, Trending, rank, similar
 from weir.serving.redis_features import RedisFeatures
 from weir.telemetry import Telemetry, setup
 
 K_MAX = 200  # a page of recommendations; past it a caller wants the model, not the API
+DESCRIPTION = (
+    f"Recommendations from served features and the champion. Left out are inactive items and what the user has seen: the {SEEN_MAX:,} items seen last and, with a champion, "
+    "all that its training knew of. An older one is recommended again when there is no champion, or when it was seen after the champion's training."
+)
 Id = Annotated[int, InPath(ge=-(1 << 63), lt=1 << 63, description="a 64-bit integer, as every id of the path is")]
 Parent = Annotated[str, Header(description="W3C trace context of the caller")]
-
-
-class Item(BaseModel):
-    """One recommended item; `parts` add up to `score`."""
-
-    item_id: int
-    title: str
-    genres: list[str]
-    score: float
-    parts: dict[str, float]
-
-
-class Recommendations(BaseModel):
-    """An ordered answer and what it rests on. Ages in milliseconds; null: that view holds nothing for this user."""
-
-    user_id: int
-    items: list[Item]
-    strategy: str  # personal, recent, trending, popularity
-    model_version: str
-    newest_event_age_ms: int | None
-    feature_age_ms: dict[str, int | None]
-    degraded: list[str]
-
-
-class SimilarItems(BaseModel):
-    """Items similar to one item."""
-
-    item_id: int
-    items: list[Item]
-    model_version: str
-    newest_event_age_ms: int | None
-    degraded: list[str]
-
-
-class Features(BaseModel):
-    """A user's served features by view, with the time of each view's newest input."""
-
-    user_id: int
-    features: dict[str, dict[str, Any]]
-    event_at_ms: dict[str, int | None]
-    newest_event_age_ms: int | None  # null: nothing is served about this user
-    feature_age_ms: dict[str, int | None]
-    degraded: list[str]
-
-
-class Model(BaseModel):
-    """The champion, or popularity."""
-
-    version: str
-    pointer_version: str
-    problem: str
-    manifest: dict[str, Any] | None
 
 
 def _shown(view: LiveView, ranked: Sequence[Ranked]) -> list[Item]:
@@ -95,18 +61,19 @@ def _shown(view: LiveView, ranked: Sequence[Ranked]) -> list[Item]:
     return out
 
 
-def _flags(view: LiveView, views: Mapping[str, ServedView], now_ms: int, *, features: bool = True) -> list[str]:
-    found = [f"{name}_{served.problem}" for name, served in views.items() if served.problem]
+def _flags(view: LiveView, views: Mapping[str, ServedView], now_ms: int, *, features: bool = True) -> list[Flag]:
+    found = [Flag(f"{name}_{served.problem}") for name, served in views.items() if served.problem]
+    found += [Flag(f"{name}_{problem}") for name, problem in view.snapshot.problems]
     if not features:
-        found.append("features_unavailable")
+        found.append(Flag.FEATURES_UNAVAILABLE)
     if not len(view.snapshot.items.ids):
-        found.append("catalogue_empty")
+        found.append(Flag.CATALOGUE_EMPTY)
     elif now_ms - view.snapshot.read_at_ms > STALE_MS:
-        found.append("catalogue_stale")
+        found.append(Flag.CATALOGUE_STALE)
     if view.champion.factors is None:
-        found.append("no_champion")
+        found.append(Flag.NO_CHAMPION)
     if view.champion.problem:
-        found.append(view.champion.problem)
+        found.append(Flag(view.champion.problem))
     return found
 
 
@@ -114,10 +81,19 @@ def _age(event_ms: int | None, now_ms: int) -> int | None:
     return None if event_ms is None else max(0, now_ms - event_ms)
 
 
-def _last_event_ms(views: Mapping[str, ServedView]) -> int | None:
-    activity = views.get("user_activity")
-    last = activity.values.get("last_event_at_ms") if activity else None
-    return last if isinstance(last, int) else None
+def _user_event_ms(views: Mapping[str, ServedView]) -> Iterator[int | None]:
+    """Yield the times of what is used of a user: each view's newest input, and the last event to the millisecond, which Feast's own writer cuts to seconds."""
+    yield from (served.event_ms for served in views.values() if not served.problem)
+    last = views["user_activity"].values.get("last_event_at_ms")
+    yield last if isinstance(last, int) else None
+
+
+def _item_event_ms(snapshot: Snapshot) -> dict[str, int | None]:
+    """Return the time of the newest input of each view of items and countries that ranks."""
+    return {
+        "item_catalogue": snapshot.catalogue_event_ms, "item_activity": snapshot.item_event_ms, "item_history": snapshot.history_event_ms,
+        "country_trending": snapshot.trending_event_ms,
+    }
 
 
 def _model_event_ms(view: LiveView) -> int | None:
@@ -129,12 +105,16 @@ def newest_age(used: Iterable[int | None], now_ms: int) -> int | None:
     return _age(max((v for v in used if v is not None), default=None), now_ms)
 
 
-def _strategy(view: LiveView, known: bool, recent: bool) -> str:
+def _strategy(known: bool, recent: bool, trending: Trending) -> Strategy:
     if known:
-        return "personal"
+        return Strategy.PERSONAL
     if recent:
-        return "recent"
-    return "trending" if view.snapshot.trending else "popularity"
+        return Strategy.RECENT
+    return Strategy.TRENDING if trending.overall or trending.country else Strategy.POPULARITY
+
+
+def _ages(views: Mapping[str, ServedView], now_ms: int) -> dict[str, int | None]:
+    return {name: _age(served.event_ms, now_ms) for name, served in views.items()}
 
 
 class Api:
@@ -171,20 +151,12 @@ class Api:
         return Recommendations(
             user_id=user_id,
             items=_shown(view, ranked),
-            strategy=_strategy(view, known, bool(user.recent_items)),
+            strategy=_strategy(known, bool(user.recent_items), trending),
             model_version=view.champion.version,
-            newest_event_age_ms=newest_age(
-                (_last_event_ms(views), view.snapshot.item_event_ms, view.snapshot.trending_event_ms, _model_event_ms(view)), now_ms),
-            feature_age_ms=self._ages(view, views, now_ms),
+            newest_event_age_ms=newest_age((*_user_event_ms(views), *_item_event_ms(view.snapshot).values(), _model_event_ms(view)), now_ms),
+            feature_age_ms=_ages(views, now_ms) | {name: _age(at, now_ms) for name, at in _item_event_ms(view.snapshot).items()},
             degraded=_flags(view, views, now_ms, features=answered),
         )
-
-    @staticmethod
-    def _ages(view: LiveView, views: Mapping[str, ServedView], now_ms: int) -> dict[str, int | None]:
-        ages = {name: _age(served.event_ms, now_ms) for name, served in views.items()}
-        ages["item_activity"] = _age(view.snapshot.item_event_ms, now_ms)
-        ages["country_trending"] = _age(view.snapshot.trending_event_ms, now_ms)
-        return ages
 
 
 def _read_routes(app: FastAPI, api: Api) -> None:
@@ -199,7 +171,7 @@ def _read_routes(app: FastAPI, api: Api) -> None:
             labels["strategy"] = answer.strategy
         return answer
 
-    @app.get("/items/{item_id}/similar")
+    @app.get("/items/{item_id}/similar", responses={404: {"model": Refused, "description": "The catalogue holds no such item"}})
     async def similar_items(item_id: Id, k: Annotated[int, Query(ge=1, le=K_MAX)] = 10, traceparent: Parent = "") -> SimilarItems:
         """Return the items most similar to one item."""
         with api.telemetry.timed("weir.serving.request_ms", {"route": "similar"}), api.telemetry.span("weir.serving.similar", kind=SpanKind.SERVER, parent=traceparent):
@@ -223,8 +195,8 @@ def _read_routes(app: FastAPI, api: Api) -> None:
                 user_id=user_id,
                 features={name: dict(served.values) for name, served in views.items()},
                 event_at_ms={name: served.event_ms for name, served in views.items()},
-                newest_event_age_ms=newest_age((_last_event_ms(views), *(served.event_ms for served in views.values())), now_ms),
-                feature_age_ms={name: _age(served.event_ms, now_ms) for name, served in views.items()},
+                newest_event_age_ms=newest_age(_user_event_ms(views), now_ms),
+                feature_age_ms=_ages(views, now_ms),
                 degraded=_flags(api.live.view(), views, now_ms, features=answered),
             )
 
@@ -242,25 +214,25 @@ def _operator_routes(app: FastAPI, api: Api) -> None:
 
     @app.post("/model/reload")
     def reload() -> Model:
-        """Load the champion now; other workers notice the pointer within half a second."""
+        """Load the champion now. Another worker does so after its next refresh, which begins 0.4 s to 2 s after its last and takes as long as a read of the items."""
         api.live.reload()
         return shown()
 
     @app.get("/health")
-    async def health() -> dict[str, str]:
+    async def health() -> Health:
         """Return that the process runs."""
-        return {"status": "ok", "service": "api"}
+        return Health()
 
-    @app.get("/ready")
-    async def ready(request: Request, response: Response) -> dict[str, Any]:  # noqa: ARG001 - fastapi injects both
+    @app.get("/ready", responses={503: {"model": Ready, "description": "There is nothing to recommend"}})
+    async def ready(request: Request, response: Response) -> Ready:  # noqa: ARG001 - fastapi injects both
         """Return 200 when there are items to recommend, else 503; with the newest event in what is served, this worker's answers so far, and why popularity serves ("": a model does, or it is not known)."""
         view, good = api.live.view(), api.live.ready()
         response.status_code = 200 if good else 503
-        newest = max((t for t in (view.snapshot.item_event_ms, view.snapshot.trending_event_ms) if t is not None), default=None)
-        return {
-            "ready": good, "items": len(view.snapshot.items.ids), "model_version": view.champion.version,
-            "newest_event_at_ms": newest, "answered": api.answered, "why_popularity": view.champion.why or "",
-        }
+        return Ready(
+            ready=good, items=len(view.snapshot.items.ids), model_version=view.champion.version,
+            newest_event_at_ms=max((t for t in (view.snapshot.item_event_ms, view.snapshot.trending_event_ms) if t is not None), default=None),
+            answered=api.answered, why_popularity=view.champion.why or "",
+        )
 
 
 # What stands in a route for an id, in the examples: both are in the demo's data.
@@ -269,7 +241,7 @@ EXAMPLES = {"{user_id}": "1", "{item_id}": "1"}
 
 def _index_route(app: FastAPI) -> None:
     @app.get("/")
-    async def index(request: Request) -> dict[str, Any]:
+    async def index(request: Request) -> Index:
         """Say what this is, where its OpenAPI document is, and each route with an example. There is no page that needs scripts from elsewhere."""
         routes, document = [], app.openapi()
         for path, methods in document["paths"].items():
@@ -278,8 +250,8 @@ def _index_route(app: FastAPI) -> None:
                 example = example.replace(name, value)
             for method, described in methods.items():
                 does = described.get("description", "").split(".")[0]
-                routes.append({"method": method.upper(), "path": path, "does": does, "example": f"{request.base_url}{example.removeprefix('/')}"})
-        return {"name": app.title, "version": app.version, "openapi": app.openapi_url, "routes": routes}
+                routes.append(RouteExample(method=method.upper(), path=path, does=does, example=f"{request.base_url}{example.removeprefix('/')}"))
+        return Index(name=app.title, version=app.version, openapi=app.openapi_url or "", routes=routes)
 
 
 def create_app(home: Path, redis_url: str, telemetry: Telemetry | None = None) -> FastAPI:
@@ -300,7 +272,7 @@ def create_app(home: Path, redis_url: str, telemetry: Telemetry | None = None) -
             await reader.close()
             handles.shutdown()
 
-    app = FastAPI(title="Weir recommendations", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)  # both pages load scripts from the internet
+    app = FastAPI(title="Weir recommendations", description=DESCRIPTION, version="1", lifespan=lifespan, docs_url=None, redoc_url=None)  # both pages load scripts from the internet
     api = Api(home, live, reader, handles)
     _read_routes(app, api)
     _operator_routes(app, api)

@@ -18,7 +18,9 @@ from weir.serving.features import VIEWS, ServedView, decode_view, numbers, text,
 from weir.serving.rank import Items, Trending, unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from weir.contracts.features import FeatureViewContract
 
 ITEM_VIEWS: Final = (VIEWS["item_catalogue"], VIEWS["item_activity"], VIEWS["item_history"])
 ITEM_FIELDS: Final = tuple(name for view in ITEM_VIEWS for name in view_fields(view))
@@ -42,7 +44,9 @@ class Snapshot:
     trending: Mapping[str, Trending] = field(default_factory=dict)
     catalogue_event_ms: int | None = None  # newest change of an item's own row
     item_event_ms: int | None = None  # newest event in item_activity
+    history_event_ms: int | None = None  # newest event in item_history
     trending_event_ms: int | None = None
+    problems: tuple[tuple[str, str], ...] = ()  # (view, problem) that some item or country has
     read_at_ms: int = 0
 
 
@@ -53,26 +57,29 @@ class CatalogueBuilder:
     _raw: dict[int, Raw] = field(default_factory=dict)
     _rows: dict[int, tuple[ServedView, ...]] = field(default_factory=dict)
     _countries: dict[str, Raw] = field(default_factory=dict)
+    _places: dict[str, ServedView] = field(default_factory=dict)
     _last: Snapshot = field(default_factory=Snapshot)
 
     def build(self, items: Mapping[int, Raw], countries: Mapping[str, Raw], now_ms: int) -> Snapshot:
         """Return the snapshot of these raw rows."""
         moved = self._take_items(items, now_ms)
-        trending, newest = self._trending(countries, now_ms)
+        trending = self._trending(countries, now_ms)
         ids = sorted(i for i, views in self._rows.items() if views[0].event_ms is not None)
         known = self._last
         if moved or len(ids) != len(known.items.ids):
             known = _static(ids, self._rows, known.version + 1)
-        activity = [self._rows[i][1] for i in ids]
-        stamps = [view.event_ms for view in activity if view.event_ms is not None and not view.problem]
+        catalogue, activity, history = ([self._rows[i][column] for i in ids] for column in range(len(ITEM_VIEWS)))
         arrays = Items(
             known.items.ids, known.items.active, known.items.genres, known.items.genre_names,
             np.asarray([_number(v, "trending_score") for v in activity], np.float32),
-            np.asarray([_number(self._rows[i][2], "interactions") for i in ids], np.float32),
+            np.asarray([_number(v, "interactions") for v in history], np.float32),
             known.items.index,
         )
-        changed = max((at for i in ids if (at := self._rows[i][0].event_ms) is not None), default=None)
-        self._last = Snapshot(known.version, arrays, known.titles, known.genres, trending, changed, max(stamps, default=None), newest, now_ms)
+        problems = {(v.name, v.problem) for views in (*self._rows.values(), self._places.values()) for v in views if v.problem}
+        self._last = Snapshot(
+            known.version, arrays, known.titles, known.genres, trending, _newest(catalogue), _newest(activity), _newest(history),
+            _newest(self._places.values()), tuple(sorted(problems)), now_ms,
+        )
         return self._last
 
     def again(self, now_ms: int) -> Snapshot:
@@ -101,27 +108,33 @@ class CatalogueBuilder:
         return moved
 
     def _expires(self, item_id: int, now_ms: int) -> bool:
-        row = self._rows[item_id]
-        return any(
-            view.ttl_s and served.event_ms is not None and not served.problem and now_ms - served.event_ms > view.ttl_s * 1000
-            for view, served in zip(ITEM_VIEWS, row, strict=True)
-        )
+        return any(_expires(view, served, now_ms) for view, served in zip(ITEM_VIEWS, self._rows[item_id], strict=True))
 
-    def _trending(self, countries: Mapping[str, Raw], now_ms: int) -> tuple[Mapping[str, Trending], int | None]:
-        if countries == self._countries:
-            return self._last.trending, self._last.trending_event_ms
+    def _trending(self, countries: Mapping[str, Raw], now_ms: int) -> Mapping[str, Trending]:
+        """Decode the countries' lists when one changed or expired."""
+        if countries == self._countries and not any(_expires(COUNTRY_VIEW, view, now_ms) for view in self._places.values()):
+            return self._last.trending
         self._countries = dict(countries)
-        views = {name: decode_view(COUNTRY_VIEW, raw, now_ms) for name, raw in countries.items()}
-        lists = {name: _scores(view) for name, view in views.items()}
+        self._places = {name: decode_view(COUNTRY_VIEW, raw, now_ms) for name, raw in countries.items()}
+        lists = {name: _scores(view) for name, view in self._places.items()}
         overall = lists.get(ALL_COUNTRIES, {})
         found = {name: Trending(overall, {} if name == ALL_COUNTRIES else scores) for name, scores in lists.items()}
         found.setdefault(ALL_COUNTRIES, Trending(overall))
-        return found, max((v.event_ms for v in views.values() if v.event_ms is not None), default=None)
+        return found
 
 
 def trending_of(snapshot: Snapshot, country: str) -> Trending:
     """Return the lists for a country; the overall one when the country has none."""
     return snapshot.trending.get(country) or snapshot.trending.get(ALL_COUNTRIES) or Trending()
+
+
+def _expires(view: FeatureViewContract, served: ServedView, now_ms: int) -> bool:
+    """Return whether a view that was decoded with values is past its ttl by now."""
+    return bool(view.ttl_s) and served.event_ms is not None and not served.problem and now_ms - served.event_ms > view.ttl_s * 1000
+
+
+def _newest(views: Iterable[ServedView]) -> int | None:
+    return max((v.event_ms for v in views if v.event_ms is not None and not v.problem), default=None)
 
 
 def _scores(view: ServedView) -> dict[int, float]:

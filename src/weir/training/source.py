@@ -12,7 +12,7 @@ import numpy as np
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from weir.contracts.clickhouse import parse
-from weir.contracts.events import EVENT_WEIGHT
+from weir.contracts.events import EVENT_WEIGHT, EventType
 from weir.contracts.names import DB_MARTS, DB_STAGING, SYNTHETIC_ID_FROM
 from weir.errors import Unavailable
 from weir.training.model import Interactions
@@ -33,12 +33,11 @@ from {DB_MARTS}.user_item_matrix where user_id < {SYNTHETIC_ID_FROM} order by la
 
 
 def events_sql() -> str:
-    """Return the query of events, with EVENT_WEIGHT written in; a rating counts by its share of five."""
+    """Return the query of events. What one weighs is the dbt macro `confidence`, which MATRIX_SQL's weights are sums of: a model is judged on what it is fitted on."""
     kinds = ", ".join(f"'{kind.value}'" for kind in EVENT_WEIGHT)
     weights = ", ".join(str(weight) for weight in EVENT_WEIGHT.values())
-    return EVENTS_SQL.format(
-        weights=f"toFloat32(transform(event_type, [{kinds}], [{weights}], 0.) * if(rating is null, 1, rating / 5))"
-    )
+    kind = f"transform(event_type, [{kinds}], [{weights}], {EVENT_WEIGHT[EventType.VIEW]})"
+    return EVENTS_SQL.format(weights=f"toFloat32({kind} * ifNull(rating / 5, 1.))")
 
 
 def connect(url: str) -> Client:
