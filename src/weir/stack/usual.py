@@ -63,7 +63,7 @@ def counted(done: int, total: int, seconds: float) -> str:
     if not done or seconds <= 0:
         return ""
     rate = done / seconds
-    return f"{rate:,.1f}/s, about {max(0, total - done) / rate:.0f} s to go"
+    return f"{f'{rate:,.1f}/s' if rate >= 1 else f'{60 * rate:.0f} a minute'}, about {max(0, total - done) / rate:.0f} s to go"
 
 
 @contextmanager

@@ -141,7 +141,7 @@ def test_a_start_tells_how_many_are_ready_and_the_time_to_go_by_the_last_start_o
     for now, ready in ((6, ""), (12, "abc"), (13, "abc")):
         bringing.told, bringing.ready = 0.0 if now != 13 else 12.0, set(ready)
         bringing._tell_waiting(now)
-    assert [what for _, what in reports] == ["0 of 12 ready, 6 s so far; waiting for kafka", "3 of 12 ready, 12 s so far, 0.2/s, about 36 s to go; waiting for kafka"]
+    assert [what for _, what in reports] == ["0 of 12 ready, 6 s so far; waiting for kafka", "3 of 12 ready, 12 s so far, 15 a minute, about 36 s to go; waiting for kafka"]
     usual.keep(configured.home, "up", 30)
     again = _bringing(configured, None, reports)
     again.specs, again.began, again.told, again.ready, again.starting = [None] * 12, 0.0, 0.0, set("abc"), {"kafka": None}

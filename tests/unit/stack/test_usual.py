@@ -13,7 +13,8 @@ def test_the_time_to_go_is_by_the_last_time_and_a_first_one_tells_its_seconds():
 
 
 def test_a_rate_is_told_once_there_is_one():
-    assert usual.counted(3, 12, 12.0) == "0.2/s, about 36 s to go"
+    assert usual.counted(3, 12, 12.0) == "15 a minute, about 36 s to go"
+    assert usual.counted(1500, 4500, 1.0) == "1,500.0/s, about 2 s to go"
     assert [usual.counted(0, 12, 12.0), usual.counted(3, 12, 0.0)] == ["", ""]
 
 
