@@ -40,6 +40,7 @@ class Screen:
         self._spinner = Spinner("dots", "")
         self._text = ""
         self._last_s: float | None = None
+        self._own = False  # whether the step has told something itself
         self._told_at = self._began_at = clock()
         self._ended = threading.Event()
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
@@ -75,16 +76,18 @@ class Screen:
             self._text = ""
 
     def _say_so(self, name: str, ended: threading.Event, last_s: float | None) -> None:
-        """Tell where there is no terminal that a step still runs, whenever it has told nothing for a while."""
+        """Tell where there is no terminal that a step still runs, and the newest that it told itself, whenever nothing was told for a while."""
         while not ended.wait(self._every_s):
             now = self._clock()
             if now - self._told_at >= self._every_s:
                 self._told_at = now
-                self.console.print(f"    {name}: {usual.so_far(now - self._began_at, last_s)}", markup=False, soft_wrap=True)
+                seconds = now - self._began_at
+                told = f"{self._text} · {usual.so_far(seconds, None)}" if self._own else f"{name}: {usual.so_far(seconds, last_s)}"
+                self.console.print(f"    {told}", markup=False, soft_wrap=True)
 
     def update(self, text: str, *, plain: bool = True) -> None:
         """Show how far the step is: at once on a terminal, else as a line each LINE_EVERY_S."""
-        self._text, self._last_s = text, None
+        self._text, self._last_s, self._own = text, None, plain
         now = self._clock()
         if self._live is None and plain and now - self._told_at >= self._every_s:
             self._told_at = now

@@ -60,6 +60,24 @@ def test_a_step_that_tells_nothing_is_told_with_its_time_to_go_by_the_last_time(
     assert re.match(r"    feast apply: 0 s so far, about 90 s to go \(as the last time\)\n", out.getvalue())
 
 
+def test_in_a_log_the_newest_that_a_step_told_is_told_again_when_it_tells_no_more():
+    out, said, clock = io.StringIO(), threading.Event(), Clock()
+
+    class Watched(Console):
+        def print(self, *given, **named):
+            super().print(*given, **named)
+            said.set()
+
+    with Screen(Watched(file=out, width=140), _report, clock, every_s=0.01) as screen:
+        clock.now = -1
+        with screen.step("dbt build", 90) as line:
+            screen._told_at = 5
+            line.update("3 of 4 nodes")
+            clock.now = 6
+            assert said.wait(10)
+    assert out.getvalue() == "    3 of 4 nodes · 7 s so far\n"
+
+
 def test_on_a_terminal_a_step_tells_its_time_to_go_by_the_last_time_until_it_tells_its_own():
     clock = Clock()
     screen = Screen(Console(file=io.StringIO(), width=140, force_terminal=True), _report, clock)
