@@ -44,7 +44,7 @@ def test_what_nobody_foresaw_is_one_line(script):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_script_that_is_stopped_ends_what_it_started_and_says_so(script, number):
-    process = script("import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it\nprint('begun', flush=True)\ntry:\n    time.sleep(60)\nfinally:\n    print('ended', flush=True)")
+    process = script("import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it\ntry:\n    print('begun', flush=True)\n    time.sleep(60)\nfinally:\n    print('ended', flush=True)")
     assert process.stdout.readline() == "begun\n"
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
