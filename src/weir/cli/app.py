@@ -182,7 +182,8 @@ def restart(name: str) -> None:
     known = services.names(settings)
     if name not in known:
         raise UnknownName.of("local service", name, known)
-    restarting.restart(settings, name, outcome.report)
+    with outcome.usually(settings.home, f"restart {name}", f"restarting {name}"):
+        restarting.restart(settings, name, outcome.report)
 
 
 @app.command(epilog="Example: ./weir path --json")
@@ -257,9 +258,10 @@ def clean(*, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = F
         typer.confirm(f"Delete the stack's data under {settings.home}?", abort=True)
     lifecycle.down(settings, outcome.report)
     entries = list(settings.home.iterdir())
-    for entry in entries:
-        if home.is_data(entry.name):
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    with outcome.still("deleting the data"):
+        for entry in entries:
+            if home.is_data(entry.name):
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     stays = home.foreign(entries)
     outcome.report("stack", f"data deleted{'; what Weir did not make stays: ' + ', '.join(stays[:5]) if stays else ''}{' …' if len(stays) > 5 else ''}")  # noqa: PLR2004 - a line's worth
 
@@ -290,7 +292,7 @@ def bench(context: typer.Context, name: Annotated[str, typer.Argument(help="Whic
         return
     if name not in scripts:
         raise UnknownName.of("benchmark", name, scripts)
-    os.execv(sys.executable, [sys.executable, str(scripts[name]), *context.args])  # noqa: S606 - becoming the benchmark keeps its exit code and signals
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "weir.cli.benchmark", str(scripts[name]), *context.args])  # noqa: S606 - becoming the benchmark keeps its exit code and signals
 
 
 @app.command(epilog="Example: ./weir lock && git diff requirements/")

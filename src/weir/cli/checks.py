@@ -18,8 +18,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO
 
-from weir.cli import browser, outcome
+from weir.cli import browser
 from weir.errors import UnknownName, WeirError
+from weir.stack import usual
 
 # How often the gateway is killed with an insert in flight (12 otherwise), rounds of random changes (4 otherwise), seconds of pgbench; for how many seconds the
 # gateway's scanner is held to the engine's parser (known oddities only otherwise); fuzzed records that are decoded (100,000 otherwise).
@@ -31,6 +32,7 @@ ALONE = "stack"  # its tests share one stack, so they run in one process
 YIELDING = ("nice", "-n", "5")  # beside the stack, whose tests wait with a deadline: a third of its weight (sched(7)); at 10, a tenth, tests here missed deadlines of their own
 FOLLOW_S = 0.5
 TELL_S = 60.0
+TELL_CHECKS_S = 20.0  # they take about a minute
 _PERCENT = re.compile(r"\[ *(\d+)%\]$", re.MULTILINE)
 SIDE_BY_SIDE = 4  # how many files of the other tests run at once, at most: each may have a gateway, a Redis or a PostgreSQL of its own
 
@@ -115,6 +117,18 @@ def _checked(root: Path, before: Sequence[str] = ()) -> list[str]:
     return failed
 
 
+def _usually(home: Path, name: str, what: str, every_s: float) -> AbstractContextManager[usual.Phase]:
+    """Say now and then for how long `what` runs yet, by the last time that it passed."""
+    return usual.phase(home, name, lambda line: _say(f"\n{what}: {line}"), every_s)
+
+
+def _checking(root: Path, home: Path, before: Sequence[str]) -> list[str]:
+    with _usually(home, "checks", "lint, types and layers", TELL_CHECKS_S) as now:
+        failed = _checked(root, before)
+        now.well = not failed
+    return failed
+
+
 @contextmanager
 def _pytest(root: Path, arguments: Sequence[str], env: Mapping[str, str], before: Sequence[str] = (), out: IO[bytes] | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """Begin a run; at the end wait for it, past Ctrl-C too, which it is sent as well: it takes its stack down."""
@@ -154,28 +168,31 @@ def _telling(said: Path, every_s: float) -> AbstractContextManager[None]:
         if line := progress(said.read_text(errors="replace"), seconds):
             _say(f"\nstack tests: {line}")
 
-    return outcome.now_and_then(tell, every_s)
+    return usual.now_and_then(tell, every_s)
 
 
-def _in_a_row(root: Path, env: Mapping[str, str], runs: Sequence[Sequence[str]], *, whole: bool, before: Sequence[str] = ()) -> tuple[list[str], list[int]]:
+def _in_a_row(root: Path, env: Mapping[str, str], runs: Sequence[Sequence[str]], *, home: Path, whole: bool, before: Sequence[str] = ()) -> tuple[list[str], list[int]]:
     """Run one after another, beside the first the checks if `whole`: the type checker keeps one core busy for a minute. Return the failed checks and the exit codes."""
     failed, codes = list[str](), []
     with ThreadPoolExecutor(1) as pool:
-        checking = pool.submit(_checked, root, before) if whole else None
+        checking = pool.submit(_checking, root, home, before) if whole else None
         for arguments in runs:
-            with _pytest(root, arguments, env, before) as one:
-                pass
+            name = " ".join(a for a in arguments if a.startswith("tests/"))
+            with _usually(home, f"test {name}{'' if '-m' in arguments else ' --long'}", name, TELL_S) as now:
+                with _pytest(root, arguments, env, before) as one:
+                    pass
+                now.well = one.returncode == 0
             codes.append(one.returncode)
             failed = checking.result() if checking else []
     return failed, codes
 
 
-def _beside(root: Path, env: Mapping[str, str], alone: Sequence[str], others: Sequence[Sequence[str]]) -> tuple[list[str], list[int]]:
+def _beside(root: Path, home: Path, env: Mapping[str, str], alone: Sequence[str], others: Sequence[Sequence[str]]) -> tuple[list[str], list[int]]:
     """Run the stack tests `alone`, and the checks and the `others` in what they leave; return the failed checks and the exit codes."""
     with tempfile.NamedTemporaryFile(prefix="weir-test-") as said, _pytest(root, alone, env, out=said.file) as stack:
         _say("the stack tests run beside the others; what they say follows at the end")
         with _telling(Path(said.name), TELL_S):
-            failed, codes = _in_a_row(root, env, others, whole=True, before=YIELDING)
+            failed, codes = _in_a_row(root, env, others, home=home, whole=True, before=YIELDING)
         _follow(stack, Path(said.name))
     return failed, [*codes, stack.returncode]
 
@@ -192,9 +209,9 @@ def run(root: Path, home: Path, *, long: bool, only: str) -> int:
     env = {**(LONG if long else {}), **os.environ}
     runs = steps(order, long=long, at_once=at_once)
     if len(runs) > 1 and at_once > 1:
-        failed, codes = _beside(root, env, runs[-1], runs[:-1])
+        failed, codes = _beside(root, home, env, runs[-1], runs[:-1])
     else:
-        failed, codes = _in_a_row(root, env, runs, whole=not only)
+        failed, codes = _in_a_row(root, env, runs, home=home, whole=not only)
     _say(told_time(time.monotonic() - started, whole=not (long or only)))
     if failed:
         _say(f"failed checks: {', '.join(failed)}")

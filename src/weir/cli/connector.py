@@ -48,7 +48,8 @@ def apply(*, as_json: Json = False) -> None:
     made, target = operate.plan(configured.endpoints, configured.home)
     if made.changes:
         preflight.refuse_unsafe(configured.endpoints.postgres_dsn, [t for t in tables(target) if t != cdc.SIGNAL_TABLE])
-        made = connector.apply(configured.endpoints, target)
+        with outcome.usually(configured.home, "connector apply", "waiting until the task runs with it"):
+            made = connector.apply(configured.endpoints, target)
     if as_json:
         sys.stdout.write(json.dumps({"changed": [asdict(s) for s in made.settings]}, indent=2) + "\n")
     else:

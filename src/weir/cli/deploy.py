@@ -35,7 +35,7 @@ def deploy(
     Exits 1 when the model was not deployed.
     """
     from weir.capture.register import turn
-    from weir.stack import services, settings
+    from weir.stack import services, settings, usual
     from weir.transform import deploy as deploying
     from weir.transform import progress
     from weir.transform.session import Session
@@ -47,7 +47,7 @@ def deploy(
     environment = {**os.environ, **services.environment(found)}
     warehouse, asked = Warehouse(found.endpoints.clickhouse_url), Warehouse(found.endpoints.clickhouse_url, progress.ANSWER_S)
     try:
-        with turn(found.home), Session() as dbt, outcome.now_and_then(Following(lambda: progress.running(asked, model), _say).tell, outcome.REPORT_S):  # a resync exchanges tables of dbt's too
+        with turn(found.home), Session() as dbt, usual.now_and_then(Following(lambda: progress.running(asked, model), _say).tell, outcome.REPORT_S):  # a resync exchanges tables of dbt's too
             told = deploying.Deploy(warehouse, environment, model, history, _say, dbt.run).run()
     finally:
         warehouse.close()

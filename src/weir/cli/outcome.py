@@ -14,7 +14,6 @@ import re
 import signal
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from weir.errors import Transient, Undecided, WeirError
+from weir.stack import usual
 
 err = Console(stderr=True, highlight=False)
 USED_WRONGLY: type[Exception] = typer.BadParameter.__mro__[2]  # click's ClickException, which typer brings along and does not name
@@ -98,27 +98,18 @@ def teller(line: Callable[[Any], str]) -> Callable[[Any], None]:
     return tell_of
 
 
-@contextmanager
-def now_and_then(act: Callable[[float], None], every_s: float) -> Iterator[None]:
-    """Call `act` each `every_s` seconds from beside, with the seconds since the beginning."""
-    ended, began = threading.Event(), time.monotonic()
-
-    def acting() -> None:
-        while not ended.wait(every_s):
-            act(time.monotonic() - began)
-
-    beside = threading.Thread(target=acting, daemon=True)
-    beside.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        beside.join()
-
-
 def still(what: str, every_s: float = STILL_S) -> AbstractContextManager[None]:
     """Say now and then that `what` goes on, while it tells nothing itself."""
-    return now_and_then(lambda seconds: err.print(f"  {what}, {seconds:.0f} s so far", markup=False, soft_wrap=True), every_s)
+    return usual.now_and_then(lambda seconds: _still(what, usual.so_far(seconds, None)), every_s)
+
+
+def usually(home: Path, name: str, what: str, every_s: float = STILL_S) -> AbstractContextManager[usual.Phase]:
+    """Say the same, with the time to go by what `name` took the last time in this home."""
+    return usual.phase(home, name, lambda line: _still(what, line), every_s)
+
+
+def _still(what: str, line: str) -> None:
+    err.print(f"  {what}, {line}", markup=False, soft_wrap=True)
 
 
 def console() -> Console:

@@ -150,11 +150,13 @@ def replay_(
     from weir.capture.register import turn
     from weir.ingest.quarantine import Place
     from weir.ingest.replay import Replay
+    from weir.stack import usual
 
     wanted: dict[tuple[str, int], list[Place]] = {}
     for place in map(Place.parse, places):
         wanted.setdefault((place.topic, place.partition), []).append(place)
-    results = []
+    results: list[dict[str, object]] = []
+    began, told = time.monotonic(), outcome.teller(lambda done: f"{done} of {len(places)} replayed, {usual.counted(done, len(places), time.monotonic() - began)}")
     with _desk() as (quarantine, found):
         for (topic, partition), mine in wanted.items():
             session = Replay(found.endpoints.kafka_bootstrap, quarantine, topic, partition)
@@ -164,6 +166,7 @@ def replay_(
                 verdict = _landed(quarantine, done.place)
                 results.append({"place": str(place), "replayed_as": str(done.place), "before": done.again, "verdict": verdict})
                 err.print(f"{place} stands at {done.place}{' since an earlier try' if done.again else ''}: {verdict}", markup=False, soft_wrap=True)
+                told(len(results))
     if as_json:
         _print_json(results)
     raise typer.Exit(0 if all(r["verdict"] == "accepted" for r in results) else 1)

@@ -120,7 +120,8 @@ def pause(name: Name, *, why: Annotated[str, typer.Option(help="Shown in the ver
     from weir.quality import growth, pipeline
 
     settings = _settings()
-    entry = operate.pause(settings.endpoints, settings.home, name, why)
+    with outcome.usually(settings.home, "table pause", f"pausing {name}"):
+        entry = operate.pause(settings.endpoints, settings.home, name, why)
     slot, grown = pipeline.ask_slot(settings.endpoints.postgres_dsn), growth.now(settings.endpoints.postgres_dsn, settings.home)
     budget = {"kafka_hours": KAFKA_HOURS, "wal_left_bytes": slot.left_bytes if slot else None, "wal_hours": grown.hours_if_stopped if grown else None}
     _told(entry, as_json=as_json, more={"budget": budget})
@@ -138,7 +139,9 @@ def resume(
     from weir.capture import operate
 
     settings = _settings()
-    _told(operate.resume(settings.endpoints, settings.home, settings.root, name, accept=accept), as_json=as_json)
+    with outcome.usually(settings.home, "table resume", f"resuming {name}"):
+        entry = operate.resume(settings.endpoints, settings.home, settings.root, name, accept=accept)
+    _told(entry, as_json=as_json)
 
 
 @table_app.command(epilog="Example: ./weir table resync orders")
@@ -156,4 +159,6 @@ def remove(name: Name, *, as_json: Json = False) -> None:
     from weir.capture import operate
 
     settings = _settings()
-    _told(operate.remove(settings.endpoints, settings.home, name), as_json=as_json)
+    with outcome.usually(settings.home, "table remove", f"removing {name}"):
+        entry = operate.remove(settings.endpoints, settings.home, name)
+    _told(entry, as_json=as_json)

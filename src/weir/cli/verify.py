@@ -49,7 +49,7 @@ def events(*, as_json: Annotated[bool, typer.Option("--json", help="Print one JS
 
 def progress() -> Any:
     """Return what tells the progress on standard error, every two seconds."""
-    return outcome.teller(lambda at: f"{at.done:,} of about {at.total:,} records and rows, {at.rate:,.0f}/s, {at.eta_s:.0f} s to go")
+    return outcome.teller(str)
 
 
 def show(told: Outcome) -> None:

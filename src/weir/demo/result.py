@@ -21,6 +21,10 @@ class Counts:
         """Return the records that are on the topic and neither landed nor in quarantine (negative: doubled)."""
         return self.events_in - self.events_in_clickhouse - self.events_quarantined
 
+    def missing(self) -> int:
+        """Return how many rows and records are not at the sink yet."""
+        return sum(max(0, n - self.sink_rows.get(t, 0)) for t, n in self.source_rows.items()) + max(0, self.lag())
+
     def reconciled(self) -> bool:
         """Return whether every count of a source equals its sink's."""
         return self.source_rows == self.sink_rows and self.lag() == 0

@@ -18,6 +18,7 @@ from rich.spinner import Spinner
 
 from weir.quality import terminal
 from weir.quality.judge import Report
+from weir.stack import usual
 
 ASK_EVERY_S = 2.0
 LINE_EVERY_S = 5.0
@@ -38,6 +39,8 @@ class Screen:
         self._reports: tuple[Report | None, Report | None] = (None, None)
         self._spinner = Spinner("dots", "")
         self._text = ""
+        self._last_s: float | None = None
+        self._own = False  # whether the step has told something itself
         self._told_at = self._began_at = clock()
         self._ended = threading.Event()
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
@@ -58,30 +61,33 @@ class Screen:
         self.console.print(text, markup=False)
 
     @contextmanager
-    def step(self, name: str) -> Iterator[Line]:
-        """Show a step while it runs: what runs, and for how long, also when it tells nothing itself."""
+    def step(self, name: str, last_s: float | None = None) -> Iterator[Line]:
+        """Show a step while it runs: what runs, and for how long; while it tells nothing itself, also how long it has to go, when it took `last_s` the last time."""
         self._told_at = self._began_at = self._clock()
         self.update(f"{name} …", plain=False)
+        self._last_s = last_s
         ended = threading.Event()
         if self._live is None:
-            threading.Thread(target=self._say_so, args=(name, ended), name="step", daemon=True).start()
+            threading.Thread(target=self._say_so, args=(name, ended, last_s), name="step", daemon=True).start()
         try:
             yield self
         finally:
             ended.set()
             self._text = ""
 
-    def _say_so(self, name: str, ended: threading.Event) -> None:
-        """Tell where there is no terminal that a step still runs, whenever it has told nothing for a while."""
+    def _say_so(self, name: str, ended: threading.Event, last_s: float | None) -> None:
+        """Tell where there is no terminal that a step still runs, and the newest that it told itself, whenever nothing was told for a while."""
         while not ended.wait(self._every_s):
             now = self._clock()
             if now - self._told_at >= self._every_s:
                 self._told_at = now
-                self.console.print(f"    {name}: {now - self._began_at:.0f} s so far", markup=False, soft_wrap=True)
+                seconds = now - self._began_at
+                told = f"{self._text} · {usual.so_far(seconds, None)}" if self._own else f"{name}: {usual.so_far(seconds, last_s)}"
+                self.console.print(f"    {told}", markup=False, soft_wrap=True)
 
     def update(self, text: str, *, plain: bool = True) -> None:
         """Show how far the step is: at once on a terminal, else as a line each LINE_EVERY_S."""
-        self._text = text
+        self._text, self._last_s, self._own = text, None, plain
         now = self._clock()
         if self._live is None and plain and now - self._told_at >= self._every_s:
             self._told_at = now
@@ -99,6 +105,7 @@ class Screen:
         if now is not None:
             parts += ["", terminal.tables(before, now)]
         if self._text:
-            self._spinner.update(text=f"{self._text} · {self._clock() - self._began_at:.0f} s")
+            seconds = self._clock() - self._began_at
+            self._spinner.update(text=f"{self._text} · {usual.so_far(seconds, self._last_s) if self._last_s else f'{seconds:.0f} s'}")
             parts.append(self._spinner)
         return Group(*parts)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from weir.features import apply
 from weir.ingest.clickhouse import ClickHouse
 from weir.simulation import dataset, derive, journal, source
 from weir.simulation.produce import Progress
+from weir.stack import usual
 from weir.telemetry import setup
 from weir.transform import build
 from weir.transform.session import Session
@@ -45,17 +47,41 @@ class _Stage:
     screen: Screen
     environment: dict[str, str]
     client: ClickHouse
-    dbt: build.Dbt
+    dbt: Session
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def step(self, name: str) -> Iterator[Line]:
         """Show a step while it runs and its seconds when it is done."""
         began = time.monotonic()
-        with self.screen.step(name) as line:
+        with self.screen.step(name, usual.last(self.home, f"demo {name}")) as line:
             yield line
         self.seconds[name] = time.monotonic() - began
+        usual.keep(self.home, f"demo {name}", self.seconds[name])
         self.screen.print(f"  {name:<28} {self.seconds[name]:6.1f} s")
+
+
+    def dbt_build(self, name: str, *without: str) -> None:
+        """Build dbt's project, without these types of resources, as a step that tells the nodes done."""
+        with self.step(name) as status:
+            nodes = Steadily()
+            run = partial(self.dbt.run, report=lambda done, total: status.update(f"{name}: {done} of {total} nodes{nodes.to_go(total - done)}"))
+            build.build(self.environment, ("--exclude-resource-type", *without), dbt=run)
+
+
+class Steadily:
+    """Tells how fast what is left grows less since it was first told, and how long that goes on."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: tuple[float, int] | None = None
+
+    def to_go(self, left: int) -> str:
+        """Return rate and time to go; nothing while none is left, or before any has gone."""
+        now = self._clock()
+        began, first = self._first = self._first or (now, left)
+        told = usual.counted(first - left, first, now - began) if 0 < left < first else ""
+        return told and f" · {told}"
 
 
 def line_of_progress(p: Progress) -> str:
@@ -111,8 +137,7 @@ def _load(stage: _Stage) -> tuple[journal.Journal, Counts]:
     e = stage.endpoints
     with stage.step("PostgreSQL rows"):
         source.seed_postgres(e.postgres_dsn)
-    with stage.step("dbt build (views stand)"):
-        build.build(stage.environment, ("--exclude-resource-type", "test", "unit_test"), dbt=stage.dbt)
+    stage.dbt_build("dbt build (views stand)", "test", "unit_test")
     with stage.step("catalogue (Protobuf)"):
         catalogue.publish(e.catalogue_url, e.kafka_bootstrap)
     with stage.step("profiles (Parquet)"):
@@ -122,15 +147,15 @@ def _load(stage: _Stage) -> tuple[journal.Journal, Counts]:
             e, stage.client, stage.home, lambda p: status.update(line_of_progress(p)), lambda c: status.update(line_of_counts(c))
         )
     with stage.step("source against sink") as status:
-        counts = reconcile.wait(e, stage.client, lambda c: status.update(line_of_counts(c)))
+        rows = Steadily()
+        counts = reconcile.wait(e, stage.client, lambda c: status.update(f"{line_of_counts(c)}{rows.to_go(c.missing())}"))
         reconcile.check_journal(stage.client, found)
     stage.screen.print(f"    {line_of_counts(counts)}")
     return found, counts
 
 
 def _build(stage: _Stage, api: follow.Api) -> None:
-    with stage.step("dbt build (models, tests)"):
-        build.build(stage.environment, ("--exclude-resource-type", "unit_test"), dbt=stage.dbt)  # ./weir run dbt build runs those too
+    stage.dbt_build("dbt build (models, tests)", "unit_test")  # ./weir run dbt build runs those too
     with ThreadPoolExecutor(1) as beside:  # the model is learnt from what dbt has built, and needs no online feature: one core trains while the other applies
         training = beside.submit(loading.command, "train", [sys.executable, "-m", "weir.training", "train"], stage.environment, stage.home)
         with stage.step("feast apply"):
@@ -187,7 +212,7 @@ def run(endpoints: Endpoints, home: Path, screen: Screen, *, began_s: float) -> 
     client, api = ClickHouse(endpoints.clickhouse_url), follow.Api(endpoints.api_url)
     try:
         with Session() as dbt:
-            stage = _Stage(endpoints, home, screen, environment, client, dbt.run)
+            stage = _Stage(endpoints, home, screen, environment, client, dbt)
             _load(stage)
             _build(stage, api)
         return _follow(stage, api, began_s)

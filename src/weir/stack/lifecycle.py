@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ import tenacity
 from weir.connect import jars, postgres
 from weir.contracts.endpoints import PORT_OFFSETS
 from weir.errors import DiskFull, PortTaken, Terminal, Transient, WeirError
-from weir.stack import external, probe, running, services, supervision
+from weir.stack import external, probe, running, services, supervision, usual
 from weir.stack.services import ServiceSpec
 from weir.stack.settings import StackSettings
 from weir.stack.starting import Report, Start
@@ -164,6 +164,7 @@ class _Bringing:
         self.hooking: dict[str, Future[None]] = {}
         self.ready: set[str] = set()
         self.began = self.told = time.monotonic()
+        self.last_s = usual.last(settings.home, "up")
 
     def run(self) -> None:
         for name in self.settings.external:
@@ -187,7 +188,11 @@ class _Bringing:
         """Tell now and then what is still waited for, and since when."""
         if now - self.told >= TOLD_S and len(self.ready) < len(self.specs):
             self.told = now
-            self.report("stack", f"{len(self.ready)} of {len(self.specs)} ready, {now - self.began:.0f} s so far; waiting for {', '.join([*self.opening, *self.starting, *(f'what follows on {n}' for n in self.hooking)])}")
+            self.report("stack", f"{len(self.ready)} of {len(self.specs)} ready, {self._so_far(now - self.began)}; waiting for {', '.join([*self.opening, *self.starting, *(f'what follows on {n}' for n in self.hooking)])}")
+
+    def _so_far(self, seconds: float) -> str:
+        at_this_rate = "" if self.last_s else usual.counted(len(self.ready), len(self.specs), seconds)
+        return f"{usual.so_far(seconds, self.last_s)}{at_this_rate and f', {at_this_rate}'}"
 
     def _open_due(self) -> None:
         for name in [n for n, s in self.waiting.items() if self.ready.issuperset(s.needs)]:
@@ -238,6 +243,8 @@ def up(settings: StackSettings, report: Report, started: Started | None = None) 
             done.supervisor = _supervisor(settings.home)
             bringing = _Bringing(settings, services.build(settings), report)
             bringing.run()
+            if done.ours:
+                usual.keep(settings.home, "up", time.monotonic() - bringing.began)
             for name in services.companions(settings):
                 control.start(name)
         except KeyboardInterrupt:
@@ -258,7 +265,8 @@ def _begin(settings: StackSettings, report: Report) -> float:
     from weir.stack import restore
 
     restore.check_finished(home)
-    swept = supervision.sweep(home)
+    with _still(report, "ending what an earlier stack left behind"):
+        swept = supervision.sweep(home)
     if swept:
         report("stack", f"ended {swept} processes that an earlier stack left behind")
     specs = services.build(settings)
@@ -271,14 +279,19 @@ def _begin(settings: StackSettings, report: Report) -> float:
     if not {"kafka", "connect"} <= settings.external:
         jars.fetch(home, lambda line: report("jars", line))
     downloading_s = time.monotonic() - began_s
-    for spec in specs:
-        if spec.prepare is not None:
-            spec.prepare()
+    with _still(report, "making every service's files"):
+        for spec in specs:
+            if spec.prepare is not None:
+                spec.prepare()
     specs = services.build(settings)  # again: a class path is known only once its jars are there
     text = supervision.configuration(specs, services.companions(settings), home)
     running.note(settings)
     supervision.spawn(home, text, {**os.environ, **services.environment(settings, "supervisor")})
     return downloading_s
+
+
+def _still(report: Report, what: str) -> AbstractContextManager[None]:
+    return usual.now_and_then(lambda seconds: report("stack", f"{what}, {usual.so_far(seconds, None)}"), TOLD_S)
 
 
 def down(settings: StackSettings, report: Report) -> None:
@@ -292,11 +305,18 @@ def down(settings: StackSettings, report: Report) -> None:
 
 
 def _end(settings: StackSettings, report: Report) -> bool:
-    """End whatever runs; say whether anything did."""
+    """End whatever runs; say whether anything did, and meanwhile how long that has to go."""
+    with usual.phase(settings.home, "down", lambda line: report("stack", f"ending every service, {line}"), TOLD_S) as ending:
+        ending.well, swept = _ended(settings, report, ending.last_s)
+    return ending.well or swept > 0
+
+
+def _ended(settings: StackSettings, report: Report, last_s: float | None) -> tuple[bool, int]:
+    """End it; return whether a supervisor ran, and how many processes it left."""
     control = supervision.Control(settings.home)
     ran = control.alive()
     if ran:
-        report("stack", "ending every service (about 10 s)")
+        report("stack", f"ending every service (about {last_s or 10:.0f} s)")
         supervisor = _supervisor(settings.home)
         names = [*services.companions(settings), *(s.name for s in reversed(services.build(settings)))]
         for batch in (names[:-5], names[-5:]):  # readers and workers before the stores that they flush to
@@ -311,7 +331,7 @@ def _end(settings: StackSettings, report: Report) -> bool:
     swept = supervision.sweep(settings.home)
     (settings.home / "run" / "services.json").unlink(missing_ok=True)
     running.forget(settings.home)
-    return ran or swept > 0
+    return ran, swept
 
 
 def _supervisor(home: Path) -> psutil.Process | None:

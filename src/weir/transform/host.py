@@ -1,6 +1,6 @@
 """A process that runs dbt again and again (dbt's programmatic invocations, https://docs.getdbt.com/reference/programmatic-invocations).
 
-In: a JSON line for each run, its environment and arguments. Out: a JSON line, dbt's exit code and what it said. Keep: what was parsed is used again only for the
+In: a JSON line for each run, its environment and arguments. Out: a JSON line for each node that is done, then one with dbt's exit code and what it said. Keep: what was parsed is used again only for the
 same files, variables and environment of the project, without what a run has compiled into it; everything else is as in a process of its own.
 """
 
@@ -11,7 +11,9 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,15 +58,34 @@ class Parsed:
         return self._done
 
 
-def run(parsed: Parsed, environment: Mapping[str, str], arguments: Sequence[str]) -> int:
-    """Run dbt in this process; return its exit code, with all that it says on the descriptors 1 and 2."""
+class Nodes:
+    """Counts by dbt's events (https://docs.getdbt.com/reference/events-logging) the nodes that are done; `tell` is given how many, of how many."""
+
+    def __init__(self, tell: Callable[[int, int], None]) -> None:
+        """Begin a run."""
+        self._tell, self._done, self._total = tell, 0, 0
+        self._turn = threading.Lock()  # each of dbt's threads calls
+
+    def heard(self, event: Any) -> None:
+        """Take an event: a node that begins is told with the number of all. What cannot be told is no trouble of dbt's."""
+        with self._turn:
+            if event.info.name == "LogStartLine":
+                self._total = event.data.total
+            elif event.info.name == "NodeFinished" and self._total:
+                self._done += 1
+                with suppress(OSError):
+                    self._tell(min(self._done, self._total), self._total)
+
+
+def run(parsed: Parsed, environment: Mapping[str, str], arguments: Sequence[str], tell: Callable[[int, int], None]) -> int:
+    """Run dbt in this process; return its exit code, with all that it says on the descriptors 1 and 2. `tell` is given the nodes done, and how many there are."""
     from dbt.cli.main import dbtRunner
 
     os.environ.clear()
     os.environ.update(environment)
     done = parsed.of(dbtRunner, environment) if "--vars" not in arguments else None  # names of models depend on variables
     if done is None or done.success:
-        done = dbtRunner(done and done.result).invoke(list(arguments))
+        done = dbtRunner(done and done.result, callbacks=[Nodes(tell).heard]).invoke(list(arguments))
     if done.exception is not None:
         sys.stdout.write(f"{done.exception}\n")
     sys.stdout.flush()
@@ -77,18 +98,22 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     own = os.dup(2)
     with os.fdopen(os.dup(1), "w") as answers:
+
+        def answer(told: dict[str, Any]) -> None:
+            answers.write(json.dumps(told) + "\n")
+            answers.flush()
+
         for line in sys.stdin:
             asked = json.loads(line)
             with tempfile.TemporaryFile() as said:
                 os.dup2(said.fileno(), 1)
                 os.dup2(said.fileno(), 2)
                 signal.signal(signal.SIGINT, signal.default_int_handler)
-                code = run(parsed, asked["environment"], asked["arguments"])
+                code = run(parsed, asked["environment"], asked["arguments"], lambda done, total: answer({"done": done, "total": total}))
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 os.dup2(own, 2)
                 said.seek(0)
-                answers.write(json.dumps({"code": code, "said": said.read().decode(errors="replace")}) + "\n")
-                answers.flush()
+                answer({"code": code, "said": said.read().decode(errors="replace")})
 
 
 if __name__ == "__main__":

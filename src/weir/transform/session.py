@@ -1,6 +1,6 @@
 """One dbt process for builds that follow each other, which pays for its imports and for parsing the project once.
 
-In: environment and arguments of each run. Out: dbt's exit code and what it said. Keep: a run past its time ends the process; the next run starts another.
+In: environment and arguments of each run. Out: how many nodes are done, then dbt's exit code and what it said. Keep: a run past its time ends the process; the next run starts another.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
@@ -28,8 +28,8 @@ class Session:
         self._process: subprocess.Popen[str] | None = None
         self._broken = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`; what a process says that cannot start, or dies
 
-    def run(self, env: Mapping[str, str], arguments: Sequence[str]) -> build.Ran:
-        """Run dbt. Whatever ends the wait for it ends its process first, as `subprocess.run` does.
+    def run(self, env: Mapping[str, str], arguments: Sequence[str], report: Callable[[int, int], None] = lambda _done, _total: None) -> build.Ran:
+        """Run dbt. `report` is given the nodes that are done, and how many there are. Whatever ends the wait for it ends its process first, as `subprocess.run` does.
 
         Raises:
             subprocess.TimeoutExpired: it did not end within build.TIMEOUT_S.
@@ -47,6 +47,9 @@ class Session:
         try:
             timer.start()
             answer = _asked(process, json.dumps({"environment": dict(env), "arguments": list(arguments)}))
+            while answer and "code" not in (told := json.loads(answer)):
+                report(told["done"], told["total"])
+                answer = _next(process)
         except BaseException:
             self._end()
             raise
@@ -59,7 +62,6 @@ class Session:
             code = self._end()
             self._broken.seek(0)
             return code, self._broken.read().decode(errors="replace")
-        told = json.loads(answer)
         return int(told["code"]), str(told["said"])
 
     def _end(self) -> int:
@@ -96,12 +98,17 @@ class Session:
 
 
 def _asked(process: subprocess.Popen[str], line: str) -> str:
-    """Return the answer, a whole line; empty when the process has ended."""
-    if process.stdin is None or process.stdout is None:
+    """Return the first line of the answer; empty when the process has ended."""
+    if process.stdin is None:
         return ""
     with suppress(BrokenPipeError):
         process.stdin.write(f"{line}\n")
         process.stdin.flush()
-        answer = process.stdout.readline()
-        return answer if answer.endswith("\n") else ""
+        return _next(process)
     return ""
+
+
+def _next(process: subprocess.Popen[str]) -> str:
+    """Return a whole line; empty when the process has ended."""
+    answer = process.stdout.readline() if process.stdout else ""
+    return answer if answer.endswith("\n") else ""

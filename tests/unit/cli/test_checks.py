@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from weir.cli import checks
+from weir.stack import usual
 
 
 def test_the_suite_says_how_long_it_took_and_when_that_was_too_long():
@@ -95,6 +96,28 @@ def test_a_failed_check_is_told_while_the_quick_tests_run_and_is_the_exit_code(t
     assert "check types: ok" in said
     assert "failed checks: lint" in said
     assert "1 passed" in said
+
+
+def test_checks_and_quick_tests_are_told_with_their_time_to_go_by_the_last_time_they_passed(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(checks, "_checks", lambda: [("types", ["sleep", "0.5"])])
+    monkeypatch.setattr(checks, "ensure_browser", lambda _home: "")
+    monkeypatch.setattr(checks, "TELL_S", 0.05)
+    monkeypatch.setattr(checks, "TELL_CHECKS_S", 0.05)
+    (tmp_path / "tests" / "unit").mkdir(parents=True)
+    (tmp_path / "tests" / "unit" / "test_a.py").write_text("def test_a():\n    pass\n")
+    usual.keep(tmp_path, "checks", 700)
+    usual.keep(tmp_path, "test tests/unit", 900)
+    assert checks.run(tmp_path, tmp_path, long=False, only="") == 0
+    said = capfd.readouterr().out
+    assert "lint, types and layers: 0 s so far, about 700 s to go (as the last time)" in said
+    assert "tests/unit: 0 s so far, about 900 s to go (as the last time)" in said
+    assert 0.4 < usual.last(tmp_path, "checks") < 60
+    kept = usual.last(tmp_path, "test tests/unit")
+    (tmp_path / "tests" / "unit" / "test_a.py").write_text("def test_a():\n    raise AssertionError\n")
+    monkeypatch.setattr(checks, "_checks", lambda: [("types", ["false"])])
+    usual.keep(tmp_path, "checks", 700)
+    assert checks.run(tmp_path, tmp_path, long=False, only="") == 1
+    assert (usual.last(tmp_path, "checks"), usual.last(tmp_path, "test tests/unit")) == (700, kept)
 
 
 def test_the_files_that_are_begun_first_are_there():

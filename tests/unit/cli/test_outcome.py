@@ -10,11 +10,16 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from weir.capture import operate
 from weir.cli import checks, outcome
 from weir.cli.app import app
 from weir.contracts import home
+from weir.contracts.captured import Captured, State
 from weir.errors import Terminal, Unavailable, Undecided, UnknownName
-from weir.stack import supervision
+from weir.quality import growth, pipeline
+from weir.stack import restarting, supervision, usual
+
+ENTRY = Captured("users", "public.users", next(iter(State)), (), frozenset())
 
 
 def _end(capsys, raised):
@@ -221,6 +226,27 @@ def test_a_verdict_that_cannot_be_told_is_no_fault_that_was_found(capsys):
 def test_a_number_out_of_range_is_used_wrongly(arguments, capsys):
     assert outcome.run_app(lambda **given: app(list(arguments), **given)) == 2
     assert "Input should be" in capsys.readouterr().err
+
+
+def test_what_was_done_before_is_said_to_go_on_with_its_time_to_go(capsys, tmp_path):
+    usual.keep(tmp_path, "table pause", 45)
+    with outcome.usually(tmp_path, "table pause", "pausing users", every_s=0.01):
+        time.sleep(0.05)
+    assert "  pausing users, 0 s so far, about 45 s to go (as the last time)" in capsys.readouterr().err
+    assert usual.last(tmp_path, "table pause") < 45
+
+
+@pytest.mark.parametrize(("words", "module", "act", "phase"), [
+    (("table", "pause", "users"), operate, "pause", "table pause"), (("table", "resume", "users"), operate, "resume", "table resume"),
+    (("table", "remove", "users"), operate, "remove", "table remove"), (("restart", "redis"), restarting, "restart", "restart redis"),
+])
+def test_commands_that_wait_for_a_service_keep_how_long_that_took(monkeypatch, tmp_path, words, module, act, phase):
+    monkeypatch.setenv("WEIR_HOME", str(tmp_path))
+    monkeypatch.setattr(module, act, lambda *_, **__: ENTRY)
+    monkeypatch.setattr(pipeline, "ask_slot", lambda _: None)
+    monkeypatch.setattr(growth, "now", lambda *_: None)
+    assert CliRunner().invoke(app, list(words)).exit_code == 0
+    assert usual.last(tmp_path, phase) is not None
 
 
 def test_what_tells_nothing_itself_is_said_to_go_on(capsys):

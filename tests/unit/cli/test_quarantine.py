@@ -1,4 +1,6 @@
 """`./weir quarantine replay` and `discard` beside a replay of a range."""
+import json
+import re
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -63,6 +65,15 @@ def test_nothing_is_replayed_or_discarded_while_a_range_is_replayed_which_has_lo
     assert desk.done == []
     command()
     assert desk.done == [("user-events/3/17", act)]
+
+
+def test_of_many_it_says_how_many_are_replayed_and_the_time_to_go_with_json_too(desk, monkeypatch, capsys):
+    monkeypatch.setattr(quarantine.outcome, "REPORT_S", -1)
+    with pytest.raises(quarantine.typer.Exit):
+        quarantine.replay_(["user-events/3/17", "user-events/3/18"], why="a test", as_json=True)
+    said = capsys.readouterr()
+    assert len(json.loads(said.out)) == 2
+    assert re.search(r"  1 of 2 replayed, [\d,.]+/s, about 0 s to go\n", said.err)
 
 
 def test_a_correction_is_corrected_further_when_the_record_itself_is_gone(desk, monkeypatch, capsys):

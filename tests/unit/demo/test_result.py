@@ -1,13 +1,19 @@
+import io
+import re
 import time
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from rich.console import Console
 
 from weir.demo import follow, loading, story
 from weir.demo.result import Counts, DemoResult, Hops, others_changed
+from weir.demo.screen import Screen
 from weir.errors import Terminal
 from weir.simulation import journal
 from weir.simulation.produce import Progress
+from weir.stack import usual
 
 COUNTS = Counts({"users": 2}, {"users": 2}, 10, 7, 3, 1500)
 
@@ -35,6 +41,27 @@ def test_a_lost_a_doubled_and_a_missing_row_are_not_reconciled():
     assert not Counts({"users": 2}, {"users": 2}, 10, 6, 3).reconciled()
     assert not Counts({"users": 2}, {"users": 2}, 10, 8, 3).reconciled()
     assert not Counts({"users": 2}, {"users": 1}, 10, 7, 3).reconciled()
+
+
+def test_what_is_missing_is_told_with_the_rate_at_which_it_comes_and_the_time_to_go():
+    assert [Counts({"users": 9, "items": 4}, {"users": 2}, 10, 5, 3).missing(), COUNTS.missing(), Counts({}, {}, 10, 20, 0).missing()] == [13, 0, 0]
+    times = iter([0.0, 4.0, 8.0, 9.0])
+    rows = story.Steadily(lambda: next(times))
+    assert [rows.to_go(left) for left in (100, 80, 100, 0)] == ["", " · 5.0/s, about 16 s to go", "", ""]
+
+
+def test_a_step_keeps_its_seconds_for_the_next_story_and_a_build_tells_its_nodes(tmp_path, monkeypatch):
+    out = io.StringIO()
+    screen = Screen(Console(file=out, width=140), lambda: None, every_s=0)
+    dbt = SimpleNamespace(run=lambda _env, _words, report: [report(done, 4) for done in (1, 2)] and (0, ""))
+    monkeypatch.setattr(story.build, "build", lambda env, words, dbt: dbt(env, words))
+    stage = story._Stage(None, tmp_path, screen, {}, None, dbt)
+    stage.dbt_build("dbt build", "test")
+    assert re.search(r"    dbt build: 2 of 4 nodes · [\d,.]+/s, about 0 s to go\n", out.getvalue())
+    assert usual.last(tmp_path, "demo dbt build") is not None
+    with pytest.raises(Terminal), stage.step("broken"):
+        raise Terminal("no")
+    assert usual.last(tmp_path, "demo broken") is None
 
 
 def test_a_complete_load_is_not_produced_again(tmp_path):

@@ -47,6 +47,49 @@ def test_a_step_that_tells_nothing_is_told_with_its_seconds():
     assert re.match(r"    train and register: \d+ s so far\n", out.getvalue())
 
 
+def test_a_step_that_tells_nothing_is_told_with_its_time_to_go_by_the_last_time():
+    out, said = io.StringIO(), threading.Event()
+
+    class Watched(Console):
+        def print(self, *given, **named):
+            super().print(*given, **named)
+            said.set()
+
+    with Screen(Watched(file=out, width=140), _report, every_s=0.01) as screen, screen.step("feast apply", 90):
+        assert said.wait(10)
+    assert re.match(r"    feast apply: 0 s so far, about 90 s to go \(as the last time\)\n", out.getvalue())
+
+
+def test_in_a_log_the_newest_that_a_step_told_is_told_again_when_it_tells_no_more():
+    out, said, clock = io.StringIO(), threading.Event(), Clock()
+
+    class Watched(Console):
+        def print(self, *given, **named):
+            super().print(*given, **named)
+            said.set()
+
+    with Screen(Watched(file=out, width=140), _report, clock, every_s=0.01) as screen:
+        clock.now = -1
+        with screen.step("dbt build", 90) as line:
+            screen._told_at = 5
+            line.update("3 of 4 nodes")
+            clock.now = 6
+            assert said.wait(10)
+    assert out.getvalue() == "    3 of 4 nodes · 7 s so far\n"
+
+
+def test_on_a_terminal_a_step_tells_its_time_to_go_by_the_last_time_until_it_tells_its_own():
+    clock = Clock()
+    screen = Screen(Console(file=io.StringIO(), width=140, force_terminal=True), _report, clock)
+    with screen.step("feast apply", 90) as line:
+        clock.now = 30
+        screen._render()
+        assert screen._spinner.text.plain == "feast apply … · 30 s so far, about 60 s to go (as the last time)"
+        line.update("3 of 4")
+        screen._render()
+        assert screen._spinner.text.plain == "3 of 4 · 30 s"
+
+
 def test_a_terminal_shows_the_table_and_the_step_and_gets_its_cursor_back():
     out = io.StringIO()
     console = Console(file=out, width=140, force_terminal=True)

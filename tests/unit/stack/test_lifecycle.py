@@ -2,12 +2,13 @@
 import random
 import socket
 import threading
+import time
 
 import pytest
 
 from weir.connect import postgres
 from weir.errors import DiskFull, PortTaken, ServiceFailed, SettingsError, Terminal, Unavailable
-from weir.stack import lifecycle, probe, services, settings, starting, supervision
+from weir.stack import lifecycle, probe, services, settings, starting, supervision, usual
 from weir.stack.supervision import ProcessState
 
 
@@ -130,6 +131,56 @@ def test_an_interrupted_start_ends_what_it_started_but_not_what_ran_before(confi
     with pytest.raises(KeyboardInterrupt):
         lifecycle.up(configured, lambda *_: None)
     assert ended == [configured.home]
+
+
+def test_a_start_tells_how_many_are_ready_and_the_time_to_go_by_the_last_start_or_by_its_rate(configured):
+    reports = []
+    bringing = _bringing(configured, None, reports)
+    bringing.specs, bringing.began = [None] * 12, 0.0
+    bringing.starting = {"kafka": None}
+    for now, ready in ((6, ""), (12, "abc"), (13, "abc")):
+        bringing.told, bringing.ready = 0.0 if now != 13 else 12.0, set(ready)
+        bringing._tell_waiting(now)
+    assert [what for _, what in reports] == ["0 of 12 ready, 6 s so far; waiting for kafka", "3 of 12 ready, 12 s so far, 15 a minute, about 36 s to go; waiting for kafka"]
+    usual.keep(configured.home, "up", 30)
+    again = _bringing(configured, None, reports)
+    again.specs, again.began, again.told, again.ready, again.starting = [None] * 12, 0.0, 0.0, set("abc"), {"kafka": None}
+    again._tell_waiting(12)
+    assert reports[-1][1] == "3 of 12 ready, 12 s so far, about 18 s to go (as the last time); waiting for kafka"
+
+
+def _no_supervisor(monkeypatch, alive):
+    for name in ("shutdown", "stop"):
+        monkeypatch.setattr(supervision.Control, name, lambda *_: None)
+    monkeypatch.setattr(supervision.Control, "alive", lambda _: alive)
+    monkeypatch.setattr(supervision.Control, "states", lambda _: {})
+    monkeypatch.setattr(supervision, "sweep", lambda _: time.sleep(0.2) or 0)
+
+
+def test_an_end_tells_its_time_to_go_by_the_last_end_and_one_of_nothing_is_not_kept(configured, monkeypatch):
+    monkeypatch.setattr(lifecycle, "TOLD_S", 0.01)
+    said = []
+    _no_supervisor(monkeypatch, alive=False)
+    lifecycle.down(configured, lambda *_: None)
+    assert usual.last(configured.home, "down") is None
+    _no_supervisor(monkeypatch, alive=True)
+    usual.keep(configured.home, "down", 14)
+    lifecycle.down(configured, lambda *words: said.append(words[1]))
+    assert said[0] == "ending every service (about 14 s)"
+    assert said[1] == "ending every service, 0 s so far, about 14 s to go (as the last time)"
+    assert said[-1] == "down"
+    assert 0.1 < usual.last(configured.home, "down") < 10
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_whole_start_is_kept_and_one_of_a_stack_that_ran_is_not(configured, monkeypatch, ours):
+    monkeypatch.setattr(supervision.Control, "alive", lambda _: not ours)
+    monkeypatch.setattr(supervision.Control, "start", lambda *_: None)
+    monkeypatch.setattr(lifecycle, "_begin", lambda *_: 0.0)
+    monkeypatch.setattr(lifecycle.running, "check", lambda _: None)
+    monkeypatch.setattr(lifecycle._Bringing, "run", lambda _: None)
+    lifecycle.up(configured, lambda *_: None)
+    assert (usual.last(configured.home, "up") is not None) is ours
 
 
 def test_down_says_when_nothing_ran(configured, monkeypatch):

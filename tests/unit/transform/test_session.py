@@ -120,15 +120,25 @@ def test_an_interrupted_run_has_ended_when_its_caller_hears_of_it(monkeypatch, i
     assert len(started) == 2
 
 
+def _event(name, **data):
+    return SimpleNamespace(info=SimpleNamespace(name=name), data=SimpleNamespace(**data))
+
+
 class Dbt:
     """dbt's programmatic runner, played: says what it was asked on both descriptors, as dbt's own handlers do."""
 
-    def __init__(self, manifest):
-        self.manifest = manifest
+    def __init__(self, manifest, callbacks=()):
+        self.manifest, self.callbacks = manifest, callbacks
+
+    def _events(self):
+        return [_event("NodeFinished"), *(_event(name, total=2) for name in ("LogStartLine", "NodeFinished", "LogStartLine", "NodeFinished", "NodeFinished"))]
 
     def invoke(self, arguments):
         os.write(1, f"{os.environ.get('ASKED')} {arguments}\n".encode())
         os.write(2, b"aside\n")
+        for event in self._events() if "nodes" in arguments else ():
+            for callback in self.callbacks:
+                callback(event)
         if "interrupt" in arguments:
             try:
                 os.kill(os.getpid(), signal.SIGINT)
@@ -148,6 +158,44 @@ def test_the_process_answers_with_dbts_exit_code_and_all_it_said_past_ctrl_c_too
     assert [t["said"].splitlines()[0] for t in told[1:]] == ["1 ['build', 'fail']", "2 ['build', 'break']", "3 ['build', 'interrupt']", "4 ['ls']"]
     assert told[2]["said"].endswith("cannot\n")
     assert done.stderr == ""
+
+
+def test_a_run_tells_the_nodes_that_are_done_before_its_answer(project):
+    code = "import tests.unit.transform.test_session as t, dbt.cli.main as m; m.dbtRunner = t.Dbt; from weir.transform import host; host.main()"
+    asked = json.dumps({"environment": project, "arguments": ["build", "nodes"]})
+    done = subprocess.run([sys.executable, "-c", code], input=asked, capture_output=True, text=True, timeout=120, check=True, cwd=build.ROOT)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert told[:-1] == [{"done": n, "total": 2} for n in (1, 2, 2)]
+    assert told[-1]["code"] == 0
+
+
+def test_dbt_itself_fires_the_events_that_are_counted():
+    from dbt.events.types import LogStartLine, NodeFinished
+    from dbt_common.events.base_types import msg_from_base_event
+
+    told = []
+    nodes = host.Nodes(lambda *said: told.append(said))
+    nodes.heard(msg_from_base_event(LogStartLine(description="a", index=1, total=7)))
+    nodes.heard(msg_from_base_event(NodeFinished()))
+    assert told == [(1, 7)]
+
+
+def test_who_asked_has_gone_is_no_trouble_of_dbts():
+    def gone(*_):
+        raise BrokenPipeError
+
+    nodes = host.Nodes(gone)
+    for event in (_event("LogStartLine", total=1), _event("NodeFinished")):
+        nodes.heard(event)
+
+
+def test_the_asker_is_told_the_nodes_that_are_done(monkeypatch):
+    lines = "print(json.dumps({'done': 1, 'total': 3}), flush=True); print(json.dumps({'code': 0, 'said': 'x'}), flush=True)"
+    _process(monkeypatch, f"import sys, json\nfor line in sys.stdin: {lines}")
+    told = []
+    with session.Session() as dbt:
+        answers = [dbt.run({}, ["build"], lambda *said: told.append(said)), dbt.run({}, ["build"])]
+    assert (told, answers) == ([(1, 3)], [(0, "x"), (0, "x")])
 
 
 def test_what_one_run_compiled_is_not_in_what_the_next_is_given(project):

@@ -23,14 +23,15 @@ from weir.contracts.endpoints import Endpoints
 from weir.errors import Undecided
 from weir.ingest.clickhouse import ClickHouse
 from weir.ingest.verify.outcome import Outcome
-from weir.ingest.verify.run import verify
+from weir.ingest.verify.run import Progress, verify
 from weir.simulation.journal import ID_SUM_SQL, Journal
-from weir.stack import accounts
+from weir.stack import accounts, usual
 from weir.stack.settings import StackSettings
 from weir.topics.reader import Reader
 
 PORT_SHIFT: Final = 300  # from the stack that may be running
 DRAIN_S: Final = 240.0
+TOLD_S: Final = 5.0
 KILL_S: Final = 60.0  # the most a kill may take in the end, with every slot's
 
 
@@ -67,7 +68,8 @@ def run(wanted: Wanted, settings: StackSettings, report: Callable[[str], None]) 
     """
     began, cell = time.monotonic(), Cell(settings)
     try:
-        cell.up()
+        with usual.phase(settings.home.parent, "torture start", lambda line: report(f"starting Kafka, the gateway and dbt's views, {line}")):
+            cell.up()
         report(f"up in {time.monotonic() - began:.0f} s; {wanted.kills} kills begin")
         made, failures, journals, seconds = _kills(wanted, cell, report)
         _drain(cell, wanted.workers, report)
@@ -98,7 +100,7 @@ def _kills(wanted: Wanted, cell: Cell, report: Callable[[str], None]) -> tuple[l
         slot.start()
     while any(s.is_alive() for s in slots):
         time.sleep(0.2)
-        if time.monotonic() - told > 5:  # noqa: PLR2004 - a line every five seconds
+        if time.monotonic() - told > TOLD_S:
             told = time.monotonic()
             rate = len(made) / (told - began)
             report(f"{len(made)} of {wanted.kills} kills, {sum(m.hit for m in made)} hit, {rate * 60:.0f} a minute"
@@ -114,6 +116,7 @@ def _drain(cell: Cell, workers: int, report: Callable[[str], None]) -> None:
         Undecided: the topic's end was not committed in time.
     """
     report("the kills are over: workers finish the backlog")
+    tell = _telling(report)
     finishing = [cell.worker(n, {}) for n in range(workers)]
     reader = Reader(cell.settings.endpoints.kafka_bootstrap, names.ingest_group(names.LANDING_EVENTS))
     try:
@@ -121,10 +124,11 @@ def _drain(cell: Cell, workers: int, report: Callable[[str], None]) -> None:
         deadline = time.monotonic() + DRAIN_S
         while True:
             found = reader.committed(names.TOPIC_USER_EVENTS, list(ends))
-            if all(end_ == 0 or found.get(p, (0, ""))[0] >= end_ for p, end_ in ends.items()):
+            behind = {p: (at, e) for p, e in ends.items() if (at := found.get(p, (0, ""))[0]) < e}
+            if not behind:
                 break
+            tell(sum(e - at for at, e in behind.values()))
             if time.monotonic() > deadline:
-                behind = {p: (found.get(p, (0, ""))[0], e) for p, e in ends.items() if found.get(p, (0, ""))[0] < e}
                 raise Undecided(f"workers did not finish the backlog in {DRAIN_S:.0f} s: {behind}", hint=f"their logs are under {cell.settings.home}/logs")
             time.sleep(0.3)
     finally:
@@ -133,12 +137,35 @@ def _drain(cell: Cell, workers: int, report: Callable[[str], None]) -> None:
             end(process)
 
 
+def _telling(report: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Callable[[int], None]:
+    """Return what tells now and then how many offsets are left, how fast they grow fewer, and for how long yet."""
+    began = told = clock()
+    first = 0
+
+    def tell(left: int) -> None:
+        nonlocal told, first
+        first, now = max(first, left), clock()
+        if now - told > TOLD_S:
+            told = now
+            report(f"{left:,} offsets are not committed yet, {usual.counted(first - left, first, now - began) or usual.so_far(now - began, None)}")
+
+    return tell
+
+
 def _judged(wanted: Wanted, settings: StackSettings, made: Sequence[plan.Made], failures: list[str], journals: Sequence[Journal], seconds: float,
             report: Callable[[str], None]) -> dict[str, Any]:
     e = settings.endpoints
 
+    told = 0.0
+
+    def reading(at: Progress) -> None:
+        nonlocal told
+        if time.monotonic() - told > TOLD_S:
+            told = time.monotonic()
+            report(f"verify events: {at}")
+
     def verified() -> Outcome:
-        return verify(e.kafka_bootstrap, e.clickhouse_url, settings.home / "verify")
+        return verify(e.kafka_bootstrap, e.clickhouse_url, settings.home / "verify", reading)
 
     outcome = verified()
     document = outcome.document()

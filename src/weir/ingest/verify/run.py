@@ -43,6 +43,10 @@ class Progress:
     rate: float
     eta_s: float
 
+    def __str__(self) -> str:
+        """Return one line."""
+        return f"{self.done:,} of about {self.total:,} records and rows, {self.rate:,.0f}/s, {self.eta_s:.0f} s to go"
+
 
 def chunks(reader: Reader, partition: tuple[str, int], span: tuple[int, int], rows: int | None = None) -> Iterator[tuple[int, int, list[Record]]]:
     """Yield (first, after, records) of a range of offsets, so that the ranges cover the whole without a gap; about `rows` records (CHUNK_ROWS), or CHUNK_BYTES of values, at once.
