@@ -151,6 +151,7 @@ def _load(stage: _Stage) -> tuple[journal.Journal, Counts]:
         counts = reconcile.wait(e, stage.client, lambda c: status.update(f"{line_of_counts(c)}{rows.to_go(c.missing())}"))
         reconcile.check_journal(stage.client, found)
     stage.screen.print(f"    {line_of_counts(counts)}")
+    stage.screen.print("    (each rating with views and clicks before it; seven bad records on purpose: ./weir quarantine list)")
     return found, counts
 
 
@@ -178,14 +179,15 @@ def _follow(stage: _Stage, api: follow.Api, began_s: float) -> DemoResult:
     user_id, country = _hero()
     say, telemetry = stage.screen.print, setup("weir-demo")
     try:
-        with stage.step("first recommendation"):
+        with stage.step("asking for a recommendation"):
             follow.until(lambda: len(api.recommendations(user_id)) > 0, "a recommendation")
         ready_s, before = time.time() - began_s, api.recommendations(user_id)
+        say(f"    the first one {ready_s:.0f} s after the command, downloads not counted")
         say(f"\nuser {user_id} is recommended {before}")
         genre, profile = follow.profile_change(stage.endpoints, api, user_id, before)
         say(f"  preferred genre becomes {genre} in PostgreSQL")
         _tell(stage, "commit", profile, ("preferred_genre",))
-        say(f"  user {user_id} is recommended {profile.recommendations}")
+        say(f"user {user_id} is recommended {profile.recommendations}")
         clicked = before[0]
         followed = follow.click(stage.endpoints, api, user_id, clicked, profile.recommendations, country=country, telemetry=telemetry)
         say(f"  a click on item {clicked}")

@@ -32,7 +32,7 @@ def test_a_bad_node_is_named_with_what_it_said(status):
 
 
 def test_an_exit_code_that_no_node_explains_is_an_error():
-    with pytest.raises(ServiceFailed, match="exit code 2, though no node failed: the hook broke"):
+    with pytest.raises(ServiceFailed, match="exit code 2, though no node failed: first the hook broke"):
         build.judge(2, "first\nthe hook broke\n\n", _result("success"))
 
 
