@@ -70,7 +70,7 @@ def path_table(b: board.Board) -> None:
                 "services": r.services,
                 "writes": r.writes,
                 "records/s": UNKNOWN if (rate := rates.get(r.name)) is None else f"{rate:,.0f}",
-                "lag (records)": ("-" if r.name not in flow.STAGE_TOPICS else UNKNOWN) if r.lag_records is None else f"{r.lag_records:,}",
+                "lag": terminal.lag(r.lag, unknown=UNKNOWN),
                 "freshness": " · ".join(f"{h.name} {age(h.age_ms)} ago" if h.age_ms is not None else f"{h.name} {UNKNOWN}" for h in r.freshness) or "-",
             }
             for r in board.stage_rows(b.report)

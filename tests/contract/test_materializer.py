@@ -9,6 +9,7 @@ import httpx
 import pytest
 import redis
 from tests.contract.gateway_server import free_port
+from tests.spans import kept, traceparent
 
 from weir.connect.redis import binary
 from weir.contracts.features import FEATURE_VIEWS, ValueType
@@ -19,7 +20,7 @@ from weir.features.marts import Marts
 from weir.features.materialize import Materializer
 from weir.features.store import OnlineStore
 from weir.ingest import schema
-from weir.telemetry import setup
+from weir.telemetry import RECORD_SPANS, setup
 
 ROOT = Path(__file__).resolve().parents[2]
 PORT, REDIS_PORT = free_port(), free_port()
@@ -125,9 +126,9 @@ def put(name, *keys):
         sql(f"INSERT INTO marts.{view.mart} ({view.entity}, event_timestamp) VALUES ({key!r}, now64(3))")
 
 
-def event(offset, user, partition=0, age_s=0):
-    sql(f"INSERT INTO landing.user_events (topic, partition, offset, produced_at, user_id, item_id, country) "
-        f"VALUES ('user-events', {partition}, {offset}, now64(3) - INTERVAL {age_s} SECOND, {user}, 7, 'DE')")
+def event(offset, user, partition=0, age_s=0, trace="", refused=""):
+    sql(f"INSERT INTO landing.user_events (topic, partition, offset, produced_at, user_id, item_id, country, traceparent, reject_reason) "
+        f"VALUES ('user-events', {partition}, {offset}, now64(3) - INTERVAL {age_s} SECOND, {user}, 7, 'DE', '{trace}', '{refused}')")
 
 
 def served(entity, key):
@@ -326,3 +327,32 @@ def test_what_is_past_the_limit_of_a_look_is_for_the_next(start, monkeypatch):
     for _ in range(4):
         one.tick()
     assert all("user_activity" in served("user_id", 70 + n) for n in range(5))
+
+
+def test_each_sampled_event_of_a_tick_has_a_span_in_its_own_trace(start):
+    one = start()
+    one._telemetry, spans = kept()
+    put("user_activity", 5, 6)
+    event(30_001, 5, trace=traceparent(7))
+    event(30_002, 6)
+    event(30_003, 6, partition=1, trace=traceparent(9))
+    event(30_004, 6, trace=traceparent(11, flags="00"))
+    event(30_005, 0, trace=traceparent(13), refused="malformed")
+    one.tick()
+    assert "user_activity" in served("user_id", 5)
+    tick = next(s for s in spans() if s.name == "weir.features.materialize")
+    events = [s for s in spans() if s.name == "weir.features.event"]
+    assert [(s.context.trace_id, s.parent.span_id) for s in events] == [(7, 7), (9, 9)]
+    assert [link.context.span_id for s in events for link in s.links] == [tick.context.span_id] * 2
+    assert [link.context.trace_id for link in tick.links] == [7, 9]
+
+
+def test_past_the_bound_an_event_has_a_link_of_its_ticks_span_alone(start):
+    one = start()
+    one._telemetry, spans = kept()
+    put("user_activity", 5)
+    for n in range(RECORD_SPANS + 2, 0, -1):
+        event(40_000 + n, 5, trace=traceparent(n))
+    one.tick()
+    assert [s.context.trace_id for s in spans() if s.name == "weir.features.event"] == list(range(1, RECORD_SPANS + 1))
+    assert [len(s.links) for s in spans() if s.name == "weir.features.materialize"] == [RECORD_SPANS + 2]

@@ -16,7 +16,9 @@ import pytest
 from weir.cli import browser
 from weir.contracts import cdc
 from weir.contracts.endpoints import Endpoints
+from weir.contracts.model import POPULARITY, read_pointer
 from weir.contracts.path import PATH
+from weir.quality import board, pipeline
 from weir.stack import services
 
 pytestmark = [pytest.mark.stack, pytest.mark.browser]
@@ -70,8 +72,8 @@ def _tables(page):
     return tables
 
 
-def _seen(url, until, screenshot, program=None):
-    """Open the page and wait for a text; return (its text, its metrics by label, its tables by their first heading, tracebacks, addresses outside this machine)."""
+def _seen(url, until, screenshot, program=None, settled=lambda _tables: True):
+    """Open the page, wait for a text and until its tables are `settled`, half a minute at most; return (its text, its metrics by label, its tables by their first heading, tracebacks, addresses outside this machine)."""
     from playwright.sync_api import sync_playwright
 
     foreign = []
@@ -83,6 +85,9 @@ def _seen(url, until, screenshot, program=None):
         page.get_by_text("Cost by part").wait_for(timeout=60_000)
         page.get_by_text(until).first.wait_for(timeout=60_000)
         time.sleep(3)
+        deadline = time.monotonic() + 30
+        while not settled(_tables(page)) and time.monotonic() < deadline:
+            time.sleep(1)
         page.screenshot(path=os.environ.get("WEIR_TEST_SCREENSHOT", str(screenshot)), full_page=True)
         metrics = {}
         for metric in page.locator("[data-testid=stMetric]").all():
@@ -121,19 +126,55 @@ def test_the_locked_browser_draws_the_page_where_the_machine_has_none(dashboard,
     assert ("Recovery proven" in metrics, "Recovery, by experiment" in text, tracebacks, foreign) == (True, True, 0, [])
 
 
+def _all_known(tables):
+    return not [cell for row in tables.get("stage", [{"": "unknown"}]) for cell in row.values() if "unknown" in cell]
+
+
+def test_where_popularity_serves_the_page_says_so_and_why(running, tmp_path):
+    api_url = running.endpoints["api_url"]
+    before = pipeline.ask_api(api_url)
+    assert before.model_version != POPULARITY, "the demo's model beat popularity"
+
+    def training(*arguments):
+        running.weir("run", "python", "-m", "weir.training", *arguments)
+
+    def served(by):
+        deadline = time.monotonic() + 30
+        while not by(found := pipeline.ask_api(api_url)):
+            assert time.monotonic() < deadline, found
+            time.sleep(0.2)
+
+    try:
+        while read_pointer(running.home).version:
+            training("rollback")
+        served(lambda api: api.model_version == POPULARITY)
+        text = _seen(running.endpoints["dashboard_url"], re.compile("by popularity"), tmp_path / "popularity.png")[0]
+        assert f"Recommendations: by popularity, since the champion was rolled back by hand, over {before.items:,} items" in text
+    finally:
+        training("promote", before.model_version)
+        served(lambda api: api.model_version == before.model_version)
+
+
 def test_a_loaded_stacks_page_shows_what_is_measured_and_its_looks_are_traced(running, tmp_path):
     endpoints, spans, deadline = running.endpoints, 0, time.monotonic() + 30
     assert httpx.get(f"{endpoints['api_url']}/recommendations/1", timeout=30).is_success  # the p99 is of the last minutes' requests
     while not spans and time.monotonic() < deadline:
         spans = running.clickhouse("SELECT count() FROM otel.otel_traces WHERE ServiceName = 'api' AND SpanKind = 'Server' AND Timestamp > now64(9) - INTERVAL 5 MINUTE")[0][0]
     url = endpoints["dashboard_url"]
-    text, metrics, tables, tracebacks, foreign = _seen(url, re.compile("^Correct$"), tmp_path / "loaded.png")
+    text, metrics, tables, tracebacks, foreign = _seen(url, re.compile("^Correct$"), tmp_path / "loaded.png", settled=_all_known)
     known = ("Correct through", "Newest record landed", "API p99", "Cost an hour")
     assert {k: metrics[k] for k in known if metrics[k] == "unknown"} == {}
     assert float(metrics["Cost an hour"].removeprefix("$")) > 0
     assert re.search(r"Cost: (all \d+ parts|\d+ of \d+ parts; no sample in the last 60 s of [a-z, ]+); list prices, the oldest noted on \d{4}-\d\d-\d\d", text)
     assert [row["stage"] for row in tables["stage"]] == [s.name for s in PATH]
-    assert next(row["lag (records)"] for row in tables["stage"] if row["stage"] == "ingest").replace(",", "").isdigit()
+    stages = {row["stage"]: row for row in tables["stage"]}
+    assert [cell for row in stages.values() for cell in (row["records/s"], row["lag"], row["freshness"]) if "unknown" in cell or not cell] == []
+    assert all(row["records/s"].replace(",", "").isdigit() and re.search(r"\d+ \w+ ago", row["freshness"]) for row in stages.values()), stages
+    times = r"\d+(\.\d)? (ms|s|min|h|d)"
+    shapes = dict.fromkeys(stages, times) | {"source": "-", "connect": r"[\d,.]+ kB of WAL", "ingest": r"[\d,]+ records"}
+    assert {name: row["lag"] for name, row in stages.items() if not re.fullmatch(shapes[name], row["lag"])} == {}
+    behind = re.search(r"behind its input: (.*)", text).group(1)
+    assert (behind.count(" · "), "unknown" in behind) == (5, False), behind
     assert {row["service"]: row["state"] for row in tables["service"]} == dict.fromkeys(services.ORDER, "● ready")
     with psycopg.connect(endpoints["postgres_dsn"]) as connection:
         there = {t: str(connection.execute(f"SELECT count(*) FROM public.{t}").fetchone()[0]) for t in cdc.CDC_TABLES}
@@ -143,7 +184,7 @@ def test_a_loaded_stacks_page_shows_what_is_measured_and_its_looks_are_traced(ru
     assert sum(refused.values()) >= 7, "the demo's input has seven bad records"
     told = text.split("Quarantine", 1)[1].split("Rows, source against sink")[0]
     assert {reason: int(n.replace(",", "")) for reason, n in re.findall(r"^(\w+)\s+([\d,]+)$", told, re.MULTILINE)} == refused, told
-    assert re.search(r"Recommendations: by (model \S+ \(champion\)|popularity).* over 1,\d\d\d items", text)
+    assert board.model_line(pipeline.ask_api(endpoints["api_url"])) in text
     assert (tracebacks, foreign) == (0, [])
     looks, deadline = 0, time.monotonic() + 30
     while not looks and time.monotonic() < deadline:

@@ -144,22 +144,29 @@ def test_traces_metrics_and_logs_of_the_services_are_in_the_standard_tables(stac
     assert {"debezium.streaming.lag", "debezium.streaming.idle", "kafka.request.time.99p", "kafka.connect.task.offset.commit.time.max"} <= jvm
 
 
-def test_one_trace_follows_a_sampled_event_from_producing_to_the_served_feature(stack):
+def test_one_trace_follows_each_of_two_sampled_events_from_producing_to_the_served_feature(stack):
+    from weir.contracts.events import EventType
     from weir.demo import follow
+    from weir.simulation import produce
+    from weir.simulation.derive import Event
     from weir.telemetry import setup
 
     api, telemetry = follow.Api(stack.endpoints["api_url"]), setup("test", otlp_url=stack.endpoints["otlp_url"])
-    with telemetry.span("test.click") as span:
-        trace, at_ms = f"{span.get_span_context().trace_id:032x}", _click_that_lands(stack, telemetry)
-        follow.until(lambda: (api.features(1).get("user_activity") or {}).get("last_event_at_ms") == at_ms, "the click", 20)
-        api.features(1, telemetry.traceparent())
+    client, now_ms, asked = produce.producer(stack.endpoints["kafka_bootstrap"]), int(time.time() * 1000), {}
+    for user in (1, 2):  # one after the other in milliseconds, so that one batch has both
+        with telemetry.span("test.click") as span:
+            asked[user] = f"{span.get_span_context().trace_id:032x}", telemetry.traceparent()
+            produce.one(client, Event(f"traced-{user}-{now_ms}", user, 50, EventType.CLICK, None, f"traced-{now_ms}", "DE", now_ms), telemetry)
+    for user, (_, parent) in asked.items():
+        follow.until(lambda user=user: (api.features(user).get("user_activity") or {}).get("last_event_at_ms") == now_ms, "the click", 20)
+        api.features(user, parent)
     telemetry.shutdown()
-    wanted = {"test.click", "weir.simulation.produce", "weir.ingest.batch", "weir.features.materialize", "weir.serving.features"}
-    deadline, found = time.monotonic() + 40, set()
-    while not wanted <= found and time.monotonic() < deadline:
-        found = {name for name, in stack.clickhouse(f"SELECT DISTINCT SpanName FROM otel.otel_traces WHERE TraceId = '{trace}'")}
+    wanted = {"test.click", "weir.simulation.produce", "weir.ingest.record", "weir.features.event", "weir.serving.features"}
+    deadline, missing = time.monotonic() + 40, {trace: wanted for trace, _ in asked.values()}
+    while any(missing.values()) and time.monotonic() < deadline:
+        missing = {t: wanted - {name for name, in stack.clickhouse(f"SELECT DISTINCT SpanName FROM otel.otel_traces WHERE TraceId = '{t}'")} for t in missing}
         time.sleep(0.5)
-    assert wanted <= found
+    assert set().union(*missing.values()) == set(), missing
 
 
 def test_the_apis_routes_and_the_catalogues_are_measured(stack):
@@ -192,8 +199,8 @@ def test_without_the_materializer_a_click_changes_nothing_that_is_served(stack):
     follow.until(lambda: others_changed(recommended, api.recommendations(1), 50), "other recommendations", 20)
 
 
-def _click_that_lands(stack, telemetry=None):
-    """Have user 1 click item 50, as a part of the trace of `telemetry`, and wait for its row; return its time in ms."""
+def _click_that_lands(stack):
+    """Have user 1 click item 50, and wait for its row; return its time in ms."""
     from weir.contracts.events import EventType
     from weir.simulation import produce
     from weir.simulation.derive import Event
@@ -202,7 +209,7 @@ def _click_that_lands(stack, telemetry=None):
     local = replace(Endpoints.local(PORT_BASE), **stack.endpoints)
     now_ms = int(time.time() * 1000)
     client = produce.producer(local.kafka_bootstrap)
-    produce.one(client, Event(f"still-{now_ms}", 1, 50, EventType.CLICK, None, f"still-{now_ms}", "DE", now_ms), telemetry or setup("test", otlp_url=""))
+    produce.one(client, Event(f"still-{now_ms}", 1, 50, EventType.CLICK, None, f"still-{now_ms}", "DE", now_ms), setup("test", otlp_url=""))
     client.flush(10)
     deadline = time.monotonic() + 20
     while not stack.clickhouse(f"SELECT count() FROM landing.user_events WHERE event_id = 'still-{now_ms}'")[0][0]:

@@ -12,13 +12,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from opentelemetry.trace import SpanKind
+
 from weir.contracts import names
 from weir.contracts.features import FEATURE_VIEWS, FeatureViewContract
 from weir.contracts.path import LANDED
 from weir.features.due import Changes, Exports, Key, Watermark, due, emptied, look_back_s, table_of, user_of
 from weir.features.marts import Marts
 from weir.features.store import OnlineStore
-from weir.telemetry import Telemetry
+from weir.telemetry import LINKS, RECORD_SPANS, Telemetry, sampled
 
 TICK_S = 0.15
 QUIET_TICK_S = 0.4  # once nothing was written for QUIET_S: a look at the counts takes 5 to 10 ms of a core, six a second a twentieth of it
@@ -30,6 +32,7 @@ KEYS_A_QUERY = 2000
 ROWS_A_LOOK = 50_000  # of one landing table: what a look holds in memory (a few MB) and keeps from the other tables (well below 1 s)
 LOOK_BACK_S = look_back_s()
 LATENCIES_KEPT = 2000
+SAMPLED = "reject_reason = '' AND match(traceparent, '[13579bdf]$')"  # as weir.telemetry.sampled has it; a rejected event has no feature
 SAMPLE = 200  # of the rows of a partition in one tick, for the latency: not only the newest, which waited least
 
 
@@ -101,8 +104,8 @@ class Materializer:
         bound = f"ORDER BY topic, partition, offset LIMIT {ROWS_A_LOOK}"
         events = self._marts.query(
             f"SELECT topic, partition, max(offset), groupUniqArray(user_id), groupUniqArray(item_id), groupUniqArray(country), "
-            f"groupUniqArrayIf(64)(traceparent, traceparent != ''), groupArraySample({SAMPLE}, 1)(toUnixTimestamp64Milli(produced_at)) FROM ("
-            f"SELECT topic, partition, offset, user_id, item_id, country, traceparent, produced_at FROM {names.LANDING_EVENTS} "
+            f"arraySlice(arraySort(groupUniqArrayIf(traceparent, {SAMPLED})), 1, {LINKS}), groupArraySample({SAMPLE}, 1)(toUnixTimestamp64Milli(produced_at)) FROM ("
+            f"SELECT topic, partition, offset, user_id, item_id, country, traceparent, reject_reason, produced_at FROM {names.LANDING_EVENTS} "
             f"WHERE {self._watermark.condition([names.TOPIC_USER_EVENTS], unseen)} {bound}) GROUP BY topic, partition"
         )
         cdc_topics = (names.TOPIC_CDC_USERS, names.TOPIC_CDC_ITEMS)
@@ -117,7 +120,7 @@ class Materializer:
         ends: dict[tuple[str, int], int] = {}
         for topic, partition, offset, *_ in (*events, *changes, *items):
             ends[topic, partition] = max(offset, ends.get((topic, partition), 0))
-        traces = [t for r in events for t in r[6]]
+        traces = sampled(t for r in events for t in r[6])
         return changed(events, changes, items), self._watermark.advanced(ends), traces, [float(t) for r in events for t in r[7]], [float(r[4]) for r in changes[-200:]]
 
     def tick(self) -> int:
@@ -133,8 +136,9 @@ class Materializer:
         # A landing part is visible before the views behind it are: keys are read once more a tick later, when they are.
         written += self._bring(self._again)
         if changes:
-            with self._telemetry.span("weir.features.materialize", parent=traces[0] if traces else "", links=traces[1:]):
+            with self._telemetry.span("weir.features.materialize", links=traces):
                 written += self._bring(changes)
+                self._followed(traces)
             now = time.time() * 1000
             self.freshness.event_latency_ms.extend(now - t for t in produced)
             self.freshness.cdc_latency_ms.extend(now - t for t in committed)
@@ -149,6 +153,13 @@ class Materializer:
         written += self._profiles(landed[names.LANDING_PROFILE_EXPORTS])
         self.freshness.last_tick_ms = int(time.time() * 1000)
         return written
+
+    def _followed(self, traces: Sequence[str]) -> None:
+        """Have the traces of the first RECORD_SPANS sampled events go on; the others have the links of the tick's span, in which this is called."""
+        tick = self._telemetry.traceparent() if traces else ""
+        for parent in traces[:RECORD_SPANS]:
+            with self._telemetry.span("weir.features.event", kind=SpanKind.CONSUMER, parent=parent, links=[tick]):
+                pass
 
     def _profiles(self, rows: int) -> int:
         """Read the profiles whole after a bulk load of them (its rows have no offset to follow; now there are `rows`); return the rows written."""

@@ -121,6 +121,7 @@ class Lane:
     clock: Callable[[], float] = time.monotonic
     between_tries: Callable[[], None] = lambda: None  # keeps the group membership alive; raises Fenced when it is over
     told: Callable[[Intent, int, float], None] = lambda _intent, _rejected, _seconds: None
+    replayed: Callable[[Intent, float], None] = lambda _intent, _seconds: None
     rejoined: Callable[[Mapping[Partition, Entry]], Mapping[Partition, Entry]] = dict  # after a restore: see weir.ingest.rejoin
     parts: Callable[[], Sequence[Parts]] = tuple  # what ClickHouse said last of the tables behind the inserts; does not wait
     pace: Pace = pressure.UNHURRIED
@@ -174,7 +175,10 @@ class Lane:
                 f"the records of the open batch {intent.token} in {self.table} have changed since it was declared",
                 hint="was the topic made anew? ./weir verify events and docs/decisions/0001, 'records that are gone', say how to go on", token=intent.token,
             )
-        self._insert(intent, self.decoder(records, intent.token), "replay")
+        table = self.decoder(records, intent.token)
+        began = self.clock()
+        self._insert(intent, table, "replay")
+        insert_s = self.clock() - began
         sql, topics = landed_rows(self.table, intent)
         landed = int(self.sink.execute(sql, batch=intent.token, **topics))
         if landed != len(records):
@@ -188,6 +192,7 @@ class Lane:
             self._position[partition] = ends[partition]
         self.log.commit({p: (self._position[p], "") for p in mine})
         self.stats.replays += 1
+        self.replayed(intent, insert_s)
 
     # -- the loop
 

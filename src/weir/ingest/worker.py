@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
-from opentelemetry.trace import SpanKind
 
 from weir.contracts import captured, names
 from weir.contracts.captured import Captured
@@ -26,7 +25,6 @@ from weir.contracts.clickhouse import literal
 from weir.errors import Fenced, Terminal, WeirError
 from weir.ingest import guard, points, pressure
 from weir.ingest import parts as told_parts
-from weir.ingest.batch import Batch
 from weir.ingest.beside import Beside
 from weir.ingest.clickhouse import ClickHouse
 from weir.ingest.decode import Decoder
@@ -37,6 +35,7 @@ from weir.ingest.lane import RUNNING, SLOWED, Entry, Lane, Limits, Partition, Si
 from weir.ingest.pressure import Pace, Parts
 from weir.ingest.record import Record
 from weir.ingest.rejoin import Bounded, Rejoin
+from weir.ingest.traced import Traced
 from weir.telemetry import Telemetry
 
 ROUTES = Path(__file__).resolve().parents[3] / "ingest" / "routes.yaml"
@@ -182,7 +181,7 @@ class LaneThread(threading.Thread):
         self._edges, self._telemetry = edges, telemetry
         self.stats = Stats()
         self._gate: Gate | None = None
-        self._traces: list[str] = []
+        self._traced = Traced(table, telemetry)
         self.ended = edges.ended
         self._unproven = False  # it stopped, and has not shown since that it runs
         self.turned_s = self._served_s = edges.clock()
@@ -260,7 +259,7 @@ class LaneThread(threading.Thread):
         kafka = edges.log(names.ingest_group(self.table), topics)
         gate = self._gate = Gate(kafka, register, self._holds, edges.clock) if register else None
         lane = Lane(self.table, self._decode, kafka, sink, limits=edges.limits, stats=self.stats, reach=edges.reach, wait=edges.wait,
-                    clock=edges.clock, between_tries=kafka.stay, told=self._told, rejoined=edges.rejoined(self.table, kafka, sink),
+                    clock=edges.clock, between_tries=kafka.stay, told=self._told, replayed=self._replayed, rejoined=edges.rejoined(self.table, kafka, sink),
                     parts=lambda: edges.parts(self.table))
         try:
             edges.check(sink, self.table)
@@ -285,22 +284,23 @@ class LaneThread(threading.Thread):
         self._edges.held(record, why)
 
     def _decode(self, records: Sequence[Record], batch: str) -> Any:
-        """Decode, and keep the sampled records' trace contexts for the batch's span."""
-        self._traces = sorted(set(Batch.of(records).traces.values()))
+        self._traced.decoded(records)
         return self._decoder(records, batch)
 
     def _told(self, intent: Intent, rejected: int, seconds: float) -> None:
         rows = sum(r.count for r in intent.ranges)
         labels = {"table": self.table}
-        parent = self._traces[0] if self._traces else ""
-        with self._telemetry.span("weir.ingest.batch", kind=SpanKind.CONSUMER, parent=parent, links=self._traces[1:],
-                                  attributes={**labels, "rows": rows, "insert_s": seconds}):
-            self._telemetry.count("weir.ingest.rows", rows, labels)
+        self._traced.landed(intent, seconds)
+        self._telemetry.count("weir.ingest.rows", rows, labels)
         if rejected:
             self._telemetry.count("weir.ingest.rejected", rejected, labels)
             log.warning("%s: %d of %d records of batch %s are in the quarantine", self.table, rejected, rows, intent.token)
         self._telemetry.record("weir.ingest.insert_s", seconds, labels)
         self._telemetry.gauge("weir.ingest.age_ms", self.stats.last_age_ms, labels)
+
+    def _replayed(self, intent: Intent, seconds: float) -> None:
+        """Tell of a batch that was landed for an earlier membership, which may have counted it: its rows are not counted again."""
+        self._traced.landed(intent, seconds, replay=True)
 
     def document(self) -> dict[str, Any]:
         """Return the lane's state for /health."""

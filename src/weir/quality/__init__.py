@@ -16,7 +16,7 @@ from weir.contracts import names
 from weir.contracts.endpoints import Endpoints
 from weir.quality import ask, event_facts, gaps, landing, marks, pipeline, recovery, retained
 from weir.quality.facts import ClickHouseFacts, clickhouse
-from weir.quality.judge import Check, Hop, PartitionCount, Report, TableCount, Verdict, judge
+from weir.quality.judge import Capture, Check, Hop, PartitionCount, Report, TableCount, Verdict, judge
 from weir.quality.landing import Landed
 from weir.quality.marks import NONE
 
@@ -62,7 +62,8 @@ def verdict(endpoints: Endpoints, home: Path, *, now_ms: int | None = None, abou
         first_unlanded_ms=_landed_through(partitions, facts), more=[*kept, *totals(facts, since), marks.judge_age(facts.marks, now), *pipeline.checks(parts)],
     )
     answered = None if parts.api is None else parts.api.answered
-    return replace(report, counters=counters(partitions, facts, wrote, answered), checked_since_ms=marks.checked_since_ms(facts.marks or {}))
+    capture = Capture() if parts.slot is None else Capture(parts.slot.behind_bytes, parts.slot.active)
+    return replace(report, counters=counters(partitions, facts, wrote, answered), capture=capture, checked_since_ms=marks.checked_since_ms(facts.marks or {}))
 
 
 def _gaps(endpoints: Endpoints, offsets: Mapping[marks.Key, ask.Offsets] | None, facts: ClickHouseFacts) -> tuple[dict[gaps.Key, int | None], set[gaps.Key]]:

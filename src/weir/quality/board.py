@@ -17,7 +17,7 @@ from weir.contracts.model import POPULARITY, WhyPopularity
 from weir.contracts.path import PATH, Stage
 from weir.errors import SettingsError
 from weir.quality import ask, ask_pipeline, flow, terminal, verdict
-from weir.quality.flow import STAGE_TOPICS
+from weir.quality.flow import Lag
 from weir.quality.judge import Hop, Report
 from weir.quality.pipeline import Api, Pipeline, Verified
 from weir.telemetry import Telemetry
@@ -68,19 +68,17 @@ class StageRow:
     name: str
     services: str
     writes: str
-    lag_records: int | None
+    lag: Lag | None
     freshness: tuple[Hop, ...]
 
 
 def stage_rows(report: Report, path: Sequence[Stage] = PATH) -> list[StageRow]:
     """Join the path with its lag and freshness. Pure."""
-    hops = {h.name: h for h in report.hops}
+    hops, lags = {h.name: h for h in report.hops}, flow.lags(report)
     rows = []
     for stage in path:
-        topics = STAGE_TOPICS.get(stage.name, ())
-        lag = flow.lag(report, topics) if topics else None
         found = tuple(hops[n] for n in STAGE_HOPS.get(stage.name, ()) if n in hops)
-        rows.append(StageRow(stage.name, ", ".join(stage.services), ", ".join(stage.writes), lag, found))
+        rows.append(StageRow(stage.name, ", ".join(stage.services), ", ".join(stage.writes), lags.get(stage.name), found))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""How fast records pass each stage, and how far each hop's output is behind its input. Pure.
+"""How fast records pass each stage, and how far each stage and hop is behind its input. Pure.
 
 In: two reports (rates), one report (hops). Out: one row a stage of `contracts.path`, one a hop. Keep: what was not told is None, never zero; an age
 says how old the newest record is, `behind_ms` how much fresher it could be, so that a quiet stream is old and not behind.
@@ -8,28 +8,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from weir.contracts import names
 from weir.contracts.path import PATH
-from weir.quality.judge import Report
+from weir.quality.judge import TRANSACTIONAL, Report
 
-# Hop, the newest of its input, the newest of its output: both by the time when the event occurred. The first hop is judged by Kafka's lag.
+# Hop, the newest of its input, the newest of its output: both by the time when the event occurred. The hops before these are judged by themselves.
 HOPS: Final = (
     ("landing → view", "event time landed", "mart user_activity"),
     ("view → feature", "mart user_activity", "feature written"),
     ("feature → served", "feature written", "feature served"),
 )
 STAGE_TOPICS: Final[Mapping[str, tuple[str, ...]]] = {"ingest": tuple(names.PARTITIONS)}
+STAGE_HOP: Final[Mapping[str, str]] = {"transform": "landing → view", "features": "view → feature", "serving": "feature → served"}
+
+
+class Unit(StrEnum):
+    """In what a stage's lag is told: what its input counts in."""
+
+    RECORDS = "records"
+    BYTES = "bytes of WAL"
+    MS = "ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a stage is behind its input; None: not known."""
+
+    value: int | None
+    unit: Unit
 
 
 @dataclass(frozen=True, slots=True)
 class StageFlow:
-    """One stage. `rate` in records a second (served requests for serving); `eta_s`: until its lag is gone at that rate."""
+    """One stage. `rate` in records a second (served requests for serving); `lag`: None where nothing is its input; `eta_s`: until a lag in records is gone at that rate."""
 
     name: str
     rate: float | None
-    lag_records: int | None
+    lag: Lag | None
     eta_s: float | None
 
 
@@ -61,26 +79,47 @@ def lag(report: Report, topics: tuple[str, ...]) -> int | None:
     return sum(known) if known and len(known) == len(lags) else None
 
 
+def lags(report: Report) -> dict[str, Lag | None]:
+    """Return how far each stage is behind its input: connect in WAL, ingest in records, those behind it in the time of the newest event."""
+    behind = {h.name: h.behind_ms for h in hops(report)}
+    found: dict[str, Lag | None] = {stage.name: None for stage in PATH}
+    found["connect"] = Lag(report.capture.behind_bytes, Unit.BYTES)
+    found |= {stage: Lag(lag(report, topics), Unit.RECORDS) for stage, topics in STAGE_TOPICS.items()}
+    return found | {stage: Lag(behind[hop], Unit.MS) for stage, hop in STAGE_HOP.items()}
+
+
 def stages(before: Report | None, now: Report) -> list[StageFlow]:
     """Return the path's stages with rate, lag and the time until the lag is gone."""
-    per_second, rows = rates(before, now), []
+    per_second, behind, rows = rates(before, now), lags(now), []
     for stage in PATH:
-        rate, topics = per_second[stage.name], STAGE_TOPICS.get(stage.name)
-        behind = lag(now, topics) if topics else None
-        rows.append(StageFlow(stage.name, rate, behind, behind / rate if behind and rate else None))
+        rate, found = per_second[stage.name], behind[stage.name]
+        records = found.value if found and found.unit is Unit.RECORDS else None
+        rows.append(StageFlow(stage.name, rate, found, records / rate if records and rate else None))
     return rows
 
 
 def hops(report: Report) -> list[HopDelay]:
-    """Return how fresh each hop from an event to what is served is."""
+    """Return how fresh each hop is from a commit to landing, and from an event to what is served.
+
+    A commit's time in Kafka against its time at the source is how far Debezium was behind, which is not known while it does not read. What waits in Kafka has no
+    time here: with a lag, landing is behind by the age of what landed last.
+    """
     newest = {h.name: h for h in report.hops}
 
     def age(name: str) -> int | None:
         return newest[name].age_ms if name in newest else None
 
-    waiting, landed = lag(report, (names.TOPIC_USER_EVENTS,)), age("event landed")
-    found = [HopDelay("event → landing", landed, None if waiting is None else 0 if waiting == 0 else landed)]
-    for name, source, output in HOPS:
-        first, last = age(source), age(output)
-        found.append(HopDelay(name, last, None if first is None or last is None else max(0, last - first)))
-    return found
+    def behind(source: int | None, output: int | None) -> int | None:
+        return None if source is None or output is None else max(0, output - source)
+
+    def landing(name: str, topics: tuple[str, ...], landed: int | None) -> HopDelay:
+        waiting = lag(report, topics)
+        return HopDelay(name, landed, None if waiting is None else 0 if waiting == 0 else landed)
+
+    committed, sent = age("change committed"), age("change landed")
+    return [
+        HopDelay("commit → topic", committed, behind(sent, committed) if report.capture.reads else None),
+        landing("change → landing", TRANSACTIONAL, sent),
+        landing("event → landing", (names.TOPIC_USER_EVENTS,), age("event landed")),
+        *(HopDelay(name, age(output), behind(age(source), age(output))) for name, source, output in HOPS),
+    ]

@@ -78,6 +78,14 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
+class Capture:
+    """How far capture is behind the source: WAL that Debezium has not confirmed (None: not known), and whether it reads at all."""
+
+    behind_bytes: int | None = None
+    reads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """One question with its answer and, unless yes, the reason."""
 
@@ -99,6 +107,7 @@ class Report:
     hops: tuple[Hop, ...]
     quarantine: Mapping[str, int] | None
     counters: Mapping[str, int | None] = field(default_factory=dict)  # records that passed each stage of the path up to now; None: could not be asked
+    capture: Capture = field(default_factory=Capture)
     checked_since_ms: int | None = None  # every row below the marks was checked at least once since then; None: nothing is below one
 
     @property

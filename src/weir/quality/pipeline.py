@@ -30,7 +30,7 @@ TRACE = 240  # characters of a trace that are shown
 class Slot:
     """The replication slot. `wal_status`: PostgreSQL's reserved, extended, unreserved or lost, or `missing`; sizes in bytes, None: not told.
 
-    `left_bytes`: how much more may be written before the slot may be lost; None also where there is no limit.
+    `left_bytes`: how much more may be written before the slot may be lost; None also where there is no limit. `behind_bytes`: WAL that Debezium has not confirmed.
     """
 
     wal_status: str
@@ -38,6 +38,7 @@ class Slot:
     retained_bytes: int | None
     left_bytes: int | None
     why: str = ""  # PostgreSQL's invalidation_reason
+    behind_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,8 @@ class Pipeline:
 
 
 _SLOT = """
-SELECT coalesce(wal_status, 'lost'), active, (pg_current_wal_lsn() - restart_lsn)::bigint, safe_wal_size, coalesce(invalidation_reason, '')
+SELECT coalesce(wal_status, 'lost'), active, (pg_current_wal_lsn() - restart_lsn)::bigint, safe_wal_size, coalesce(invalidation_reason, ''),
+  greatest(0, pg_current_wal_lsn() - confirmed_flush_lsn)::bigint
 FROM pg_replication_slots WHERE slot_name = %s
 """
 
@@ -111,7 +113,8 @@ def ask_slot(dsn: str) -> Slot | None:
         row = connection.execute(_SLOT, (cdc.SLOT,)).fetchone()
         if row is None:
             return Slot("missing", active=False, retained_bytes=None, left_bytes=None)
-        return Slot(row[0], bool(row[1]), None if row[2] is None else int(row[2]), None if row[3] is None else int(row[3]), row[4])
+        kept, left, behind = (None if n is None else int(n) for n in (row[2], row[3], row[5]))
+        return Slot(row[0], bool(row[1]), kept, left, row[4], behind)
     return None
 
 

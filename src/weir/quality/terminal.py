@@ -17,7 +17,7 @@ from weir.quality.recovery import Proof
 
 UNKNOWN = "?"
 COLOUR = {Verdict.YES: "green", Verdict.NO: "red", Verdict.UNKNOWN: "yellow"}
-LAGGING = 10_000  # records: shown in yellow from here on
+LAGGING = {flow.Unit.RECORDS: 10_000, flow.Unit.BYTES: 64_000_000, flow.Unit.MS: 30_000}  # shown in yellow from here on
 
 
 def age(ms: float | None, *, unknown: str = UNKNOWN, decimals: int = 1) -> str:
@@ -50,6 +50,21 @@ def number(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:,.0f}"
 
 
+def lag(found: flow.Lag | None, *, unknown: str = UNKNOWN) -> str:
+    """Return how far a stage is behind its input, with the unit; a dash for the stage that has none. Pure."""
+    if found is None:
+        return "-"
+    if found.value is None:
+        return unknown
+    match found.unit:
+        case flow.Unit.MS:
+            return age(found.value)
+        case flow.Unit.BYTES:
+            return f"{found.value / 1e3:,.1f} kB of WAL"
+        case _:
+            return f"{found.value:,} records"
+
+
 def rows(report: Report) -> list[str]:
     """Return the reconciled tables as `users 943 = 943`, with a ≠ where source and sink differ."""
     found = []
@@ -69,9 +84,8 @@ def _stages(stages: Sequence[flow.StageFlow]) -> Table:
     for heading in ("per second", "lag", "gone in"):
         table.add_column(heading, justify="right")
     for s in stages:
-        lag = "-" if s.name not in flow.STAGE_TOPICS else number(s.lag_records)
-        style = "yellow" if (s.lag_records or 0) >= LAGGING else ""
-        table.add_row(s.name, number(s.rate), Text(lag, style), "-" if not s.eta_s else age(s.eta_s * 1000))
+        style = "yellow" if s.lag and s.lag.value and s.lag.value >= LAGGING[s.lag.unit] else ""
+        table.add_row(s.name, number(s.rate), Text(lag(s.lag), style), "-" if not s.eta_s else age(s.eta_s * 1000))
     return table
 
 
@@ -102,6 +116,6 @@ def line(before: Report | None, now: Report) -> str:
     """Return the same as one line of text."""
     speeds = " ".join(f"{s.name} {number(s.rate)}/s" for s in flow.stages(before, now))
     behind = " ".join(f"{h.name.replace(' ', '')} {age(h.behind_ms)}" for h in flow.hops(now))
-    lag = flow.lag(now, flow.STAGE_TOPICS["ingest"])
+    waiting = flow.lag(now, flow.STAGE_TOPICS["ingest"])
     why = f" ({now.reasons[0]})" if now.reasons else ""
-    return f"correct {now.verdict}{why} · lag {number(lag)} · behind {behind} · {speeds} · {' · '.join(rows(now))}"
+    return f"correct {now.verdict}{why} · lag {number(waiting)} · behind {behind} · {speeds} · {' · '.join(rows(now))}"

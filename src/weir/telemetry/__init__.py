@@ -6,6 +6,7 @@ exporter that cannot reach the receiver never slows or fails the caller.
 
 from __future__ import annotations
 
+from weir.telemetry.sampling import LINKS, RECORD_SPANS, sampled
 from weir.telemetry.setup import Telemetry, setup
 
-__all__ = ["Telemetry", "setup"]
+__all__ = ["LINKS", "RECORD_SPANS", "Telemetry", "sampled", "setup"]

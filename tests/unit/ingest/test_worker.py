@@ -23,10 +23,10 @@ TOPIC = names.TOPIC_USER_EVENTS
 class World:
     """Time, Kafka, ClickHouse and the end, as one: `turns` is what each fetch does, and every state is written down as it is left."""
 
-    def __init__(self, *turns, decoder=thin, check=lambda _store, _table: None):
+    def __init__(self, *turns, decoder=thin, check=lambda _store, _table: None, telemetry=None):
         self.turns, self.now_s, self.trouble, self.seen, self.offset, self.refusals = list(turns), 0.0, "", [], 0, []
         edges = Edges(lambda _group, _topics: self, lambda: self, check, ended=self, wait=self.sleep, clock=self.clock, limits=Limits(age_s=0.0))
-        self.lane = LaneThread(names.LANDING_EVENTS, decoder, [TOPIC], edges, Quiet())
+        self.lane = LaneThread(names.LANDING_EVENTS, decoder, [TOPIC], edges, telemetry or Quiet())
 
     def clock(self):
         return self.now_s
@@ -55,7 +55,7 @@ class World:
             raise turn
         self.trouble = turn if isinstance(turn, str) else ""
         if not isinstance(turn, bytes):
-            return []
+            return turn if isinstance(turn, list) else []
         self.offset += 1
         return [Record(TOPIC, 0, self.offset, 0, None, turn, "")]
 

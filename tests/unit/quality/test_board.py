@@ -6,7 +6,7 @@ import pytest
 
 from weir.contracts.model import WhyPopularity
 from weir.contracts.path import PATH
-from weir.quality import board
+from weir.quality import board, terminal
 from weir.quality.judge import judge
 from weir.quality.pipeline import Api, Verified
 
@@ -18,7 +18,7 @@ def _report():
 def test_every_stage_of_the_path_is_shown_even_with_nothing_known():
     rows = board.stage_rows(_report())
     assert [r.name for r in rows] == [s.name for s in PATH]
-    assert {r.lag_records for r in rows} == {None}
+    assert [terminal.lag(r.lag, unknown="unknown") for r in rows] == ["-", *["unknown"] * (len(PATH) - 1)], "only the source has no input"
 
 
 def test_states_that_nobody_has_written_lately_are_unknown(tmp_path):

@@ -2,13 +2,14 @@
 import io
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from weir.contracts import names
 from weir.quality import counters, flow, terminal
 from weir.quality.ask import newest_feature
 from weir.quality.facts import ClickHouseFacts
-from weir.quality.judge import Hop, PartitionCount, TableCount, judge
+from weir.quality.judge import Capture, Hop, PartitionCount, TableCount, judge
 
 
 def _report(*, now_ms=10_000, end=100, committed=100, hops=(), counted=None, tables=()):
@@ -29,22 +30,41 @@ def test_a_rate_is_what_passed_over_the_time_between_two_askings():
 def test_the_time_until_the_lag_is_gone_follows_from_lag_and_rate():
     before, now = _report(counted={"ingest": 0}), _report(now_ms=12_000, end=1100, counted={"ingest": 400})
     ingest = next(s for s in flow.stages(before, now) if s.name == "ingest")
-    assert (ingest.rate, ingest.lag_records, ingest.eta_s) == (200.0, 1000, 5.0)
+    assert (ingest.rate, ingest.lag, ingest.eta_s) == (200.0, flow.Lag(1000, flow.Unit.RECORDS), 5.0)
 
 
 def test_each_hop_is_behind_its_own_input_only():
     ages = {"event landed": 300, "event time landed": 1000, "mart user_activity": 1400, "feature written": 1500, "feature served": 2100}
-    found = {h.name: (h.age_ms, h.behind_ms) for h in flow.hops(_report(hops=ages.items()))}
+    found = {h.name: (h.age_ms, h.behind_ms) for h in flow.hops(_report(hops=ages.items()))[2:]}
     assert found == {"event → landing": (300, 0), "landing → view": (1400, 400), "view → feature": (1500, 100), "feature → served": (2100, 600)}
 
 
+@pytest.mark.parametrize(("reads", "behind"), [(True, 40), (False, None)])
+def test_a_commit_is_behind_by_its_way_to_kafka_which_nobody_knows_while_debezium_does_not_read(reads, behind):
+    report = replace(_report(hops=[("change committed", 940), ("change landed", 900)]), capture=Capture(5, reads))
+    first = flow.hops(report)[0]
+    assert (first.name, first.age_ms, first.behind_ms) == ("commit → topic", 940, behind)
+
+
+@pytest.mark.parametrize(("end", "behind"), [(50, 0), (60, 900), (None, None)])
+def test_a_change_is_landed_or_behind_by_the_age_of_the_one_that_landed_last(end, behind):
+    cdc = [PartitionCount(topic, 0, 0, end, 50, 50, 50, 50, 50) for topic in (names.TOPIC_CDC_USERS, names.TOPIC_CDC_ITEMS)]
+    assert flow.hops(replace(_report(hops=[("change landed", 900)]), partitions=tuple(cdc)))[1] == flow.HopDelay("change → landing", 900, behind)
+
+
+def test_each_stage_but_the_source_has_a_lag_in_what_its_input_counts_in():
+    ages = {"event time landed": 1000, "mart user_activity": 1400, "feature written": 1500, "feature served": 2100}
+    report = replace(_report(end=1100, hops=ages.items()), capture=Capture(12_345, reads=True))
+    assert [terminal.lag(s.lag) for s in flow.stages(None, report)] == ["-", "12.3 kB of WAL", "1,000 records", "400 ms", "100 ms", "600 ms"]
+
+
 def test_with_a_lag_the_landing_is_behind_by_the_age_of_what_landed_last():
-    assert flow.hops(_report(end=200, hops=[("event landed", 900)]))[0].behind_ms == 900
+    assert flow.hops(_report(end=200, hops=[("event landed", 900)]))[2].behind_ms == 900
 
 
 def test_what_was_not_told_is_unknown_at_its_hop_and_the_next():
     found = flow.hops(_report(end=None, hops=[("event landed", 1), ("event time landed", 5), ("feature written", 7)]))
-    assert [h.behind_ms for h in found] == [None, None, None, None]
+    assert [h.behind_ms for h in found] == [None] * 6
 
 
 def test_the_newest_feature_is_that_of_an_event_and_not_of_a_profile():
