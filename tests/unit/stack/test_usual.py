@@ -21,7 +21,7 @@ def test_a_rate_is_told_once_there_is_one():
 def test_what_a_phase_took_is_kept_when_it_ended_well(tmp_path):
     with usual.phase(tmp_path, "a", lambda _: None) as now:
         assert now.last_s is None
-    assert usual.last(tmp_path, "a") == 0.0
+    assert usual.last(tmp_path, "a") < 60
     usual.keep(tmp_path, "a", 7.04)
     with pytest.raises(KeyboardInterrupt), usual.phase(tmp_path, "a", lambda _: None):
         raise KeyboardInterrupt
