@@ -205,7 +205,7 @@ def path(*, as_json: Json = False) -> None:
         table.add_row(s.name, " ".join(s.services), "\n".join(s.reads), "\n".join(s.writes), s.folder)
     out.print(table)
     if not asked:
-        out.print("without tables that were added to it, of which ClickHouse could not be asked: ./weir table list", markup=False)
+        out.print("without tables that were added to it, of which ClickHouse could not be asked: ./weir table list", markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: ./weir doctor && ./weir up")
