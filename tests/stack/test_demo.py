@@ -61,11 +61,16 @@ def test_a_second_start_asks_no_registry_and_finds_everything_and_every_endpoint
         "postgres", "kafka", "connect", "clickhouse", "redis", "otlp", "ingest", "features", "catalogue", "api", "dashboard"
     }
     assert {s["state"] for s in document["services"]} == {"ready"}
+    assert all(s["pid"] > 0 and s["endpoint"] for s in document["services"])
     import psycopg
     import redis
     from confluent_kafka.admin import AdminClient
 
     e = document["endpoints"]
+    assert set(e) == {"postgres_dsn", "kafka_bootstrap", "connect_url", "clickhouse_url", "redis_url", "otlp_url", "api_url", "dashboard_url"}
+    assert httpx.get(e["api_url"] + "/health").json() == {"status": "ok", "service": "api"}
+    assert httpx.get(e["dashboard_url"]).status_code == 200
+    assert httpx.post(e["otlp_url"] + "/v1/traces", content=b"", headers={"Content-Type": "application/x-protobuf"}).status_code == 200
     with psycopg.connect(e["postgres_dsn"]) as shop:
         assert shop.execute("SELECT count(*) FROM users").fetchone() == (943,)
     assert "user-events" in AdminClient({"bootstrap.servers": e["kafka_bootstrap"]}).list_topics(timeout=10).topics
