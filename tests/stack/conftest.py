@@ -99,6 +99,9 @@ def pytest_collection_modifyitems(items):
 def stack():
     outer = Path(os.environ["WEIR_HOME"])
     home = outer / "stack-test"
+    if (home / "run").exists():  # of a run that was killed: what may run of it still goes before its folder does
+        subprocess.run([sys.executable, "-m", "weir.cli", "down"], env={**os.environ, "WEIR_HOME": str(home), "WEIR_ROOT": str(ROOT), "WEIR_PORT_BASE": str(PORT_BASE), "PYTHONPATH": str(ROOT / "src")},
+                       capture_output=True, check=False)
     subprocess.run(["rm", "-rf", str(home)], check=True)
     home.mkdir(parents=True)
     (outer / "jars").mkdir(exist_ok=True)

@@ -248,7 +248,7 @@ def _ended(load: Load, of: int = 0) -> Journal:
     journal = load.journal
     _until("the broker's answers of the load's events", lambda: load.over, FINISH_S, 0.05,
            lambda seconds: _far(len(journal.acknowledged), of or len(journal.acknowledged) + len(journal.unknown), seconds))
-    return load.finish()
+    return load.finish(0.0)
 
 
 def _counted(journal: Journal, said: str) -> bool:

@@ -84,13 +84,13 @@ class Load:
         """Send no more; what is sent is still waited for by `finish`."""
         self._ended.set()
 
-    def finish(self) -> Journal:
+    def finish(self, wait_s: float = FINISH_S) -> Journal:
         """Wait until the load has come to its limit or was stopped, and for the last acknowledgements; return the journal.
 
         Raises:
             Undecided: the journal is not whole.
         """
-        self._thread.join(timeout=FINISH_S)
+        self._thread.join(timeout=wait_s)
         if self.failure is not None or self._thread.is_alive():
             raise Undecided(f"the load's journal is not whole: {self.failure or 'the producer did not end'}")
         return self.journal

@@ -197,6 +197,8 @@ def path(*, as_json: Json = False) -> None:
     except WeirError:  # the path is what it is, also with the stack down
         asked = False
     stages = with_added(added)
+    if not asked:
+        outcome.err.print("without tables that were added to it, of which ClickHouse could not be asked: ./weir table list", markup=False, soft_wrap=True)
     if as_json:
         _print_json([asdict(s) for s in stages])
         return
@@ -204,8 +206,6 @@ def path(*, as_json: Json = False) -> None:
     for s in stages:
         table.add_row(s.name, " ".join(s.services), "\n".join(s.reads), "\n".join(s.writes), s.folder)
     out.print(table)
-    if not asked:
-        out.print("without tables that were added to it, of which ClickHouse could not be asked: ./weir table list", markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: ./weir doctor && ./weir up")

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from weir.errors import Transient, Undecided, WeirError
-from weir.stack import usual
+from weir.stack import gone, usual
 
 err = Console(stderr=True, highlight=False)
 USED_WRONGLY: type[Exception] = typer.BadParameter.__mro__[2]  # click's ClickException, which typer brings along and does not name
@@ -197,14 +197,12 @@ def fold_helps(app: typer.Typer) -> None:
 
 def _stop(number: int, _frame: FrameType | None) -> None:
     if number == signal.SIGHUP:  # the terminal is gone: what is said from here on, while all is ended, would fail
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(nowhere, descriptor)
+        gone.let_go()
     raise KeyboardInterrupt
 
 
 def end_politely() -> None:
-    """Have SIGTERM, and a terminal that is closed (SIGHUP, unless it is ignored as under nohup), end a command as Ctrl-C does: with what it started."""
+    """Have SIGTERM, and a terminal that is closed (SIGHUP, unless it is ignored as under nohup), end a command as Ctrl-C does: with what it started (`./weir test` but for the tests that run, which the same signal ends)."""
     signal.signal(signal.SIGTERM, _stop)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _stop)

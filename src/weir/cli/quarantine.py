@@ -31,6 +31,7 @@ Why = Annotated[str, typer.Option("--why", help="The reason, for the audit row."
 Who = Annotated[str, typer.Option("--who", help="Who decides, for the audit row; by default the user of this machine.")]
 PlaceArgument = Annotated[str, typer.Argument(metavar="TOPIC/PARTITION/OFFSET", help="As ./weir quarantine list prints it.")]
 LANDED_WAIT_S = 15.0
+RAW_BYTES = 4096  # of a record are kept in the quarantine
 TURN_S = 60.0  # a range replay may take longer: it looks once at what was replayed or discarded, so neither may come in between
 
 
@@ -88,6 +89,7 @@ def list_(
 @quarantine_app.command(epilog="Example: ./weir quarantine show user-events/3/17")
 def show(place: PlaceArgument, *, as_json: Json = False) -> None:
     """Show one record: its bytes (the first 4,096), reason and what that means for a user event, trace, and every audit row."""
+    from weir.contracts.events import RejectReason
     from weir.ingest.explain import explain
     from weir.ingest.quarantine import Place
 
@@ -99,7 +101,9 @@ def show(place: PlaceArgument, *, as_json: Json = False) -> None:
     for name, value in document.items():
         if name not in {"actions", "raw_base64"} and value not in {None, ""}:
             out.print(f"{name:<12} {value}", markup=False, soft_wrap=True)
-    if wrong := explain(document["place"].split("/")[0], base64.b64decode(document["raw_base64"]), document["reason"]):
+    raw = base64.b64decode(document["raw_base64"])
+    wrong = explain(document["place"].split("/")[0], raw, document["reason"]) if len(raw) < RAW_BYTES or document["reason"] == RejectReason.OVERSIZED else ""
+    if wrong:  # of a record's head alone nothing is said
         out.print(f"{'why':<12} {wrong}", markup=False, soft_wrap=True)
     for a in document["actions"]:
         out.print(f"{a['at'][:19]}  {a['action']} by {a['who']}: {a['why']}", markup=False, soft_wrap=True)

@@ -5,6 +5,7 @@ In: `connect/server.properties`, the port. Out: WEIR_HOME/kafka, its command. Ke
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import subprocess
@@ -51,9 +52,10 @@ def format_storage(home: Path) -> None:
     data = home / "kafka" / "data"
     if (data / "meta.properties").exists():
         return
-    beside, properties = data.with_name("data.new"), _properties(home).with_suffix(".format")
+    real = data.resolve()  # it may be a link to a larger disk
+    beside, properties = real.with_name(f"{real.name}.new"), _properties(home).with_suffix(".format")
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    beside.mkdir(parents=True, exist_ok=True)
     properties.write_text(re.sub(r"^log\.dirs=.*$", lambda _: f"log.dirs={beside}", _properties(home).read_text(), flags=re.MULTILINE))
     arguments = ("format", "--standalone", "-t", cluster_id(), "-c", str(properties))
     done = subprocess.run(
@@ -64,8 +66,10 @@ def format_storage(home: Path) -> None:
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise ServiceFailed(f"Kafka's storage could not be formatted: {lines[-1] if lines else 'no output'}", hint="./weir doctor shows what is missing on this machine", service="kafka")
     try:
-        beside.replace(data)
+        beside.replace(real)
     except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise ServiceFailed(f"Kafka's storage could not be put at {data}: {error.strerror}", hint="it has to be a folder of its own on that disk, and no mount point", service="kafka") from error
         raise ServiceFailed(f"{data} has files in it and is no storage of Kafka's: it has no meta.properties", hint="move them away; ./weir clean deletes them, with all other data", service="kafka") from error
 
 

@@ -9,10 +9,9 @@ from typing import Final
 
 DATA: Final = frozenset({
     "clickhouse", "connect", "dbt", "demo", "evidence", "feast", "kafka", "load", "logs", "mlflow", "models", "postgres", "redis", "run", "secrets", "torture", "verify",
-    "stack-test",  # the home of the stacks of ./weir test
     "users.toml",  # hashes of what is in secrets: the two go together
 })
-KEPT: Final = frozenset({"jars", "browser", "backups"})  # fetched, and the same for every stack; what is to outlive the data; the environments beside them are the launcher's
+KEPT: Final = frozenset({"jars", "browser", "backups", "stack-test"})  # the last: home of the stacks of ./weir test, which may run; fetched, and the same for every stack; what is to outlive the data; the environments beside them are the launcher's
 _BENCHMARKS: Final = re.compile(r"bench-[a-z]+|bench-env-[0-9a-f]{12}|\.bench-env\.lock")  # homes, jars and environments of `./weir bench`
 RESTORING: Final = ".restoring-"  # begins the name of a folder in which weir.stack.restore stages a backup
 # What weir.connect.postgres leaves of a start that was killed, and weir.stack.restore of what it replaced, or when it was killed.

@@ -38,6 +38,9 @@ VALUE_MAX: Final = 24  # characters of a value: with two of them, the longest na
 HEAD: Final = 3  # of a list's values: newest first
 
 
+KEPT_S = 1.0  # a step that took less was skipped: its time says nothing of the next one
+
+
 @dataclass
 class _Stage:
     """What the steps share."""
@@ -57,7 +60,8 @@ class _Stage:
         with self.screen.step(name, usual.last(self.home, f"demo {name}")) as line:
             yield line
         self.seconds[name] = time.monotonic() - began
-        usual.keep(self.home, f"demo {name}", self.seconds[name])
+        if self.seconds[name] >= KEPT_S:
+            usual.keep(self.home, f"demo {name}", self.seconds[name])
         self.screen.print(f"  {name:<28} {self.seconds[name]:6.1f} s")
 
 

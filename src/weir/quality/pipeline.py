@@ -99,7 +99,7 @@ class Pipeline:
 
 _SLOT = """
 SELECT coalesce(wal_status, 'lost'), active, (pg_current_wal_lsn() - restart_lsn)::bigint, safe_wal_size, coalesce(invalidation_reason, ''),
-  greatest(0, pg_current_wal_lsn() - confirmed_flush_lsn)::bigint
+  (CASE WHEN pg_current_wal_lsn() < confirmed_flush_lsn THEN 0 ELSE pg_current_wal_lsn() - confirmed_flush_lsn END)::bigint
 FROM pg_replication_slots WHERE slot_name = %s
 """
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -37,7 +37,7 @@ from weir.serving.answers import (
     SimilarItems,
     Strategy,
 )
-from weir.serving.catalogue import Snapshot, trending_of
+from weir.serving.catalogue import COUNTRY_VIEW, ITEM_VIEWS, Snapshot, trending_of
 from weir.serving.features import USER_VIEWS, FeatureReader, ServedView, decode_user, signals, text
 from weir.serving.live import STALE_MS, Live, LiveView
 from weir.serving.rank import Ranked, Trending, rank, similar
@@ -49,6 +49,7 @@ DESCRIPTION = (
     f"Recommendations from served features and the champion. Left out are inactive items and what the user has seen: the {SEEN_MAX:,} items seen last and, with a champion, "
     "all that its training knew of. An older one is recommended again when there is no champion, or when it was seen after the champion's training."
 )
+SHARED_VIEWS = tuple(v.name for v in (*ITEM_VIEWS, COUNTRY_VIEW))
 Id = Annotated[int, InPath(ge=-(1 << 63), lt=1 << 63, description="a 64-bit integer, as every id of the path is")]
 Parent = Annotated[str, Header(description="W3C trace context of the caller")]
 
@@ -61,9 +62,10 @@ def _shown(view: LiveView, ranked: Sequence[Ranked]) -> list[Item]:
     return out
 
 
-def _flags(view: LiveView, views: Mapping[str, ServedView], now_ms: int, *, features: bool = True) -> list[Flag]:
+def _flags(view: LiveView, views: Mapping[str, ServedView], now_ms: int, *, features: bool = True, items: Container[str] = SHARED_VIEWS) -> list[Flag]:
+    """Return what an answer had to do without. `items`: the views of items and countries that it uses."""
     found = [Flag(f"{name}_{served.problem}") for name, served in views.items() if served.problem]
-    found += [Flag(f"{name}_{problem}") for name, problem in view.snapshot.problems]
+    found += [Flag(f"{name}_{problem}") for name, problem in view.snapshot.problems if name in items]
     if not features:
         found.append(Flag.FEATURES_UNAVAILABLE)
     if not len(view.snapshot.items.ids):
@@ -182,7 +184,7 @@ def _read_routes(app: FastAPI, api: Api) -> None:
             return SimilarItems(
                 item_id=item_id, items=_shown(view, found), model_version=view.champion.version,
                 newest_event_age_ms=newest_age((view.snapshot.catalogue_event_ms, _model_event_ms(view)), now_ms),  # by genres alone without a model
-                degraded=_flags(view, {}, now_ms),
+                degraded=_flags(view, {}, now_ms, items=("item_catalogue",)),
             )
 
     @app.get("/features/{user_id}")
@@ -197,7 +199,7 @@ def _read_routes(app: FastAPI, api: Api) -> None:
                 event_at_ms={name: served.event_ms for name, served in views.items()},
                 newest_event_age_ms=newest_age(_user_event_ms(views), now_ms),
                 feature_age_ms=_ages(views, now_ms),
-                degraded=_flags(api.live.view(), views, now_ms, features=answered),
+                degraded=_flags(api.live.view(), views, now_ms, features=answered, items=()),
             )
 
 

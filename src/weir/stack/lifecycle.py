@@ -25,7 +25,7 @@ import tenacity
 from weir.connect import jars, postgres
 from weir.contracts.endpoints import PORT_OFFSETS
 from weir.errors import DiskFull, PortTaken, Terminal, Transient, WeirError
-from weir.stack import external, probe, running, services, supervision, usual
+from weir.stack import external, gone, probe, running, services, supervision, usual
 from weir.stack.services import ServiceSpec
 from weir.stack.settings import StackSettings
 from weir.stack.starting import Report, Start
@@ -127,7 +127,9 @@ def undisturbed() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, gone.let_go)
     try:
         yield
     finally:
@@ -254,7 +256,7 @@ def up(settings: StackSettings, report: Report, started: Started | None = None) 
                 if bringing is not None:
                     bringing.settle()
                 if done.ours:
-                    _end(settings, report)
+                    _end(settings, report, whole=False)
             raise
         return done
 
@@ -304,11 +306,12 @@ def down(settings: StackSettings, report: Report) -> None:
         report("stack", "down" if _end(settings, report) else "was not running")
 
 
-def _end(settings: StackSettings, report: Report) -> bool:
-    """End whatever runs; say whether anything did, and meanwhile how long that has to go."""
+def _end(settings: StackSettings, report: Report, *, whole: bool = True) -> bool:
+    """End whatever runs; say whether anything did, and meanwhile how long that has to go. `whole`: it may be a whole stack, whose time is worth keeping."""
     with usual.phase(settings.home, "down", lambda line: report("stack", f"ending every service, {line}"), TOLD_S) as ending:
-        ending.well, swept = _ended(settings, report, ending.last_s)
-    return ending.well or swept > 0
+        ran, swept = _ended(settings, report, ending.last_s)
+        ending.well = ran and whole
+    return ran or swept > 0
 
 
 def _ended(settings: StackSettings, report: Report, last_s: float | None) -> tuple[bool, int]:

@@ -73,7 +73,8 @@ def now_and_then(act: Callable[[float], None], every_s: float) -> Iterator[None]
 
     def acting() -> None:
         while not ended.wait(every_s):
-            act(time.monotonic() - began)
+            with suppress(OSError, ValueError):  # who reads is gone, or an answer was none: no trouble of what runs
+                act(time.monotonic() - began)
 
     beside = threading.Thread(target=acting, daemon=True)
     beside.start()

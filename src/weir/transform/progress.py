@@ -38,6 +38,6 @@ def running(warehouse: Warehouse, model: str) -> At | None:
         return None
     try:
         found = warehouse.query(_RUNNING.format(model=model, comment=LOG_COMMENT))
-    except WeirError:
+    except (WeirError, ValueError):
         return None
     return At(int(found[0][0]), int(found[0][1]), float(found[0][2])) if found else None

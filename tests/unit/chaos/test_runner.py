@@ -35,7 +35,7 @@ class Played:
     def start(self):
         assert not self.broken
 
-    def finish(self):
+    def finish(self, _wait_s):
         return self.journal if self.ended else Journal("s", {"s-1"})
 
     def count(self, _url, _table, run):

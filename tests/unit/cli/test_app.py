@@ -38,8 +38,8 @@ def test_the_path_is_told_as_the_contract_has_it(typed):
 
 
 def test_the_path_without_a_stack_says_what_it_could_not_ask(typed):
-    code, out, _ = typed("path")
-    assert (code, "without tables that were added" in out, "ingest" in out) == (0, True, True)
+    code, out, err = typed("path")
+    assert (code, "without tables that were added" in err, "ingest" in out) == (0, True, True)
 
 
 def test_the_doctor_tells_each_finding_and_exits_by_whether_a_stack_could_start(typed):

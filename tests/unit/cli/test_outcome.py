@@ -310,3 +310,29 @@ def test_helps_are_told_in_whole_paragraphs(capsys):
     said = capsys.readouterr().out
     assert "This sentence begins on one line and ends on another." in said
     assert "another. And" not in said
+
+
+CLEARING = """
+import fcntl, os, sys, termios, time
+from pathlib import Path
+from weir.stack import lifecycle
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+with lifecycle.undisturbed():
+    print("clearing", flush=True)
+    time.sleep(3)
+    os.write(1, b"it goes on")
+    print("and on", flush=True)
+    Path(sys.argv[1]).write_text("cleared")
+"""
+
+
+def test_a_terminal_that_is_closed_does_not_stop_the_clearing_away(tmp_path):
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", CLEARING, str(tmp_path / "cleared")], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    told = b""
+    while b"\n" not in told:
+        told += os.read(ours, 1000)
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert (tmp_path / "cleared").read_text() == "cleared"

@@ -57,6 +57,9 @@ def test_a_step_keeps_its_seconds_for_the_next_story_and_a_build_tells_its_nodes
     monkeypatch.setattr(story.build, "build", lambda env, words, dbt: dbt(env, words))
     stage = story._Stage(None, tmp_path, screen, {}, None, dbt)
     stage.dbt_build("dbt build", "test")
+    assert usual.last(tmp_path, "demo dbt build") is None  # it took no time: skipped, as a load that is complete
+    monkeypatch.setattr(story, "KEPT_S", 0.0)
+    stage.dbt_build("dbt build", "test")
     assert re.search(r"    dbt build: 2 of 4 nodes · [\d,.]+/s, about 0 s to go\n", out.getvalue())
     assert usual.last(tmp_path, "demo dbt build") is not None
     with pytest.raises(Terminal), stage.step("broken"):
