@@ -49,7 +49,8 @@ def test_a_stack_that_is_killed_whole_under_load_loses_and_doubles_nothing(runni
     acknowledged = len(load.journal.acknowledged)
     running.weir("up")
     follow.until(lambda: len(load.journal.acknowledged) > acknowledged + 500, "events acknowledged by the new broker", 90)
-    journal = load.stop()
+    load.end()
+    journal = load.finish()
     assert len(journal.acknowledged) > acknowledged > 1000
     assert {s["state"] for s in running.status()["services"]} == {"ready"}
 

@@ -264,8 +264,7 @@ import fcntl, signal, sys, termios, time
 from pathlib import Path
 from weir.cli import outcome
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-if sys.argv[2] == "ignored":
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[2] == "ignored" else signal.SIG_DFL)  # whatever the tests were started with
 outcome.end_politely()
 try:
     print("up", flush=True)
@@ -313,10 +312,11 @@ def test_helps_are_told_in_whole_paragraphs(capsys):
 
 
 CLEARING = """
-import fcntl, os, sys, termios, time
+import fcntl, os, signal, sys, termios, time
 from pathlib import Path
 from weir.stack import lifecycle
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 with lifecycle.undisturbed():
     print("clearing", flush=True)
     time.sleep(3)
