@@ -30,6 +30,7 @@ from weir.gateway.lanes import OPEN, ClientGoneError, Lanes
 from weir.gateway.quotas import Quotas
 from weir.gateway.ready import Who
 from weir.gateway.request import Request
+from weir.gateway.spool import Spool
 from weir.telemetry import Telemetry
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -46,16 +47,14 @@ class Gateway:
     """The application. `accounts`: who may ask for what; None: anyone may do anything."""
 
     def __init__(self, engine: Engine, spool: Path, *, telemetry: Telemetry, accounts: Accounts | None = None, lanes: Lanes | None = None) -> None:
-        self._engine, self._spool, self._telemetry, self._accounts = engine, spool, telemetry, accounts
+        self._engine, self._spool, self._telemetry, self._accounts = engine, Spool(spool), telemetry, accounts
         self._lanes, self._quotas, self._writes = lanes or Lanes(), Quotas(), Writes()
         self._pool = ThreadPoolExecutor(max_workers=OPEN + 4, thread_name_prefix="query")
         self._ids: set[str] = set()
         self._none_runs = asyncio.Event()
         self._none_runs.set()
         self._draining = False
-        spool.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for left in spool.glob("*.data"):  # an earlier process's files: never acknowledged, or never sent
-            left.unlink()
+        self._spool.clear()
         shutil.rmtree(engine.snapshots, ignore_errors=True)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -79,6 +78,7 @@ class Gateway:
         while True:
             await asyncio.sleep(_SWEEP_S)
             await asyncio.to_thread(self._engine.sessions.sweep)
+            await asyncio.to_thread(self._spool.sweep)
 
     async def _http(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         asked = request.from_scope(scope)
@@ -163,7 +163,7 @@ class Gateway:
             await _receive(receive, body)
             inline = body.size <= _INLINE_BYTES and not asked.is_form
             self._quotas.begin(account)
-            planning = (asked, body, self._spool, query_id, account)
+            planning = (asked, body, self._spool.folder, query_id, account)
             plan = request.plan(*planning) if inline else await asyncio.to_thread(request.plan, *planning)
             gone = asyncio.ensure_future(_gone(receive))
             exchange = Exchange(self._engine, self._pool, self._lanes, send, asked, plan, gone, lambda: self._draining)
@@ -251,9 +251,7 @@ class Gateway:
         if not self._engine.wait_idle(wait_s):
             return False
         self._pool.shutdown(wait=True, cancel_futures=True)
-        with contextlib.suppress(OSError):
-            for left in self._spool.glob("*.data"):
-                left.unlink()
+        self._spool.clear()
         self._engine.close()
         return True
 

@@ -1,37 +1,35 @@
-"""A request's body, decoded as it comes: in memory while it is small, then in a file.
+"""A request's body, decoded as it comes: held while it is small, then in a file (spool.py).
 
 In: pieces of the body, and the query of the URL. Out: the statement (`sql`), and a file of the data behind it. Keep: memory is bounded whatever
-comes; the data of an INSERT never passes through memory whole.
+comes.
 """
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import tempfile
 from pathlib import Path
-from typing import IO
 
 from weir.gateway import statements
 from weir.gateway.coding import Decoder
-from weir.gateway.failures import failure, no_room
+from weir.gateway.failures import failure
+from weir.gateway.spool import Spool, SpoolFile
 
 MEMORY_BYTES = 256 << 10  # the server's own max_query_size: a statement that is longer must be an INSERT with its data
 SQL_MAX_BYTES = 64 << 20  # a client may raise max_query_size; this much of SQL is held in memory at most
 LIMIT_BYTES = 64 << 30
-FREE_BYTES = 1 << 30  # left free on the disk, for the engine
+_PIECE_BYTES = 1 << 20
 
 
 class Body:
-    """The body of one request. `in_url`: the URL's query; `spool`: folder for its file; `is_form`: it is no SQL, but parts of a form."""
+    """The body of one request. `in_url`: the URL's query; `spool`: where its file will be; `is_form`: it is no SQL, but parts of a form."""
 
-    def __init__(self, in_url: bytes, spool: Path, decoder: Decoder, *, is_form: bool = False, limit: int = LIMIT_BYTES) -> None:
+    def __init__(self, in_url: bytes, spool: Spool, decoder: Decoder, *, is_form: bool = False, limit: int = LIMIT_BYTES) -> None:
         self._in_url, self._spool, self._decoder, self._is_form, self._limit = in_url, spool, decoder, is_form, limit
         self._memory = bytearray()
-        self._file: IO[bytes] | None = None
+        self._file: SpoolFile | None = None
         self._head = b""  # the statement before the file's data
         self.size, self.plain = 0, decoder.plain
-        self.paths: list[Path] = []
+        self._more: list[SpoolFile] = []  # files of its data beside its own
+        self.paths: list[Path] = []  # on the disk, that end with it
 
     def feed(self, raw: bytes) -> None:
         """Take a piece.
@@ -56,7 +54,7 @@ class Body:
         if self.size > self._limit:
             raise failure(307, "TOO_MANY_BYTES", f"A request's body may have {self._limit} bytes", 413)
         if self._file is not None:
-            self._write(data)
+            self._file.write(data)
             return
         self._memory += data
         if len(self._memory) > MEMORY_BYTES:
@@ -67,21 +65,9 @@ class Body:
         if not self._in_url and not self._is_form:
             at = statements.read(memory).insert_data_at
             self._head, memory = (memory[:at], memory[at:]) if at >= 0 else (b"", memory)
-        self._file = self._new()
+        self._file = self._spool.file()
         self._memory.clear()
-        self._write(memory)
-
-    def _write(self, data: bytes) -> None:
-        if self._file is None:
-            return
-        if self.size % (64 << 20) < len(data) and shutil.disk_usage(self._spool).free < FREE_BYTES:
-            raise no_room()
-        self._file.write(data)
-
-    def _new(self) -> IO[bytes]:
-        file = tempfile.NamedTemporaryFile(dir=self._spool, suffix=".data", delete=False)  # noqa: SIM115 - closed by end() or discard()
-        self.paths.append(Path(file.name))
-        return file
+        self._file.write(memory)
 
     @property
     def spilled(self) -> bool:
@@ -102,7 +88,7 @@ class Body:
             return self._head
         if self.size > SQL_MAX_BYTES:
             raise failure(62, "SYNTAX_ERROR", f"Max query size exceeded: a statement may have {SQL_MAX_BYTES} bytes")
-        return self._joined(self.paths[0].read_bytes())
+        return self._joined(self._file.path.read_bytes())
 
     def _joined(self, body: bytes) -> bytes:
         if not self._in_url or not body:
@@ -115,37 +101,46 @@ class Body:
         at = statement.insert_data_at
         after = self._in_url[at:] if self._in_url and at >= 0 else b""
         if self._file is not None:
-            return self._prefixed(after) if after.strip() else self.paths[0]
+            return self._prefixed(after, self._file) if after.strip() else self._file.path
         memory = bytes(self._memory)
-        with self._new() as file:
-            file.write(after + memory if self._in_url else memory[at:])
-        return self.paths[-1]
+        return self._of(after + memory if self._in_url else memory[at:])
 
     def whole(self) -> Path:
         """Return a file of the whole body."""
-        if self._file is None:
-            with self._new() as file:
-                file.write(self._memory)
-        return self.paths[0]
+        return self._file.path if self._file is not None else self._of(self._memory)
 
-    def _prefixed(self, head: bytes) -> Path:
-        with self._new() as whole, self.paths[0].open("rb") as rest:
-            whole.write(head)
-            shutil.copyfileobj(rest, whole, 1 << 20)
-        return self.paths[-1]
+    def _of(self, data: bytes | bytearray) -> Path:
+        file = self._spool.file()
+        self._more.append(file)
+        file.write(data)
+        file.close()
+        return file.path
+
+    def _prefixed(self, head: bytes, own: SpoolFile) -> Path:
+        whole = self._spool.file()
+        self._more.append(whole)
+        whole.write(head)
+        with own.path.open("rb") as rest:
+            while piece := rest.read(_PIECE_BYTES):
+                whole.write(piece)
+        whole.close()
+        return whole.path
 
     def new_path(self) -> Path:
         """Return the name of one more file, which the engine writes itself; it is not there yet."""
-        with self._new() as file:
+        with self._spool.on_disk() as file:
             path = Path(file.name)
         path.unlink()
+        self.paths.append(path)
         return path
 
     def discard(self) -> None:
         """Remove the files."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):  # closing writes what is left, and on a full disk fails as the write did: the file is to go all the same
-                self._file.close()
+        for file in (self._file, *self._more):
+            if file is not None:
+                file.discard()
+        self._file = None
+        self._more.clear()
         for path in self.paths:
             path.unlink(missing_ok=True)
         self.paths.clear()
