@@ -36,7 +36,6 @@ from weir.telemetry import Telemetry
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 _BATCH_BYTES = 256 << 10  # of a body, taken by a thread at a time
-_INLINE_PLAIN_BYTES = 16 << 20  # of a body that needs no decoding: to write a piece of it takes less than a thread's turn; a long one may meet a busy disk
 _INLINE_BYTES = 64 << 10  # less is decoded at once: a thread would take longer
 _SWEEP_S = 5.0
 _KILL_EVERY_S = 0.2
@@ -268,13 +267,12 @@ async def _receive(receive: Receive, body: Body) -> None:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGoneError
-        if body.plain and body.size < _INLINE_PLAIN_BYTES and not held:
-            body.feed(message.get("body", b""))
-            more = message.get("more_body", False)
+        piece, more = message.get("body", b""), message.get("more_body", False)
+        if not held and body.is_quick(len(piece)):
+            body.feed(piece)
             continue
-        held.append(message.get("body", b""))
-        size += len(held[-1])
-        more = message.get("more_body", False)
+        held.append(piece)
+        size += len(piece)
         if not more or size >= _BATCH_BYTES:
             raw = b"".join(held)
             if size <= _INLINE_BYTES:

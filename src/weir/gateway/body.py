@@ -27,9 +27,13 @@ class Body:
         self._memory = bytearray()
         self._file: SpoolFile | None = None
         self._head = b""  # the statement before the file's data
-        self.size, self.plain = 0, decoder.plain
+        self.size = 0
         self._more: list[SpoolFile] = []  # files of its data beside its own
         self.paths: list[Path] = []  # on the disk, that end with it
+
+    def is_quick(self, size: int) -> bool:
+        """Say whether a piece of so many bytes is taken without decoding and without the disk: in less than a thread's turn."""
+        return self._decoder.plain and (self._file is None or self._file.fits(size))
 
     def feed(self, raw: bytes) -> None:
         """Take a piece.

@@ -20,9 +20,9 @@ from typing import IO
 from weir.gateway.failures import no_room
 
 FREE_BYTES = 1 << 30  # left free on the disk, for the engine
-FILE_BYTES = 32 << 20  # in memory, of one body
-ALL_BYTES = 128 << 20  # in memory, of all bodies
-RESTING_BYTES = 32 << 20  # in memory, of files that no body has
+FILE_BYTES = 64 << 20  # in memory, of one body: a full batch of ingest is 30 MiB
+ALL_BYTES = 192 << 20  # in memory, of all bodies
+RESTING_BYTES = 64 << 20  # in memory, of files that no body has
 _LOOK_BYTES = 64 << 20  # written to the disk between two looks at how much is free
 
 
@@ -152,13 +152,17 @@ class SpoolFile:
             return Path(f"/proc/self/fd/{self._pages.number}")
         return Path(self._on_disk().name)
 
+    def fits(self, size: int) -> bool:
+        """Say whether a piece of so many bytes goes into memory; keeps the room for it."""
+        return self._pages is not None and self._spool.room(self._pages, self.size + size)
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take a piece.
 
         Raises:
             Failure: the disk has no room that may be taken. OSError: it cannot be written.
         """
-        if self._pages is not None and not (self._spool.room(self._pages, self.size + len(data)) and self._pages.write(data)):
+        if self._pages is not None and not (self.fits(len(data)) and self._pages.write(data)):
             self._move(self._pages)
         if self._pages is None:
             disk = self._on_disk()
