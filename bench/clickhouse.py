@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 from gateway_fsync import start
 from startup import pss_mib
 from under_test import beside
@@ -71,6 +72,12 @@ def told(pairs: list[tuple[float, float]]) -> dict[str, float]:
         "cost_ms_p50": round(statistics.median(a - b for a, b in zip(over, inside, strict=True)), 3),
         "speed_ratio_p50": round(statistics.median(b / a for a, b in zip(over, inside, strict=True)), 3),
     }  # fmt: skip
+
+
+def cpu_ms(pid: int) -> float:
+    """Return the CPU that a process has used, in user and system mode (ms)."""
+    times = psutil.Process(pid).cpu_times()
+    return 1000 * float(times.user + times.system)
 
 
 def stored(ask: Callable[[str], object], rows: int) -> None:
@@ -133,9 +140,21 @@ class Bench:
             size = self.inside.stream(sql)
             if self.http.stream(sql) != size and not name.endswith("Native"):  # blocks, and so their headers, may be cut otherwise
                 raise SystemExit(f"{name}: the two answers differ in length")
-            pairs += [paired(lambda sql=sql: self.http.stream(sql), lambda sql=sql: self.inside.stream(sql), turn) for turn in range(rounds)]
-            found[name] = {"rows": rows, "bytes": size, "rounds": rounds, **told(pairs)}
+            used = {"gateway_and_client_cpu_ms": 0.0, "in_process_cpu_ms": 0.0}
+            over, inside = (self._counted(used, side, read, sql, rounds) for side, read in zip(used, (self.http.stream, self.inside.stream), strict=True))
+            pairs += [paired(over, inside, turn) for turn in range(rounds)]
+            found[name] = {"rows": rows, "bytes": size, "rounds": rounds, **told(pairs), **{side: round(ms, 1) for side, ms in used.items()}}
         return found
+
+    def _counted(self, used: dict[str, float], side: str, read: Callable[[str], object], sql: str, rounds: int) -> Call:
+        """Return a call that reads an answer, and adds the CPU that gateway and client used meanwhile, as a mean of `rounds`, to `used`."""
+
+        def call() -> None:
+            before = cpu_ms(self.pid) + cpu_ms(os.getpid())
+            read(sql)
+            used[side] += (cpu_ms(self.pid) + cpu_ms(os.getpid()) - before) / rounds
+
+        return call
 
     def idle(self, count: int) -> dict[str, Any]:
         """Open connections that each asked once and stay."""
