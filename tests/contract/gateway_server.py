@@ -30,10 +30,10 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.process, self.verify = None, True
 
-    def start(self):
+    def start(self, **environment):
         self.process = subprocess.Popen(
             [sys.executable, "-m", "weir.gateway", "--path", str(self.path), "--port", str(self.port), *self.arguments],
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "WEIR_OTLP_URL": ""}, cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "WEIR_OTLP_URL": "", **environment}, cwd=ROOT,
         )
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self.process.poll() is None:

@@ -1,11 +1,14 @@
 """The gateway is killed with inserts in flight, again and again; what was acknowledged is there, and what had no answer counts once.
 
-The journal is this process's own. An insert without an answer is repeated under its token after the restart; then the table, the insert-triggered
+Half of the kills fall at random, the others at six points in turn: three where the gateway's own process ends itself, told by its trail, and three that are seen
+from outside on the disk, in the engine's own work. The journal is this process's own. An insert without an answer is repeated under its token after the restart; then the table, the insert-triggered
 sums behind it and the keyed copy must each be exactly what the journal says, by count and by a sum that is independent of order.
 WEIR_TEST_KILLS sets how many times (12; `./weir test --long` does 1,000), WEIR_TEST_SEED the seed.
 """
+import collections
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -15,9 +18,13 @@ import httpx
 import pytest
 from tests.contract.gateway_server import Server
 
+from weir.gateway.engine import CRASH_AT, POINTS, TRAIL
+
 KILLS = int(os.environ.get("WEIR_TEST_KILLS", "12"))
 SEED = int(os.environ.get("WEIR_TEST_SEED", str(random.SystemRandom().randrange(1 << 30))))
 WRITERS = 3
+SEEN = {"part": "d.events", "token": "d.events", "part of a view": "d.copy"}  # of which table's folder: a part that is being written, a deduplication log that grew
+AT = (*POINTS, *SEEN)
 WINDOW = "SETTINGS non_replicated_deduplication_window = 10000"
 
 DDL = (
@@ -100,6 +107,43 @@ def _verdict(server, journal):
     return wrong
 
 
+def say(text):
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+class Folder:
+    """A table's folder: `part` is there while an insert's part is being written, `token` once a deduplication log is longer than it was."""
+
+    def __init__(self, server, table):
+        self.path = Path(server.text(f"SELECT data_paths[1] FROM system.tables WHERE concat(database, '.', name) = '{table}' FORMAT RawBLOB").strip())
+        self._before = self._log()
+
+    def _log(self):
+        return sum(p.stat().st_size for p in self.path.glob("deduplication_logs/*"))
+
+    def seen(self, what):
+        if what == "token":
+            return self._log() > self._before
+        return any(entry.name.startswith("tmp_insert_") for entry in os.scandir(self.path))
+
+
+def seen_and_killed(server, folder, where):
+    """Kill the gateway as soon as it is seen at work; return whether it was."""
+    what, deadline = where.split()[0], time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if folder.seen(what):
+            server.process.send_signal(signal.SIGKILL)
+            server.process.wait(10)
+            return True
+    return False
+
+
+def told(path):
+    """Return the point that the trail of a process that ended itself tells last."""
+    return path.read_text().split()[-1]
+
+
 @pytest.fixture
 def server(tmp_path):
     server = Server(tmp_path / "gateway").start()
@@ -110,29 +154,44 @@ def server(tmp_path):
 
 
 def test_after_every_kill_each_table_is_what_the_journal_says(server):
-    sys.stdout.write(f"seed {SEED}, kills {KILLS}\n")
-    chance, journal, in_flight = random.Random(SEED), {}, 0  # noqa: S311 - no secret: where a kill falls
-    numbers, opened = Numbers(), {}
-    for kill in range(KILLS):
+    say(f"seed {SEED}, kills {KILLS}")
+    chance, journal, in_flight, hits = random.Random(SEED), {}, 0, collections.Counter()  # noqa: S311 - no secret: where a kill falls
+    numbers, opened, trail = Numbers(), {}, server.path.parent / "trail"
+    places = [AT[kill // 2 % len(AT)] if kill % 2 else "random" for kill in range(KILLS)]
+    for kill, where in enumerate(places):
+        folder = Folder(server, SEEN[where]) if where in SEEN else None
         writers = [Writer(server, journal, numbers, opened) for _ in range(WRITERS)]
         numbers.stopped = False
         for writer in writers:
             writer.start()
-        time.sleep(0.05 + chance.random() * 0.4)  # where in an insert the kill falls is left to chance
-        server.kill()
+        if where in POINTS:
+            server.process.wait(60)
+            hits[where] += told(trail) == where
+        else:
+            time.sleep(0.05 + chance.random() * 0.4)  # where in an insert the kill falls is left to chance
+            if folder is None:
+                server.kill()
+            else:
+                hits[where] += seen_and_killed(server, folder, where)
         numbers.stopped = True
         for writer in writers:
             writer.join(40)
         assert [w.fault for w in writers if w.fault] == []
         in_flight += bool(opened)
-        server.start()
+        trail.unlink(missing_ok=True)
+        after = places[kill + 1] if kill + 1 < KILLS else ""
+        # what is repeated first passes the points too: WRITERS at most
+        server.start(**({CRASH_AT: f"{after}:{WRITERS + 1 + chance.randrange(9)}", TRAIL: str(trail)} if after in POINTS else {}))
         for batch, body in list(opened.items()):
             answer = send(server, batch, body)
             assert answer.status_code == 200, answer.text
             del opened[batch]
-        assert _verdict(server, journal) == {}, f"after kill {kill + 1} of seed {SEED}"
-    sys.stdout.write(f"{len(journal)} batches, {in_flight} of {KILLS} kills with an insert in flight\n")
-    assert in_flight >= KILLS * 0.6, "too few kills fell into an insert to prove anything"
+        assert _verdict(server, journal) == {}, f"after kill {kill + 1} of seed {SEED}, {where}"
+        if kill % 50 == 49:
+            say(f"{kill + 1} kills, {in_flight} with an insert in flight, {dict(hits)}")
+    say(f"{len(journal)} batches, {in_flight} of {KILLS} kills with an insert in flight, at the points {dict(hits)}")
+    assert hits == collections.Counter(p for p in places if p != "random"), "a kill missed its point"
+    assert in_flight >= KILLS * 0.9, "too few kills fell into an insert to prove anything"
     server.text("OPTIMIZE TABLE d.sums FINAL")
     assert _verdict(server, journal) == {}
 

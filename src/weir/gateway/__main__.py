@@ -19,8 +19,8 @@ import uvicorn
 
 from weir.gateway import accounts
 from weir.gateway.app import Gateway
-from weir.gateway.engine import Engine
-from weir.telemetry import setup
+from weir.gateway.engine import CRASH_AT, TRAIL, Engine
+from weir.telemetry import points, setup
 
 DRAIN_S = 5.0
 STOP_S = 6.0
@@ -88,7 +88,7 @@ def main() -> None:
         sys.exit(f"--host {arguments.host}: without --users anyone may do anything, so it listens on loopback only")
     try:
         users = accounts.load(arguments.users) if arguments.users else None
-        engine = Engine(arguments.path, memory_bytes=arguments.memory, accounts=users)
+        engine = Engine(arguments.path, memory_bytes=arguments.memory, accounts=users, reach=points.reaching(os.environ, CRASH_AT, TRAIL))
     except (RuntimeError, ValueError) as error:
         sys.exit(str(error))
     if arguments.host not in LOOPBACK and tls is None:

@@ -164,6 +164,8 @@ class Gateway:
             self._quotas.begin(account)
             planning = (asked, body, self._spool.folder, query_id, account)
             plan = request.plan(*planning) if inline else await asyncio.to_thread(request.plan, *planning)
+            if plan.statement.kind == "INSERT":
+                self._engine.reach("received")
             gone = asyncio.ensure_future(_gone(receive))
             exchange = Exchange(self._engine, self._pool, self._lanes, send, asked, plan, gone, lambda: self._draining)
             try:

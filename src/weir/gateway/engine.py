@@ -14,7 +14,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +28,7 @@ from weir.gateway.failures import busy, from_engine
 from weir.gateway.ready import Ready, Who
 from weir.gateway.running import OURS, Counts, Running, name, quote
 from weir.gateway.sessions import TIMEOUT_S, Sessions
+from weir.telemetry import points
 
 __all__ = ["PINNED", "Counts", "Engine", "Running", "Work"]
 
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 # The engine takes no query id from a caller. This setting is free for a caller's text (it names a client towards remote servers, of which
 # there are none) and stands in system.processes and in the query log, so the client's id goes there; log_comment stays the client's own.
 TAG = "chdb_client_name"
+POINTS = ("received", "inserted", "synced")  # of an insert: its body is whole; the engine has returned; its token is on the disk, and no answer went
+CRASH_AT, TRAIL = "WEIR_GATEWAY_CRASH_AT", "WEIR_GATEWAY_TRAIL"  # weir.telemetry.points says what they do
 _REFRESH_S = 30.0  # for a refresh that runs to notice that it is stopped
 ASKED_BY = f"if(Settings['{USER_TAG}'] = '', user, Settings['{USER_TAG}'])"
 CLIENT_ID = f"if(Settings['{TAG}'] = '', query_id, Settings['{TAG}'])"
@@ -83,13 +86,14 @@ class Work:
 
 
 class Engine:
-    """The engine on one data folder.
+    """The engine on one data folder. `reach`: called at the named points of an insert.
 
     Raises:
         Failure: from `start`, when the engine refuses a statement. RuntimeError: the folder belongs to another process, or to a newer engine.
     """
 
-    def __init__(self, path: Path, *, memory_bytes: int = 4 << 30, accounts: Accounts | None = None) -> None:
+    def __init__(self, path: Path, *, memory_bytes: int = 4 << 30, accounts: Accounts | None = None, reach: Callable[[str], None] = points.nothing) -> None:
+        self.reach = reach
         os.environ["TZ"] = "UTC"
         path.mkdir(parents=True, exist_ok=True)
         self._lock_file = self._lock(path)

@@ -69,7 +69,9 @@ def begin(engine: Engine, plan: Plan) -> Begun:
     if running.revised and plan.answer_path is not None and plan.answer_path.exists():
         blocks.rewrite(plan.answer_path, running.revised)
     if plan.statement.kind == "INSERT":
+        engine.reach("inserted")
         engine.sync_tokens(since - 1)  # before it is acknowledged; file systems keep times more coarsely than we do
+        engine.reach("synced")
     elif not plan.statement.reads:
         engine.tables_changed()
     return Begun(running, b"".join(pieces), ended=True)

@@ -34,8 +34,8 @@ def test_the_named_points_are_those_of_the_lane():
 
 
 def test_without_its_variables_a_hook_opens_counts_and_ends_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(points.os, "open", lambda *_: pytest.fail("opened"))
-    monkeypatch.setattr(points.os, "kill", lambda *_: pytest.fail("killed"))
+    monkeypatch.setattr(os, "open", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("killed"))
     reach = points.reaching({"WEIR_INGEST_CRASH_AT": "", "OTHER": "before_declare"})
     for name in points.POINTS * 3:
         reach(name)
