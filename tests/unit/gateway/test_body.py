@@ -140,6 +140,17 @@ def test_a_machine_without_memory_takes_the_body_on_the_disk(tmp_path, monkeypat
     made.discard()
 
 
+def test_where_no_file_can_be_in_memory_the_body_is_on_the_disk(tmp_path, monkeypatch):
+    def forbidden(_name):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(spool.os, "memfd_create", forbidden)
+    made = fed(Spool(tmp_path), noise(4, 400_000))
+    assert content(made) == noise(4, 400_000)
+    assert len(list(tmp_path.iterdir())) == 1
+    made.discard()
+
+
 def test_a_disk_that_is_nearly_full_is_told_before_it_is_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr(spool.shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=spool.FREE_BYTES - 1))
     files = Spool(tmp_path, file_bytes=500_000)
