@@ -74,6 +74,8 @@ def begin(engine: Engine, plan: Plan) -> Begun:
         engine.reach("synced")
     elif not plan.statement.reads:
         engine.tables_changed()
+        if plan.statement.kind == "WITH":  # an INSERT may stand behind it
+            engine.sync_tokens(since - 1)
     return Begun(running, b"".join(pieces), ended=True)
 
 

@@ -1,12 +1,13 @@
 """A statement whose client has gone is stopped, whenever that is noticed; no engine, no clock that counts."""
 import asyncio
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from weir.gateway import statements
 from weir.gateway.engine import Work
-from weir.gateway.exchange import Exchange
+from weir.gateway.exchange import Exchange, begin
 from weir.gateway.lanes import ClientGoneError, Lanes
 from weir.gateway.request import Plan, Request
 
@@ -57,3 +58,13 @@ def test_a_writing_statement_runs_to_its_end_though_its_client_is_gone():
 
     with ThreadPoolExecutor(1) as pool:
         asyncio.run(run(pool))
+
+
+@pytest.mark.parametrize("sql", [b"INSERT INTO t SELECT 1", b"WITH 1 AS a INSERT INTO t SELECT a", b"WITH q AS (SELECT 1) INSERT INTO t SELECT * FROM q"])
+def test_every_insert_has_its_tokens_synced_before_it_is_answered(sql):
+    told = []
+    running = types.SimpleNamespace(read=lambda: told.append("ended"), abandon=lambda: None, revised=None)
+    engine = types.SimpleNamespace(start=lambda _work: running, reach=told.append, sync_tokens=lambda _since: told.append("sync"), tables_changed=lambda: told.append("tables"))
+    assert begin(engine, Plan(Work(sql, "id"), statements.read(sql), "TabSeparated", None)).ended
+    assert told[0] == "ended"
+    assert "sync" in told
