@@ -1,5 +1,6 @@
 -- What was done about records in the quarantine: an audit row each, never changed. `value` is the corrected record (fix); `low` where a
--- replay's record can stand at the earliest (replay_requested); `to_offset` where it stands (replayed).
+-- replay's record can stand at the earliest (replay_requested); `to_offset` where it stands (replayed). They outlast
+-- the record (src/weir/contracts/retention.py): without them it would be open again, and could be replayed again.
 CREATE TABLE IF NOT EXISTS landing.quarantine_actions
 (
     topic LowCardinality(String),
@@ -15,5 +16,5 @@ CREATE TABLE IF NOT EXISTS landing.quarantine_actions
 )
 ENGINE = MergeTree
 ORDER BY (topic, partition, offset, at)
-TTL toDateTime(at) + INTERVAL ${quarantine_days} DAY
+TTL toDateTime(at) + INTERVAL ${audit_days} DAY
 SETTINGS non_replicated_deduplication_window = 10000;

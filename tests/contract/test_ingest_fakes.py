@@ -58,13 +58,14 @@ def test_the_ddl_holds_what_the_claim_rests_on(server, table):
 
 
 @pytest.mark.parametrize("table", [*LANDING, names.QUARANTINE, names.LEDGER])
-def test_a_worker_refuses_a_server_where_one_window_is_off(server, table):
-    server.execute(f"ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = 0")
+@pytest.mark.parametrize("setting", ["non_replicated_deduplication_window", *guard.DURABLE])
+def test_a_worker_refuses_a_server_where_one_setting_of_a_table_is_off(server, table, setting):
+    server.execute(f"ALTER TABLE {table} MODIFY SETTING {setting} = 0")
     try:
-        with pytest.raises(ContractViolation, match=table):
+        with pytest.raises(ContractViolation, match=rf"{table}.*{setting}"):
             guard.check(server, [table if table in LANDING else LANDING[0]])
     finally:
-        server.execute(f"ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = 10000")
+        server.execute(f"ALTER TABLE {table} MODIFY SETTING {setting} = {10000 if 'window' in setting else 1}")
 
 
 def test_a_worker_refuses_a_view_added_without_a_window_even_behind_another(server):

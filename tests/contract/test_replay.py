@@ -349,6 +349,22 @@ def test_a_replay_that_cannot_begin_says_what_to_do(events, replay, monkeypatch)
         events.text("DROP TABLE staging.shadow__int_made SYNC")
 
 
+def test_a_topic_that_was_made_anew_and_has_grown_past_the_commit_is_refused_and_nothing_is_exchanged(events, replay, monkeypatch):
+    landed, read = f"SELECT count(), sum(cityHash64(*)) FROM {LIVE}", decoded.chunks
+
+    def anew(*asked):
+        for first, after, records in read(*asked):
+            yield first, after, [Record(r.topic, r.partition, r.offset, r.timestamp_ms + 1000, r.key, r.value, r.traceparent) if r.offset in {7, 9} else r for r in records]
+
+    before = events.text(landed)
+    monkeypatch.setattr(decoded, "chunks", anew)
+    with pytest.raises(ContractViolation, match=r"4 records that landed have another time than Kafka has at their offsets, from user-events/0/7 on: the topic was made anew"):
+        replay()
+    assert events.text(landed) == before
+    monkeypatch.undo()
+    assert replay().changes == 0
+
+
 def test_a_dry_run_says_what_would_be_replaced_and_changes_nothing(events):
     world = events.world
     reader, warehouse = Reader(world.bootstrap, names.ingest_group(LIVE)), Warehouse(world.server.url)

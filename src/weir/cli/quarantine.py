@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import getpass
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -27,7 +28,25 @@ err = outcome.err
 out = outcome.console()
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
-Why = Annotated[str, typer.Option("--why", help="The reason, for the audit row.")]
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise typer.BadParameter("an audit row needs a reason: say in some words why")
+    return text
+
+
+def _by(who: str) -> str:
+    """Return who decides; by default the user of this machine, by number where it has no name, as in a container."""
+    if who.strip():
+        return who
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+Why = Annotated[str, typer.Option("--why", callback=_reason, help="The reason, for the audit row.")]
 Who = Annotated[str, typer.Option("--who", help="Who decides, for the audit row; by default the user of this machine.")]
 PlaceArgument = Annotated[str, typer.Argument(metavar="TOPIC/PARTITION/OFFSET", help="As ./weir quarantine list prints it.")]
 LANDED_WAIT_S = 15.0
@@ -139,7 +158,7 @@ def fix(
             corrected = sys.stdin.buffer.read() if str(value) == "-" else value.read_bytes()
         else:
             corrected = patched(before if entry.fixed is None else entry.fixed, field or ())
-        quarantine.record(at, Action("fix", who or getpass.getuser(), why, value=corrected))
+        quarantine.record(at, Action("fix", _by(who), why, value=corrected))
     left = replay.refusal(at, key, corrected, int(time.time() * 1000))
     wrong = explain(at.topic, corrected, left)
     told = f"is written down, and would be refused again: {left}{wrong and f' ({wrong})'}; correct it further, with ./weir quarantine fix" if left else "is corrected"
@@ -166,7 +185,7 @@ def replay_(
             session = Replay(found.endpoints.kafka_bootstrap, quarantine, topic, partition)
             for place in mine:
                 with turn(found.home, wait_s=TURN_S):
-                    done = session.run(place, who or getpass.getuser(), why)
+                    done = session.run(place, _by(who), why)
                 verdict = _landed(quarantine, done.place)
                 results.append({"place": str(place), "replayed_as": str(done.place), "before": done.again, "verdict": verdict})
                 err.print(f"{place} stands at {done.place}{' since an earlier try' if done.again else ''}: {verdict}", markup=False, soft_wrap=True)
@@ -197,5 +216,5 @@ def discard(places: Annotated[list[str], typer.Argument(metavar="TOPIC/PARTITION
         for place in wanted:
             allow(quarantine.entry(place), "discard")
         for place in wanted:
-            quarantine.record(place, Action("discard", who or getpass.getuser(), why))
+            quarantine.record(place, Action("discard", _by(who), why))
     err.print(f"discarded: {', '.join(map(str, wanted))}", markup=False, soft_wrap=True)

@@ -17,6 +17,8 @@ from weir.errors import SettingsError
 KAFKA_MAX_DAYS: Final = 15
 LOWEST: Final = {"landing": KAFKA_MAX_DAYS + 2, "quarantine": KAFKA_MAX_DAYS + 2, "telemetry": 1, "history": KAFKA_MAX_DAYS + 2}
 HIGHEST: Final = 3650
+# A quarantined record goes with its part, all of a day, and a part goes hours after its time; one whose audit rows went first would be open again, and could be replayed again.
+AUDIT_SPARE_DAYS: Final = 3
 
 _TTL = re.compile(r"CREATE TABLE IF NOT EXISTS (\S+).*^TTL (.+ INTERVAL (\d+) DAY)$", re.DOTALL | re.MULTILINE)
 
@@ -64,8 +66,8 @@ class Retention:
         return {variable(kind): str(days) for kind, days in asdict(self).items()}
 
     def written_into(self, ddl: str) -> str:
-        """Return DDL with the days in place of ${landing_days} and the like."""
-        for kind, days in asdict(self).items():
+        """Return DDL with the days in place of ${landing_days} and the like; ${audit_days}: of what was done about quarantined records, which outlasts them."""
+        for kind, days in (asdict(self) | {"audit": self.quarantine + AUDIT_SPARE_DAYS}).items():
             ddl = ddl.replace(f"${{{kind}_days}}", str(days))
         return ddl
 

@@ -7,6 +7,7 @@ through chains, the target of each materialized view behind it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -16,7 +17,8 @@ from weir.ingest.clickhouse import INSERT_SETTINGS
 
 # A repeat comes at latest when a late request does: the batches of the longest insert (240 s) and a session, at ten a second, with no room to argue.
 MIN_WINDOW: Final = 3000
-_WINDOW = re.compile(r"\b(?P<kind>non_)?replicated_deduplication_window = '?(?P<value>\d+)")
+MIN_WINDOW_S: Final = 300  # a replicated table forgets by age too, counted from its newest token: the same insert and session
+DURABLE: Final = ("fsync_after_insert", "fsync_part_directory")  # acknowledged and lost with the power, a batch's token may outlive its part
 
 
 class Asked(Protocol):
@@ -59,15 +61,35 @@ def behind(tables: list[str], views: list[View]) -> dict[str, str]:
     return found
 
 
+def setting(name: str, engine_full: str, defaults: dict[str, str]) -> str:
+    """Return a table's setting, its own or the server's; "0" when there is none of this name. Pure."""
+    own = re.search(rf"\b{name} = '?(\w+)", engine_full)
+    found = own[1] if own else defaults.get(name, "0")
+    return {"true": "1", "false": "0"}.get(found, found)
+
+
 def window(engine: str, engine_full: str, defaults: dict[str, str]) -> int:
     """Return a table's deduplication window in blocks; 0 when it has none. Pure."""
+    return int(setting(_window(engine), engine_full, defaults)) if engine.endswith("MergeTree") else 0
+
+
+def _window(engine: str) -> str:
+    return "replicated_deduplication_window" if engine.startswith("Replicated") else "non_replicated_deduplication_window"
+
+
+def faults(engine: str, engine_full: str, defaults: dict[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Yield what is wrong with a table: as text, the setting, and the value that it needs; "" and "" where no setting mends it. Pure."""
     if not engine.endswith("MergeTree"):
-        return 0
-    kind = "replicated_deduplication_window" if engine.startswith("Replicated") else "non_replicated_deduplication_window"
-    for match in _WINDOW.finditer(engine_full):
-        if ("non_" if match["kind"] else "") + "replicated_deduplication_window" == kind:
-            return int(match["value"])
-    return int(defaults.get(kind, "0"))
+        yield f"is of engine {engine}, which keeps no token of its own, so a repeated batch could be counted twice", "", ""
+        return
+    if (blocks := window(engine, engine_full, defaults)) < MIN_WINDOW:
+        yield f"has a deduplication window of {blocks} ({_window(engine)}), so a repeated batch could be counted twice", _window(engine), "10000"
+    age = "replicated_deduplication_window_seconds"
+    if engine.startswith("Replicated") and (seconds := int(setting(age, engine_full, defaults))) < MIN_WINDOW_S:
+        yield f"has a deduplication window of {seconds} s ({age}), so a repeated batch could be counted twice", age, "3600"
+    for name in DURABLE:
+        if setting(name, engine_full, defaults) == "0":
+            yield f"has {name} = 0, so an acknowledged batch could be lost with the power, and its repeat be dropped", name, "1"
 
 
 def _rows(text: str) -> list[list[str]]:
@@ -97,7 +119,7 @@ def fed(server: Asked, tables: list[str]) -> dict[str, str]:
 
 
 def check(server: Server, tables: list[str]) -> None:
-    """Ask for the settings of an insert, and for a window on each table that it reaches.
+    """Ask for the settings of an insert, and for the windows and syncs of each table that it reaches.
 
     Raises:
         ContractViolation: one is off; names it. Unavailable: the server does not answer.
@@ -108,13 +130,11 @@ def check(server: Server, tables: list[str]) -> None:
         "SELECT database || '.' || name, engine, replaceRegexpAll(engine_full, '\\\\s+', ' ') FROM system.tables "
         "WHERE database NOT IN ('system', 'information_schema', 'INFORMATION_SCHEMA') FORMAT TabSeparatedRaw"))}
     defaults = dict(_rows(server.execute(
-        "SELECT name, value FROM system.merge_tree_settings WHERE name LIKE '%replicated_deduplication_window'")))
+        "SELECT name, value FROM system.merge_tree_settings WHERE name LIKE '%replicated_deduplication_window%' OR name LIKE 'fsync_%'")))
     for table, view in reached.items():
+        name = f"{table}{f', which {view} fills,' if view else ''}"
         if table not in engines:
-            raise ContractViolation(f"{table}{f', which {view} fills,' if view else ''} is not there", hint="ingest/ddl and dbt make the tables", table=table)
-        blocks = window(*engines[table], defaults)
-        if blocks < MIN_WINDOW:
-            raise ContractViolation(
-                f"{table}{f', which {view} fills,' if view else ''} has a deduplication window of {blocks}, so a repeated batch could be counted twice",
-                hint=f"ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = 10000", table=table,
-            )
+            raise ContractViolation(f"{name} is not there", hint="ingest/ddl and dbt make the tables", table=table)
+        for fault, missing, value in faults(*engines[table], defaults):
+            hint = f"ALTER TABLE {table} MODIFY SETTING {missing} = {value}" if missing else "a MergeTree table, replicated or not, is what a batch goes into (docs/decisions/0023)"
+            raise ContractViolation(f"{name} {fault}", hint=hint, table=table, setting=missing)

@@ -73,6 +73,19 @@ class Changed:
             found.setdefault(int(partition), {})[what] = int(times)
         return found
 
+    def refuse_others(self) -> None:
+        """Refuse when a record that landed at an offset is another than the one which Kafka has there now: a record keeps its timestamp, whatever a contract says of it.
+
+        Raises:
+            ContractViolation: says of how many, and from which one on.
+        """
+        landed, at = f"SELECT partition, offset, produced_at FROM {self.old}", "partition, offset"
+        others = f"({at}) IN (SELECT {at} FROM {self.old}) AND ({at}, produced_at) NOT IN ({landed})"
+        n, partition, offset = self.warehouse.one(f"SELECT count(), min((partition, offset)).1, min((partition, offset)).2 FROM {self.new} WHERE {others}")
+        if int(n):
+            raise ContractViolation(f"{int(n):,} records that landed have another time than Kafka has at their offsets, from {self.topic}/{partition}/{offset} on: the topic was made anew, so they are other records",
+                                    hint="what landed is not in Kafka any more, and stays as it is; replay what landed since by its own offsets")
+
     def refuse_handled(self) -> None:
         """Refuse when an operator has settled a record in the quarantine that would be accepted now.
 

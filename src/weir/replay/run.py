@@ -125,6 +125,7 @@ class Replay:
         changed = Changed.note(self.warehouse, self.topic, plan.spans, self.planner.horizon_ms)
         if not changed.count:
             return Replayed(decoded.partitions, {}, {}, {}, 0, 0.0, time.monotonic() - began)
+        changed.refuse_others()
         if not self.handled:
             changed.refuse_handled()
         landing, copied = self._landing(mine, changed)

@@ -1,10 +1,12 @@
 """`./weir quarantine replay` and `discard` beside a replay of a range."""
+import getpass
 import json
 import re
 from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
 from weir.capture.register import turn
 from weir.cli import quarantine
@@ -89,3 +91,23 @@ def test_a_correction_is_corrected_further_when_the_record_itself_is_gone(desk, 
     with pytest.raises(Terminal, match="no longer in Kafka"):
         quarantine.fix("user-events/3/17", why="a test", field=["country=DE"])
     assert len(desk.done) == 1
+
+
+@pytest.mark.parametrize("act", [("discard",), ("replay",), ("fix", "--set", "country=DE")])
+@pytest.mark.parametrize("why", ["", "  "])
+def test_no_audit_row_is_without_a_reason(desk, act, why):
+    told = CliRunner().invoke(quarantine.quarantine_app, [act[0], "user-events/3/17", *act[1:], "--why", why])
+    assert told.exit_code == 2
+    assert "an audit row needs a reason" in " ".join(told.output.split())
+    assert desk.done == []
+
+
+def test_an_audit_row_says_who_also_where_the_user_has_no_name(monkeypatch):
+    def nameless():
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    assert quarantine._by("") == getpass.getuser()
+    assert quarantine._by("ann") == "ann"
+    monkeypatch.setattr(getpass, "getuser", nameless)
+    monkeypatch.setattr(quarantine.os, "getuid", lambda: 12345)
+    assert (quarantine._by(" "), quarantine._by("ann")) == ("uid 12345", "ann")

@@ -3,8 +3,9 @@ from dataclasses import fields
 
 import pytest
 
+from weir.contracts import names
 from weir.contracts.clickhouse import statements
-from weir.contracts.retention import KAFKA_MAX_DAYS, LOWEST, Retention, bounded, variable
+from weir.contracts.retention import AUDIT_SPARE_DAYS, KAFKA_MAX_DAYS, LOWEST, Retention, bounded, variable
 from weir.errors import SettingsError
 from weir.ingest import schema
 from weir.telemetry import store
@@ -45,4 +46,10 @@ def test_every_table_of_the_ddl_is_bounded_and_no_placeholder_is_left(folder):
     assert [s for s in written if "${" in s] == []
     tables = [s for s in written if "CREATE TABLE" in s and "ops.captured_tables" not in s and "landing.restores" not in s]  # a row a table, replaced; a row a restore and partition
     assert tables
-    assert [s.splitlines()[0] for s in tables if bounded(s) is None or bounded(s)[2] not in {f"toIntervalDay({n})" for n in (111, 222, 333)}] == []
+    assert [s.splitlines()[0] for s in tables if bounded(s) is None or bounded(s)[2] not in {f"toIntervalDay({n})" for n in (111, 222, 333, 222 + AUDIT_SPARE_DAYS)}] == []
+
+
+def test_what_was_done_about_a_quarantined_record_outlasts_it_by_more_than_its_part():
+    """Or a record that was replayed would be open again, and could be replayed once more: its row goes with the last of its day's."""
+    days = {found[0]: int(found[2].split("(")[1].rstrip(")")) for s in statements(schema.DDL) if (found := bounded(Retention().written_into(s)))}
+    assert days[names.QUARANTINE_ACTIONS] >= days[names.QUARANTINE] + 2

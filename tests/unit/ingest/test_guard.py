@@ -6,9 +6,14 @@ from weir.ingest.guard import View, behind, check, window
 
 FULL = "MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 8192"
 
+# As a stack's own ClickHouse has them; a server of somebody's has both syncs off by default.
+DEFAULTS = ("non_replicated_deduplication_window\t0\nreplicated_deduplication_window\t10000\nreplicated_deduplication_window_seconds\t3600\n"
+            "fsync_after_insert\t1\nfsync_part_directory\t1\n")
+REPLICATED = "ReplicatedMergeTree('/clickhouse/tables/{shard}/t', '{replica}') ORDER BY a"
+
 
 class Server:
-    def __init__(self, settings=None, views="", tables=f"l.t\tMergeTree\t{FULL}\n", defaults="non_replicated_deduplication_window\t0\nreplicated_deduplication_window\t10000\n"):
+    def __init__(self, settings=None, views="", tables=f"l.t\tMergeTree\t{FULL}\n", defaults=DEFAULTS):
         self.settings, self.views, self.tables, self.defaults = {**INSERT_SETTINGS, **(settings or {})}, views, tables, defaults
 
     def settings_in_force(self):
@@ -37,6 +42,43 @@ def test_deduplication_turned_off_by_its_newer_name_is_named():
 def test_a_table_with_no_window_or_a_small_one_is_named(full):
     with pytest.raises(ContractViolation, match=r"l\.t has a deduplication window"):
         check(Server(tables=f"l.t\tMergeTree\t{full}\n"), ["l.t"])
+
+
+@pytest.mark.parametrize("name", ["fsync_after_insert", "fsync_part_directory"])
+@pytest.mark.parametrize(("engine", "full"), [("MergeTree", FULL), ("ReplicatedMergeTree", f"{REPLICATED} SETTINGS index_granularity = 8192")])
+def test_a_table_that_is_not_synced_before_an_insert_is_acknowledged_is_named(name, engine, full):
+    off = DEFAULTS.replace(f"{name}\t1", f"{name}\t0")
+    with pytest.raises(ContractViolation, match=rf"l\.t has {name} = 0.*ALTER TABLE l\.t MODIFY SETTING {name} = 1"):
+        check(Server(tables=f"l.t\t{engine}\t{full}\n", defaults=off), ["l.t"])
+    for own, taken in (("1", True), ("true", True), ("0", False), ("false", False)):
+        server = Server(tables=f"l.t\t{engine}\t{full}, {name} = {own}\n", defaults=off if taken else DEFAULTS)
+        if taken:
+            assert check(server, ["l.t"]) is None
+        else:
+            with pytest.raises(ContractViolation, match=name):
+                check(server, ["l.t"])
+
+
+@pytest.mark.parametrize(("own", "named"), [
+    ("", ""), ("replicated_deduplication_window = 3000, replicated_deduplication_window_seconds = 300", ""),
+    ("replicated_deduplication_window = 100", r"100 \(replicated_deduplication_window\).*MODIFY SETTING replicated_deduplication_window = 10000"),
+    ("replicated_deduplication_window_seconds = 60", r"60 s \(replicated_deduplication_window_seconds\).*MODIFY SETTING replicated_deduplication_window_seconds = 3600"),
+    ("non_replicated_deduplication_window = 0", ""),
+])
+def test_a_replicated_table_has_both_of_its_own_windows(own, named):
+    server = Server(tables=f"l.t\tReplicatedMergeTree\t{REPLICATED} SETTINGS {own or 'index_granularity = 8192'}\n")
+    if not named:
+        assert check(server, ["l.t"]) is None
+        return
+    with pytest.raises(ContractViolation, match=named):
+        check(server, ["l.t"])
+
+
+@pytest.mark.parametrize("engine", ["Distributed", "Buffer", "Null", "Memory"])
+def test_a_table_that_keeps_no_tokens_is_refused_by_its_engine_and_not_told_to_set_a_window(engine):
+    with pytest.raises(ContractViolation, match=rf"l\.t is of engine {engine}, which keeps no token") as found:
+        check(Server(tables=f"l.t\t{engine}\t{engine}(c, l, t, partition)\n"), ["l.t"])
+    assert "MODIFY SETTING" not in str(found.value)
 
 
 def test_a_view_behind_a_view_is_looked_at():
