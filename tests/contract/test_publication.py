@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from weir.capture import watch
 from weir.connect import postgres, preflight, publication, register
 from weir.contracts.endpoints import Endpoints
 from weir.errors import ContractViolation, SettingsError
@@ -117,6 +118,26 @@ def test_what_would_lose_changes_in_silence_is_found_and_mended_by_the_sql_that_
     shop.execute(found[0].sql)
     assert told not in " ".join(f.what for f in preflight.examine(dsn, ["public.odd"]))
     shop.execute("ALTER ROLE weir_cdc NOBYPASSRLS")
+    shop.execute("DROP TABLE odd")
+
+
+def test_a_captured_table_that_loses_its_changes_is_told_whatever_its_columns_are(server, shop):
+    def told():
+        return " ".join(watch.look(server[1].postgres_dsn, ["public.users", "public.odd"])["public.odd"].losses)
+
+    shop.execute("CREATE TABLE odd (id int PRIMARY KEY)")
+    shop.execute("ALTER PUBLICATION weir ADD TABLE odd")
+    assert told() == ""
+    shop.execute("ALTER TABLE odd ADD COLUMN story text")
+    assert "ALTER TABLE public.odd REPLICA IDENTITY FULL;" in told(), "or a long story that an update leaves alone would come as a placeholder"
+    shop.execute("ALTER TABLE odd REPLICA IDENTITY FULL")
+    shop.execute("DROP TABLE odd")
+    assert told() == "", "what is gone is told by its columns"
+    shop.execute("CREATE TABLE odd (id int PRIMARY KEY)")
+    assert "ALTER PUBLICATION weir ADD TABLE public.odd;" in told()
+    shop.execute("ALTER PUBLICATION weir ADD TABLE odd")
+    shop.execute("ALTER PUBLICATION weir SET (publish = 'insert, update, delete')")
+    assert "leaves out truncate" in told()
     shop.execute("DROP TABLE odd")
 
 

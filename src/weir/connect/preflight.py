@@ -8,7 +8,7 @@ Sources: PostgreSQL's manual, 29 (logical replication), 52 (catalogues), 54.20 (
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from weir.connect import catalog, publication
@@ -78,18 +78,18 @@ def judge_server(f: ServerFacts) -> list[Finding]:
         found.append(Finding(f"there is no role {cdc.ROLE}", f"CREATE ROLE {cdc.ROLE} WITH REPLICATION LOGIN PASSWORD '…';"))
     elif not f.role_replicates:
         found.append(Finding(f"role {cdc.ROLE} may not replicate", f"ALTER ROLE {cdc.ROLE} WITH REPLICATION LOGIN;"))
-    return found + judge_publication(f.published)
+    narrowed = [Finding(f"publication {publication.NAME} leaves rows or columns out", f"{sql};") for sql in publication.narrowed(f.published)]
+    return found + judge_publication(f.published) + narrowed
 
 
 def judge_publication(f: Publication | None) -> list[Finding]:
-    """Return what is unsafe about the publication and the shop's tables in it. Pure."""
+    """Return what is unsafe about the publication as a whole. Pure."""
     found = []
     if f is None:
         found.append(Finding(f"there is no publication {publication.NAME}", f"{publication.widening(None)[0]};"))
     elif missing := [w for w in publication.OPERATIONS if w not in f.operations]:
         sql = publication.widening(Publication(dict.fromkeys(publication.TABLES, False), f.operations))[0]
         found.append(Finding(f"publication {publication.NAME} leaves out {', '.join(missing)}", f"{sql};"))
-    found += [Finding(f"publication {publication.NAME} leaves rows or columns out", f"{sql};") for sql in publication.narrowed(f)]
     return found
 
 
@@ -143,7 +143,7 @@ def judge_table(f: TableFacts, *, published: bool, generated: bool | None = True
     found = []
     if not f.key:
         found.append(Finding(f"{f.name} has no primary key, so its rows cannot be kept by key", f"ALTER TABLE {f.name} ADD PRIMARY KEY (…);"))
-    found += judge_changes(f, published=published)
+    found += judge_changes(replace(f, narrowed=f.narrowed and f.name not in publication.TABLES), published=published)  # of the shop's it is told with the server
     if not f.readable:
         schema = f.name.split(".", maxsplit=1)[0]
         found.append(Finding(f"{cdc.ROLE} may not read {f.name}", f"GRANT USAGE ON SCHEMA {schema} TO {cdc.ROLE}; GRANT SELECT ON {f.name} TO {cdc.ROLE};"))
@@ -188,8 +188,19 @@ def facts(connection: Any, name: str, published: Publication | None) -> TableFac
     there = {} if published is None else published.tables
     return TableFacts(
         name, exists=True, key=tuple(key), identity=identity, toastable=bool(toastable), published=full in there, readable=bool(readable), kind=kind,
-        columns=catalog.columns(connection, name), narrowed=there.get(full, False) and name not in publication.TABLES, below=tuple(below), blind=tuple(blind), logged=bool(logged),
+        columns=catalog.columns(connection, name), narrowed=there.get(full, False), below=tuple(below), blind=tuple(blind), logged=bool(logged),
     )
+
+
+def losses(connection: Any, tables: Sequence[str]) -> dict[str, tuple[TableFacts, list[Finding]]]:
+    """Return of each captured table what it is, and why its changes are lost or hollow now; none of a table that is gone."""
+    published = publication.read(connection)
+    shared = judge_publication(published)
+    found = {}
+    for name in tables:
+        there = facts(connection, name, published)
+        found[name] = there, [*shared, *judge_changes(there, published=published is not None)] if there.exists else []
+    return found
 
 
 def examine(dsn: str, tables: Sequence[str] = ()) -> list[Finding]:
