@@ -11,7 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from weir.connect import postgres, publication, register
+from weir.capture import watch
+from weir.connect import postgres, preflight, publication, register
 from weir.contracts.endpoints import Endpoints
 from weir.errors import ContractViolation, SettingsError
 
@@ -97,6 +98,59 @@ def test_a_filter_is_refused_with_the_sql_to_run_and_a_publication_of_all_tables
     told = refused.value.hint.removeprefix("run as its owner: ")
     shop.execute(told)
     assert publication.narrowed(publication.read(shop)) == []
+
+
+@pytest.mark.parametrize(("made", "told"), [
+    (["CREATE TABLE odd (id int PRIMARY KEY)", "ALTER PUBLICATION weir ADD TABLE odd WHERE (id > 1)"], "leaves rows or columns of public.odd out"),
+    (["CREATE TABLE odd (id int PRIMARY KEY, n int)", "ALTER PUBLICATION weir ADD TABLE odd (id)"], "leaves rows or columns of public.odd out"),
+    (["CREATE TABLE odd (id int PRIMARY KEY)", "ALTER PUBLICATION weir ADD TABLE odd", "ALTER PUBLICATION weir SET (publish = 'insert, update, delete')"], "leaves out truncate"),
+    (["CREATE TABLE odd (id int PRIMARY KEY)", "ALTER PUBLICATION weir ADD TABLE odd", "ALTER TABLE odd ENABLE ROW LEVEL SECURITY"], "row level security hides rows of public.odd from weir_cdc"),
+    (["CREATE UNLOGGED TABLE odd (id int PRIMARY KEY)"], "public.odd is unlogged"),
+    (["CREATE TABLE odd (id int PRIMARY KEY)"], "public.odd is not in publication weir"),
+])
+def test_what_would_lose_changes_in_silence_is_found_and_mended_by_the_sql_that_is_told(server, shop, made, told):
+    dsn = server[1].postgres_dsn
+    shop.execute("DROP TABLE IF EXISTS odd")
+    for statement in [*made, "GRANT SELECT ON odd TO weir_cdc"]:
+        shop.execute(statement)
+    found = [f for f in preflight.examine(dsn, ["public.odd"]) if told in f.what]
+    assert len(found) == 1
+    shop.execute(found[0].sql)
+    assert told not in " ".join(f.what for f in preflight.examine(dsn, ["public.odd"]))
+    shop.execute("ALTER ROLE weir_cdc NOBYPASSRLS")
+    shop.execute("DROP TABLE odd")
+
+
+def test_a_captured_table_that_loses_its_changes_is_told_whatever_its_columns_are(server, shop):
+    def told():
+        return " ".join(watch.look(server[1].postgres_dsn, ["public.users", "public.odd"])["public.odd"].losses)
+
+    shop.execute("CREATE TABLE odd (id int PRIMARY KEY)")
+    shop.execute("ALTER PUBLICATION weir ADD TABLE odd")
+    assert told() == ""
+    shop.execute("ALTER TABLE odd ADD COLUMN story text")
+    assert "ALTER TABLE public.odd REPLICA IDENTITY FULL;" in told(), "or a long story that an update leaves alone would come as a placeholder"
+    shop.execute("ALTER TABLE odd REPLICA IDENTITY FULL")
+    shop.execute("DROP TABLE odd")
+    assert told() == "", "what is gone is told by its columns"
+    shop.execute("CREATE TABLE odd (id int PRIMARY KEY)")
+    assert "ALTER PUBLICATION weir ADD TABLE public.odd;" in told()
+    shop.execute("ALTER PUBLICATION weir ADD TABLE odd")
+    shop.execute("ALTER PUBLICATION weir SET (publish = 'insert, update, delete')")
+    assert "leaves out truncate" in told()
+    shop.execute("DROP TABLE odd")
+
+
+@pytest.mark.parametrize("below", ["PARTITION OF odd DEFAULT", "() INHERITS (odd)"])
+def test_a_table_whose_rows_are_published_by_other_names_is_refused_and_named(server, shop, below):
+    shop.execute(f"CREATE TABLE odd (id int PRIMARY KEY) {'PARTITION BY RANGE (id)' if below.startswith('P') else ''}")
+    shop.execute(f"CREATE TABLE odd_below {below}")
+    shop.execute("ALTER PUBLICATION weir ADD TABLE odd")
+    published = publication.read(shop).tables
+    assert "public.odd_below" in published, "so its changes have another topic"
+    told = preflight.examine(server[1].postgres_dsn, ["public.odd"])
+    assert [f.sql for f in told] == ["-- capture those: odd_below"]
+    shop.execute("DROP TABLE odd CASCADE")
 
 
 def test_a_role_that_may_not_alter_it_is_told_what_its_owner_should_run(server, shop):

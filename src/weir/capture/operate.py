@@ -142,11 +142,15 @@ def resume(endpoints: Endpoints, home: Path, root: Path, name: str, *, accept: b
     """Read a table's changes on, where it was left. `accept`: dbt's models read the source's columns as they are now.
 
     Raises:
-        ContractViolation: its columns have changed so that rows would land as other values; says what that hits and what to do.
+        ContractViolation: its columns have changed so that rows would land as other values, or its changes do not come whole; says what that hits and what to do.
     """
     with turn(home), opened(endpoints) as parts:
         entry = found(parts.register.tables(), name)
         now = watch.look(endpoints.postgres_dsn, [entry.source])[entry.source]
+        again = f"./weir table resync {entry.name}"
+        _refuse_losses(entry, now, again if entry.owned else f"./weir table resume {entry.name} and {again}")
+        if entry.owned and (entry.by == "loss" or not parts.sink.columns(f"{entry.keyed}_feed")):  # the feed goes when a resync begins that may not end well
+            raise ContractViolation(f"{entry.name} stays paused: its copy lacks changes", hint=f"{again} makes a whole one")
         bad = [c for c in changes(entry.columns, now.columns, entry.used) if not c.safe]
         if bad and not (accept and not entry.owned):
             hits = watch.explain(entry, bad, watch.Watcher(parts, home, root).manifest())
@@ -160,16 +164,22 @@ def resume(endpoints: Endpoints, home: Path, root: Path, name: str, *, accept: b
         return parts.register.write(entry.to(State.CAPTURING))
 
 
+def _refuse_losses(entry: Captured, now: watch.Source, then: str) -> None:
+    if now.losses:
+        raise ContractViolation(f"changes of {entry.name} do not come whole: {' | '.join(now.losses)}", hint=f"run that SQL, then {then}")
+
+
 def resynced(endpoints: Endpoints, home: Path, name: str, report: Report, *, most_per_s: int = 0) -> Captured:
     """Build a table's copy anew beside, verify it and swap. `most_per_s`: as for `resync.run`.
 
     Raises:
-        ContractViolation: a table that dbt makes has changed, and its models first have to.
+        ContractViolation: a table that dbt makes has changed, and its models first have to; or changes do not come whole, and its copy would not be right for long.
     """
     with turn(home), opened(endpoints) as parts:
         tables = parts.register.tables()
         entry = found(tables, name)
         now = watch.look(endpoints.postgres_dsn, [entry.source])[entry.source]
+        _refuse_losses(entry, now, f"./weir table {'resync' if entry.owned or entry.state is not State.PAUSED else 'resume'} {entry.name}")
         if entry.owned:
             refused = preflight.judge_columns(preflight.TableFacts(entry.source, exists=True, columns=now.columns), generated=True)
             if refused:

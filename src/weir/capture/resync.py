@@ -105,7 +105,7 @@ def run(parts: Parts, entry: Captured, now: Sequence[SourceColumn], key: Sequenc
     except BaseException:
         _all(parts.sink, keyed.drop(target) if entry.owned else [])
         sweep(parts.sink, entry)
-        parts.register.write(entry if safe else entry.to(State.PAUSED, why=entry.why or "its resync did not end well", by="schema"))
+        parts.register.write(entry if safe else entry.to(State.PAUSED, why=entry.why or "its resync did not end well", by="loss" if entry.by == "loss" else "schema"))
         raise
     if entry.owned:
         parts.sink.command(keyed.show(made))

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from weir.capture import resync
 from weir.capture.resync import Parts
-from weir.connect import catalog
+from weir.connect import catalog, preflight
 from weir.contracts import cdc
 from weir.contracts.captured import Captured, State
 from weir.contracts.schema import Change, Kind, SourceColumn, changes
@@ -29,10 +29,11 @@ log = logging.getLogger("weir.capture")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One table as the catalogue has it."""
+    """One table as the catalogue has it. `losses`: why its changes do not come, or come without their long values, each with the SQL that mends it."""
 
     columns: tuple[SourceColumn, ...]
     key: tuple[str, ...]
+    losses: tuple[str, ...] = ()
 
 
 def look(dsn: str, tables: Sequence[str]) -> dict[str, Source]:
@@ -45,7 +46,7 @@ def look(dsn: str, tables: Sequence[str]) -> dict[str, Source]:
 
     try:
         with psycopg.connect(dsn, connect_timeout=5, autocommit=True) as c:
-            return {t: Source(catalog.columns(c, t), catalog.key(c, t)) for t in tables}
+            return {t: Source(there.columns, catalog.key(c, t), tuple(map(str, found))) for t, (there, found) in preflight.losses(c, tables).items()}
     except psycopg.Error as error:
         raise Unavailable(f"PostgreSQL's catalogue could not be asked: {str(error).strip()}", hint="./weir logs postgres shows why") from error
 
@@ -134,10 +135,10 @@ class Watcher:
             return
         found, held = changes(entry.columns, now.columns, entry.used), self.parts.register.held(entry)
         bad = [c for c in found if not c.safe]
-        if bad or held:
-            why = "; ".join(w for w in (explain(entry, bad, self.manifest()), held) if w)
+        if bad or held or now.losses:
+            why = "; ".join(w for w in (explain(entry, bad, self.manifest()), held, *now.losses) if w)
             log.warning("%s is paused: %s", entry.name, why)
-            self.parts.register.write(entry.to(State.PAUSED, why=why, by="schema"))
+            self.parts.register.write(entry.to(State.PAUSED, why=why, by="loss" if now.losses else "schema"))
             return
         came = any(c.kind is Kind.ADDED and any(n.name == c.column and n.lands for n in now.columns) for c in found)
         unfinished = entry.owned and not entry.generation  # its add was killed, maybe before the connector knew of it

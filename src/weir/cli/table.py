@@ -61,7 +61,7 @@ def check(
     wanted = [t if "." in t else f"public.{t}" for t in tables or [t.source for t in cdc.CDC_TABLES.values()] + [e.source for e in entries if e.owned]]
     found = preflight.examine(settings.endpoints.postgres_dsn, wanted)
     schema = watch.report(settings.endpoints.postgres_dsn, [e for e in entries if e.source in wanted], settings.home, settings.root)
-    bad = bool(found) or any(not c["safe"] for t in schema for c in t["changes"]) or any(t["state"] == "paused" and t["by"] == "schema" for t in schema)
+    bad = bool(found) or any(not c["safe"] for t in schema for c in t["changes"]) or any(t["state"] == "paused" and t["by"] in {"schema", "loss"} for t in schema)
     if as_json:
         sys.stdout.write(json.dumps({"safe": not bad, "findings": [asdict(f) for f in found], "schema": schema, "unknown": unknown}, indent=2) + "\n")
     else:

@@ -8,7 +8,7 @@ Sources: PostgreSQL's manual, 29 (logical replication), 52 (catalogues), 54.20 (
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from weir.connect import catalog, publication
@@ -32,7 +32,10 @@ class ServerFacts:
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """What one table is. `identity`: pg_class.relreplident. `toastable`: some column may be stored outside its row."""
+    """What one table is. `identity`: pg_class.relreplident. `toastable`: some column may be stored outside its row. `narrowed`: the publication leaves rows or columns out.
+
+    `below`: its partitions, or tables that inherit from it. `blind`: roles from which row level security hides rows. `logged`: its changes are in the WAL.
+    """
 
     name: str
     exists: bool
@@ -43,6 +46,10 @@ class TableFacts:
     readable: bool = False
     kind: str = "r"
     columns: tuple[SourceColumn, ...] = ()
+    narrowed: bool = False
+    below: tuple[str, ...] = ()
+    blind: tuple[str, ...] = ()
+    logged: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +78,18 @@ def judge_server(f: ServerFacts) -> list[Finding]:
         found.append(Finding(f"there is no role {cdc.ROLE}", f"CREATE ROLE {cdc.ROLE} WITH REPLICATION LOGIN PASSWORD '…';"))
     elif not f.role_replicates:
         found.append(Finding(f"role {cdc.ROLE} may not replicate", f"ALTER ROLE {cdc.ROLE} WITH REPLICATION LOGIN;"))
-    if f.published is None:
+    narrowed = [Finding(f"publication {publication.NAME} leaves rows or columns out", f"{sql};") for sql in publication.narrowed(f.published)]
+    return found + judge_publication(f.published) + narrowed
+
+
+def judge_publication(f: Publication | None) -> list[Finding]:
+    """Return what is unsafe about the publication as a whole. Pure."""
+    found = []
+    if f is None:
         found.append(Finding(f"there is no publication {publication.NAME}", f"{publication.widening(None)[0]};"))
-    elif missing := [w for w in publication.OPERATIONS if w not in f.published.operations]:
-        sql = publication.widening(Publication(dict.fromkeys(publication.TABLES, False), f.published.operations))[0]
+    elif missing := [w for w in publication.OPERATIONS if w not in f.operations]:
+        sql = publication.widening(Publication(dict.fromkeys(publication.TABLES, False), f.operations))[0]
         found.append(Finding(f"publication {publication.NAME} leaves out {', '.join(missing)}", f"{sql};"))
-    found += [Finding(f"publication {publication.NAME} leaves rows or columns out", f"{sql};") for sql in publication.narrowed(f.published)]
     return found
 
 
@@ -104,23 +117,38 @@ def judge_columns(f: TableFacts, *, generated: bool | None) -> list[Finding]:
     return found
 
 
+def judge_changes(f: TableFacts, *, published: bool) -> list[Finding]:
+    """Return why changes of a table that there is would be lost, or come without their long values. Pure. `published`: as `judge_table` says."""
+    found = []
+    if f.identity == "n" or (f.identity != "f" and (f.toastable or not f.key)):
+        why = "no replica identity" if f.identity == "n" else "a replica identity without its long columns, which then arrive as placeholders"
+        found.append(Finding(f"{f.name} has {why}", f"ALTER TABLE {f.name} REPLICA IDENTITY FULL;"))
+    if published and not f.published:
+        found.append(Finding(f"{f.name} is not in publication {publication.NAME}", f"ALTER PUBLICATION {publication.NAME} ADD TABLE {f.name};"))
+    if f.narrowed:
+        found.append(Finding(f"publication {publication.NAME} leaves rows or columns of {f.name} out", f"{publication.lifting(f.name)};"))
+    return found
+
+
 def judge_table(f: TableFacts, *, published: bool, generated: bool | None = True) -> list[Finding]:
     """Return what is unsafe about one table. Pure. `published`: there is a publication to be in; `generated`: as `judge_columns` says."""
     if not f.exists:
         return [Finding(f"{f.name} does not exist", f"-- create {f.name} first, or is its name spelt otherwise?")]
     if f.kind not in {"r", "p"}:
         return [Finding(f"{f.name} is no table, and only tables have changes to decode", "-- name the tables that it reads")]
+    if f.kind == "p" or f.below:  # a partition that is truncated, attached or detached would change rows without a word, published by its root or not
+        return [Finding(f"{f.name} has partitions or tables that inherit from it, whose changes come by their own names", f"-- capture those: {', '.join(f.below) or 'there are none yet'}")]
+    if not f.logged:
+        return [Finding(f"{f.name} is unlogged, so its changes are in no WAL", f"ALTER TABLE {f.name} SET LOGGED;")]
     found = []
     if not f.key:
         found.append(Finding(f"{f.name} has no primary key, so its rows cannot be kept by key", f"ALTER TABLE {f.name} ADD PRIMARY KEY (…);"))
-    if f.identity == "n" or (f.identity != "f" and (f.toastable or not f.key)):
-        why = "no replica identity" if f.identity == "n" else "a replica identity without its long columns, which then arrive as placeholders"
-        found.append(Finding(f"{f.name} has {why}", f"ALTER TABLE {f.name} REPLICA IDENTITY FULL;"))
-    if published and not f.published:
-        found.append(Finding(f"{f.name} is not in publication {publication.NAME}", f"ALTER PUBLICATION {publication.NAME} ADD TABLE {f.name};"))
+    found += judge_changes(replace(f, narrowed=f.narrowed and f.name not in publication.TABLES), published=published)  # of the shop's it is told with the server
     if not f.readable:
         schema = f.name.split(".", maxsplit=1)[0]
         found.append(Finding(f"{cdc.ROLE} may not read {f.name}", f"GRANT USAGE ON SCHEMA {schema} TO {cdc.ROLE}; GRANT SELECT ON {f.name} TO {cdc.ROLE};"))
+    hidden = "row level security hides rows of"
+    found += [Finding(f"{hidden} {f.name} from {role}", f"ALTER ROLE {role} BYPASSRLS;") for role in f.blind]
     return found + judge_columns(f, generated=generated)
 
 
@@ -134,7 +162,11 @@ SELECT c.relkind, c.relreplident,
   ARRAY(SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey) WHERE i.indrelid = c.oid AND i.indisprimary),
   EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attstorage <> 'p'),
   n.nspname || '.' || c.relname,
-  coalesce((SELECT has_table_privilege(r.oid, c.oid, 'SELECT') AND has_schema_privilege(r.oid, n.oid, 'USAGE') FROM pg_roles r WHERE r.rolname = %(role)s), false)
+  coalesce((SELECT has_table_privilege(r.oid, c.oid, 'SELECT') AND has_schema_privilege(r.oid, n.oid, 'USAGE') FROM pg_roles r WHERE r.rolname = %(role)s), false),
+  ARRAY(SELECT h.inhrelid::regclass::text FROM pg_inherits h WHERE h.inhparent = c.oid ORDER BY 1),
+  ARRAY(SELECT r.rolname::text FROM pg_roles r WHERE c.relrowsecurity AND r.rolname IN (%(role)s, current_user) AND NOT r.rolsuper AND NOT r.rolbypassrls
+    AND (c.relforcerowsecurity OR NOT pg_has_role(r.oid, c.relowner, 'USAGE')) ORDER BY 1),
+  c.relpersistence = 'p'
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%(table)s)
 """
 _OTHERS = """
@@ -147,12 +179,28 @@ SELECT coalesce((SELECT bool_and(has_table_privilege(r.oid, to_regclass(%(table)
 """
 
 
-def _table(connection: Any, name: str, published: Publication | None) -> TableFacts:
+def facts(connection: Any, name: str, published: Publication | None) -> TableFacts:
+    """Return what the catalogue says of a table (schema.table)."""
     row = connection.execute(_TABLE, {"role": cdc.ROLE, "table": name}).fetchone()
     if row is None:
         return TableFacts(name, exists=False)
-    kind, identity, key, toastable, full, readable = row
-    return TableFacts(name, True, tuple(key), identity, bool(toastable), published is not None and full in published.tables, bool(readable), kind, catalog.columns(connection, name))
+    kind, identity, key, toastable, full, readable, below, blind, logged = row
+    there = {} if published is None else published.tables
+    return TableFacts(
+        name, exists=True, key=tuple(key), identity=identity, toastable=bool(toastable), published=full in there, readable=bool(readable), kind=kind,
+        columns=catalog.columns(connection, name), narrowed=there.get(full, False), below=tuple(below), blind=tuple(blind), logged=bool(logged),
+    )
+
+
+def losses(connection: Any, tables: Sequence[str]) -> dict[str, tuple[TableFacts, list[Finding]]]:
+    """Return of each captured table what it is, and why its changes are lost or hollow now; none of a table that is gone."""
+    published = publication.read(connection)
+    shared = judge_publication(published)
+    found = {}
+    for name in tables:
+        there = facts(connection, name, published)
+        found[name] = there, [*shared, *judge_changes(there, published=published is not None)] if there.exists else []
+    return found
 
 
 def examine(dsn: str, tables: Sequence[str] = ()) -> list[Finding]:
@@ -171,8 +219,8 @@ def examine(dsn: str, tables: Sequence[str] = ()) -> list[Finding]:
             found = judge_server(server)
             generated = None if server.published is None else server.published.generated
             for name in tables or [t.source for t in cdc.CDC_TABLES.values()]:
-                facts = _table(c, name if "." in name else f"public.{name}", server.published)
-                found += judge_table(facts, published=server.published is not None, generated=generated)
+                there = facts(c, name if "." in name else f"public.{name}", server.published)
+                found += judge_table(there, published=server.published is not None, generated=generated)
             for table, privileges in ((cdc.SIGNAL_TABLE, ["SELECT", "INSERT", "UPDATE"]), (cdc.HEARTBEAT_TABLE, ["SELECT", "UPDATE"])):
                 written = c.execute(_WRITES, {"table": table, "privileges": privileges, "role": cdc.ROLE}).fetchone()
                 if not written or not written[0]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NAME: Final = "weir"
 TABLES: Final = (*(t.source for t in cdc.CDC_TABLES.values()), cdc.SIGNAL_TABLE, cdc.HEARTBEAT_TABLE)
 GENERATED: Final = f"ALTER PUBLICATION {NAME} SET (publish_generated_columns = stored)"
-OPERATIONS: Final = ("insert", "update", "delete")
+OPERATIONS: Final = ("insert", "update", "delete", "truncate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def widening(found: Publication | None) -> list[str]:
     missing = [t for t in TABLES if t not in found.tables]
     statements = [f"ALTER PUBLICATION {NAME} ADD TABLE {', '.join(missing)}"] if missing else []
     if not found.operations.issuperset(OPERATIONS):
-        statements.append(f"ALTER PUBLICATION {NAME} SET (publish = 'insert, update, delete, truncate')")
+        statements.append(f"ALTER PUBLICATION {NAME} SET (publish = '{', '.join(OPERATIONS)}')")
     return statements
 
 
@@ -49,12 +49,17 @@ def narrowed(found: Publication | None) -> list[str]:
     """Return the SQL that an operator would run to lift filters from our tables; empty when there are none. Pure."""
     if found is None:
         return []
-    return [f"ALTER PUBLICATION {NAME} DROP TABLE {t}; ALTER PUBLICATION {NAME} ADD TABLE {t}" for t in TABLES if found.tables.get(t)]
+    return [lifting(t) for t in TABLES if found.tables.get(t)]
+
+
+def lifting(table: str) -> str:
+    """Return the SQL that lifts a row filter or a column list from a table. Pure."""
+    return f"ALTER PUBLICATION {NAME} DROP TABLE {table}; ALTER PUBLICATION {NAME} ADD TABLE {table}"
 
 
 def read(shop: Connection[Any]) -> Publication | None:
     """Return the publication as the server has it, or None. Works from PostgreSQL 14 on, where filters do not exist yet."""
-    row = shop.execute("SELECT pubinsert, pubupdate, pubdelete, to_jsonb(p) ->> 'pubgencols' FROM pg_publication p WHERE pubname = %s", (NAME,)).fetchone()
+    row = shop.execute("SELECT pubinsert, pubupdate, pubdelete, pubtruncate, to_jsonb(p) ->> 'pubgencols' FROM pg_publication p WHERE pubname = %s", (NAME,)).fetchone()
     if row is None:
         return None
     tables = {f"{s}.{t}": False for s, t in shop.execute("SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = %s", (NAME,))}
@@ -63,8 +68,8 @@ def read(shop: Connection[Any]) -> Publication | None:
         " JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE p.pubname = %s AND (to_jsonb(r) ->> 'prqual' IS NOT NULL OR to_jsonb(r) ->> 'prattrs' IS NOT NULL)", (NAME,))
     tables |= {f"{s}.{t}": True for s, t in narrow}
-    operations = frozenset(o for o, published in zip(OPERATIONS, row[:3], strict=True) if published)
-    return Publication(tables, operations, None if row[3] is None else row[3] == "s")
+    operations = frozenset(o for o, published in zip(OPERATIONS, row[:-1], strict=True) if published)
+    return Publication(tables, operations, None if row[-1] is None else row[-1] == "s")
 
 
 def ensure(shop: Connection[Any]) -> list[str]:
@@ -76,9 +81,9 @@ def ensure(shop: Connection[Any]) -> list[str]:
     from psycopg import errors
 
     found = read(shop)
-    if lifting := narrowed(found):
+    if told := narrowed(found):
         raise ContractViolation(
-            f"publication {NAME} leaves rows or columns of the shop's tables out", hint=f"run as its owner: {'; '.join(lifting)};", publication=NAME
+            f"publication {NAME} leaves rows or columns of the shop's tables out", hint=f"run as its owner: {'; '.join(told)};", publication=NAME
         )
     statements = widening(found)
     try:

@@ -37,8 +37,8 @@ class State(StrEnum):
 class Captured:
     """One table. `columns`: as accepted; `used`: those that the keyed table has; `since_lsn`: rows of earlier transactions may have earlier columns.
 
-    `owned`: its keyed table was made by `./weir table add`, of `generation` for the time being; else dbt made it. `by`: operator or schema (a change that
-    is not safe). `barrier`: its copy has what a TRUNCATE needs to be a barrier among its rows; one of an earlier version has not. `at_us`: when this was written, microseconds since the epoch.
+    `owned`: its keyed table was made by `./weir table add`, of `generation` for the time being; else dbt made it. `by`: operator, schema (a change that
+    is not safe) or loss (changes that did not come). `barrier`: its copy has what a TRUNCATE needs to be a barrier among its rows; one of an earlier version has not. `at_us`: when this was written, microseconds since the epoch.
     """
 
     name: str

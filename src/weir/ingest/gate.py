@@ -8,6 +8,7 @@ held, since the next one finds the same record first.
 from __future__ import annotations
 
 import time
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -19,6 +20,9 @@ from weir.errors import WeirError
 from weir.ingest.lane import Partition
 from weir.ingest.record import Record
 
+# What Debezium writes of a long value that an update left alone, where the replica identity leaves it out of the WAL; of bytes the same in base64.
+PLACEHOLDER: Final = "__debezium_unavailable_value"
+_HOLLOW: Final = (PLACEHOLDER, b64encode(PLACEHOLDER.encode()).decode(), [PLACEHOLDER])
 ASK_S: Final = 1.0  # how late a pause or a resume is heeded; one small SELECT
 
 
@@ -38,6 +42,7 @@ class _Source(msgspec.Struct):
 
 class _Row(msgspec.Struct):
     op: str = ""
+    before: msgspec.Raw = msgspec.Raw(b"null")
     after: dict[str, Any] | None = None
     source: _Source | None = None
 
@@ -61,7 +66,15 @@ def judge(entry: Captured, record: Record) -> str:
         return "it was truncated: ./weir table resync makes its copy anew"  # an earlier version's copy has no LSN, by which alone a truncate has an order
     if row.op not in {"c", "u", "r"} or row.after is None:
         return ""
-    return misfit(entry.read, row.after)
+    return _hollow(entry, row) or misfit(entry.read, row.after)
+
+
+def _hollow(entry: Captured, row: _Row) -> str:
+    """Return which value an update came without, or an empty text; one that has the row as it was has all values, whatever they look like."""
+    if row.op != "u" or row.after is None or bytes(row.before) != b"null":
+        return ""
+    names = [c.name for c in entry.read if row.after.get(c.name) in _HOLLOW]
+    return f"{names[0]} came without its value: ALTER TABLE {entry.source} REPLICA IDENTITY FULL; then ./weir table resync {entry.name}" if names else ""
 
 
 @dataclass

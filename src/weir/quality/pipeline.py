@@ -218,13 +218,13 @@ def ask_removed(url: str) -> frozenset[str]:
 
 
 def judge_captured(tables: Sequence[Captured] | None) -> list[Check]:
-    """Judge the tables that do not flow: stopped by a change of their columns is wrong, by a command or while a copy is built is not known. Pure."""
+    """Judge the tables that do not flow: stopped by a change of their columns or since changes were lost is wrong, by a command or while a copy is built is not known. Pure."""
     if tables is None:
         return [Check("captured tables", Verdict.UNKNOWN, "ClickHouse could not be asked")]
     found = []
     for t in tables:
         if t.state is State.PAUSED:
-            found.append(Check(f"table {t.name}", Verdict.NO if t.by == "schema" else Verdict.UNKNOWN, f"paused: {t.why}"))
+            found.append(Check(f"table {t.name}", Verdict.NO if t.by in {"schema", "loss"} else Verdict.UNKNOWN, f"paused: {t.why}"))
         elif t.state is State.RESYNCING:
             found.append(Check(f"table {t.name}", Verdict.UNKNOWN, f"resyncing: {t.why}"))
     return found

@@ -12,7 +12,9 @@ from weir.contracts.captured import Captured, State
 from weir.contracts.clickhouse import literal
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.schema import SourceColumn
-from weir.errors import ContractViolation
+from weir.errors import ContractViolation, Undecided
+from weir.quality.judge import Verdict
+from weir.quality.pipeline import judge_captured
 
 COLUMNS = (SourceColumn("id", "bigint", nullable=False, position=1), SourceColumn("note", "text", position=2))
 MORE = (*COLUMNS, SourceColumn("more", "integer", position=3))
@@ -230,6 +232,40 @@ def test_a_table_added_last_stands_in_the_connectors_list_where_the_next_command
     parts.register.write(entry("zones"))
     operate.add(parts.endpoints, tmp_path, "orders", lambda _: None)
     assert runs == ["public.orders,public.zones", "orders is built"]
+
+
+def test_a_table_whose_changes_are_lost_is_stopped_at_once_and_flows_again_by_a_whole_copy_only(parts, runs, source, tmp_path, monkeypatch):
+    built(parts, entry("orders"))
+    lost = ["public.orders is not in publication weir: ALTER PUBLICATION weir ADD TABLE public.orders;"]
+    monkeypatch.setattr(watch, "look", lambda _, tables: {t: watch.Source(COLUMNS, ("id",), tuple(lost)) for t in tables})
+    watched(parts, tmp_path)
+    stopped = parts.register.entries["orders"]
+    assert (stopped.state, stopped.by, lost[0] in stopped.why) == (State.PAUSED, "loss", True)
+    assert [c.verdict for c in judge_captured([stopped])] == [Verdict.NO]
+    for command in (lambda: operate.resume(parts.endpoints, tmp_path, tmp_path, "orders", accept=False), lambda: operate.resynced(parts.endpoints, tmp_path, "orders", lambda _: None)):
+        with pytest.raises(ContractViolation, match="do not come whole"):
+            command()
+    lost.clear()
+    with pytest.raises(ContractViolation, match="lacks changes"):
+        operate.resume(parts.endpoints, tmp_path, tmp_path, "orders", accept=False)
+    operate.resynced(parts.endpoints, tmp_path, "orders", lambda _: None)
+    assert parts.register.entries["orders"].state is State.CAPTURING
+
+
+def test_a_table_whose_feed_went_with_a_resync_that_did_not_end_well_is_not_resumed_with_a_copy_that_never_changes(parts, source, tmp_path, monkeypatch):
+    built(parts, entry("orders").to(State.PAUSED, why="by command", by="operator"))
+    monkeypatch.setattr(resync, "_signal", lambda *_: None)
+    monkeypatch.setattr(resync, "_await", lambda *_: raising(Undecided("the copy could not be verified")))
+    with pytest.raises(Undecided):
+        resync.run(parts, parts.register.entries["orders"], COLUMNS, ("id",), lambda _: None)
+    assert parts.sink.columns("captured.orders__1_feed") == {}
+    with pytest.raises(ContractViolation, match="lacks changes"):
+        operate.resume(parts.endpoints, tmp_path, tmp_path, "orders", accept=False)
+    assert parts.register.entries["orders"].state is State.PAUSED
+
+
+def raising(error):
+    raise error
 
 
 def test_a_table_that_flows_is_left_alone_by_the_watcher(parts, runs, source, tmp_path):

@@ -33,6 +33,7 @@ def test_a_server_and_a_table_that_are_safe_have_no_finding():
     ({"published": None}, "CREATE PUBLICATION weir FOR TABLE public.users, public.items, public.weir_signal, public.weir_heartbeat;"),
     ({"published": replace(ALL, tables={**ALL.tables, "public.users": True})}, "DROP TABLE public.users; ALTER PUBLICATION weir ADD TABLE public.users;"),
     ({"published": replace(ALL, operations=frozenset({"insert", "update"}))}, "SET (publish = 'insert, update, delete, truncate')"),
+    ({"published": replace(ALL, operations=frozenset({"insert", "update", "delete"}))}, "SET (publish = 'insert, update, delete, truncate')"),
 ])
 def test_each_fault_of_the_server_is_one_finding_with_its_sql(change, sql):
     (finding,) = judge_server(replace(SERVER, **change))
@@ -48,6 +49,11 @@ def test_each_fault_of_the_server_is_one_finding_with_its_sql(change, sql):
     ({"identity": "n"}, ["REPLICA IDENTITY FULL"]),
     ({"identity": "d"}, ["REPLICA IDENTITY FULL"]),
     ({"published": False}, ["ADD TABLE public.orders"]),
+    ({"narrowed": True}, ["DROP TABLE public.orders; ALTER PUBLICATION weir ADD TABLE public.orders;"]),
+    ({"kind": "p"}, ["capture those"]),
+    ({"below": ("orders_old", "orders_new")}, ["capture those: orders_old, orders_new"]),
+    ({"blind": ("shop_owner", "weir_cdc")}, ["ALTER ROLE shop_owner BYPASSRLS;", "ALTER ROLE weir_cdc BYPASSRLS;"]),
+    ({"logged": False}, ["ALTER TABLE public.orders SET LOGGED;"]),
     ({"readable": False}, ["GRANT SELECT ON public.orders TO weir_cdc"]),
 ])
 def test_each_fault_of_a_table_is_a_finding_with_its_sql(change, sqls):

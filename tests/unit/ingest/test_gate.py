@@ -3,6 +3,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from weir.contracts.captured import Captured, State
 from weir.contracts.schema import SourceColumn
@@ -111,3 +112,19 @@ def test_only_rows_are_judged_and_those_of_earlier_columns_are_excused(record, w
     found = judge(replace(USERS, since_lsn=10), record)
     assert found.startswith(why)
     assert bool(found) is bool(why)
+
+
+TEXTS = replace(USERS, columns=(*USERS.columns, SourceColumn("story", "text"), SourceColumn("photo", "bytea"), SourceColumn("tags", "text[]")), used=frozenset({"id", "age", "story", "photo", "tags"}))
+HOLLOW = "__debezium_unavailable_value"
+
+
+@pytest.mark.parametrize(("row", "without"), [
+    ({"story": HOLLOW}, "story"), ({"photo": "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ=="}, "photo"), ({"tags": [HOLLOW]}, "tags"), ({"tags": [HOLLOW, "x"]}, ""), ({"story": f"{HOLLOW}s"}, ""),
+])
+def test_an_update_that_came_without_a_long_value_is_held_and_the_sql_said(row, without):
+    record = change(1, **{"story": "s", "photo": "AA==", "tags": []} | row)
+    told = judge(TEXTS, record)
+    assert told.startswith(f"{without} came without its value: ALTER TABLE public.users REPLICA IDENTITY FULL;") if without else told == ""
+    whole = structs.replace(record, value=record.value.replace(b'"op"', b'"before": {"id": 1}, "op"'))
+    inserted = structs.replace(record, value=record.value.replace(b'"u"', b'"c"'))
+    assert [judge(TEXTS, r) for r in (whole, inserted)] == ["", ""], "somebody who types the placeholder stops no table"
