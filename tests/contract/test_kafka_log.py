@@ -1,12 +1,15 @@
 """`KafkaLog` through the real client library against the broker that librdkafka itself brings (`test.mock.num.brokers`): no JVM, no stack."""
 import time
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
+from weir.contracts.retention import KAFKA_MAX_DAYS
 from weir.errors import ContractViolation, Fenced, Unavailable
 from weir.ingest import kafka_limits, kafka_log
 from weir.ingest.kafka_log import KafkaLog, check_position
+from weir.topics import retention
 
 PATIENCE_S = 90  # a bound, not an aim: machines are shared
 
@@ -209,6 +212,37 @@ def test_a_worker_does_not_start_where_an_intent_could_be_longer_than_a_commit_m
     assert kafka_limits.refuse({"user-events": 100}, kafka_limits.DEFAULT) is None
     with pytest.raises(ContractViolation, match=r"set offset\.metadata\.max\.bytes of every broker to 11264 or more"):
         kafka_limits.refuse({"user-events": 300}, kafka_limits.DEFAULT)
+
+
+WEEK_MS = 7 * 86_400_000
+USUAL = {"retention.ms": str(WEEK_MS), "segment.ms": str(WEEK_MS)}
+
+
+@pytest.mark.parametrize(("settings", "minutes"), [
+    (USUAL, 15 * 1440), ({**USUAL, "cleanup.policy": "compact,delete"}, 15 * 1440), ({"retention.ms": str(2 * 86_400_000), "segment.ms": str(86_400_000)}, 4 * 1440),
+    ({**USUAL, "retention.ms": "-1"}, 525_600), ({**USUAL, "cleanup.policy": "compact"}, 525_600),
+])
+def test_brokers_that_forget_a_commit_before_what_it_landed_is_gone_are_refused_by_name(settings, minutes):
+    keeps = {"user-events": retention.kept(settings)}
+    assert kafka_limits.refuse_forgetful(keeps, minutes) is None
+    with pytest.raises(ContractViolation, match=rf"offsets\.retention\.minutes = {minutes - 1} is too low.*to {minutes} or more, or let user-events keep less"):
+        kafka_limits.refuse_forgetful(keeps, minutes - 1)
+
+
+def test_a_worker_does_not_start_where_its_commits_are_forgotten_too_soon(brokers, topic, monkeypatch):
+    monkeypatch.setattr(kafka_limits, "_limit", lambda _admin, _brokers, setting="": 10_080 if setting else 4096)
+    monkeypatch.setattr(kafka_limits, "topics_keep", lambda _admin, topics: {t: retention.kept(USUAL) for t in topics})
+    log = KafkaLog(brokers, topic, [topic])
+    with pytest.raises(ContractViolation, match=r"offsets\.retention\.minutes = 10080 is too low"):
+        log.join(lambda partitions: dict.fromkeys(partitions, 0), lambda: None)
+    log.close()
+
+
+def test_the_local_brokers_keep_a_commit_for_as_long_as_a_topic_may_hold_what_it_landed():
+    text = (Path(__file__).resolve().parents[2] / "connect" / "server.properties").read_text()
+    local = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    assert kafka_limits.refuse_forgetful({"user-events": retention.kept({}), "item-catalogue": retention.kept(USUAL)}, int(local["offsets.retention.minutes"])) is None
+    assert kafka_limits.needed_minutes({"t": retention.kept(USUAL)}) == KAFKA_MAX_DAYS * 1440
 
 
 def test_without_a_broker_a_worker_does_not_enter_the_group(monkeypatch):

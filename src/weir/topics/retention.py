@@ -46,10 +46,11 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a topic keeps: `ms` and `size_bytes` (of a partition); None: without end."""
+    """What a topic keeps: `ms` and `size_bytes` (of a partition); None: without end. `held_ms`: how old a record may be before it goes, with its whole segment."""
 
     ms: int | None = None
     size_bytes: int | None = None
+    held_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def kept(settings: Mapping[str, str]) -> Kept:
     if "delete" not in settings.get("cleanup.policy", "delete"):
         return Kept()
     ms, size = int(settings.get("retention.ms", "-1")), int(settings.get("retention.bytes", "-1"))
-    return Kept(ms if ms >= 0 else None, size if size >= 0 else None)
+    return Kept(ms if ms >= 0 else None, size if size >= 0 else None, ms + int(settings.get("segment.ms", "0")) if ms >= 0 else None)
 
 
 def judge(partition: Partition, at: Position, keeps: Kept, now_ms: int, oldest_ms: int | None, unlanded_bytes: int) -> Alarm | None:

@@ -15,7 +15,8 @@ BEHIND, EVEN, GONE, NEW = Position(0, 10, 4), Position(0, 10, 10), Position(6, 1
 
 
 def test_a_topics_settings_are_read_as_the_broker_says_them():
-    assert kept({"retention.ms": "604800000", "retention.bytes": "-1", "cleanup.policy": "delete"}) == Kept(604800000, None)
+    week = 604800000
+    assert kept({"retention.ms": str(week), "segment.ms": "5", "retention.bytes": "-1", "cleanup.policy": "delete"}) == Kept(week, None, week + 5)
     assert kept({"retention.ms": "-1", "retention.bytes": "5", "cleanup.policy": "compact,delete"}) == Kept(None, 5)
     assert kept({"retention.ms": "5", "retention.bytes": "5", "cleanup.policy": "compact"}) == Kept()
 
