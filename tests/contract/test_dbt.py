@@ -70,14 +70,18 @@ AGGREGATES = re.compile(r"\bGROUP\s+BY\b|\b(sum|count|avg|min|max|uniq\w*|group\
 
 def refused(sql):
     """Say whether a model is an insert-triggered aggregate over rows that change."""
-    changing = re.search(r"source\('landing',\s*'(cdc_changes|catalogue_items|user_profile_exports)'\)|ref\('(stg_|int_users|int_items)", sql)
-    return bool("materialized='materialized_view'" in sql and changing and AGGREGATES.search(sql))
+    plain = re.sub(r"\s*=\s*", "=", sql.replace('"', "'"))
+    changing = re.search(r"source\('landing',\s*'(cdc_changes|catalogue_items|user_profile_exports)'\)|source\('captured'|\bcaptured\.|ref\('(stg_|int_users|int_items)", plain)
+    return bool("materialized='materialized_view'" in plain and changing and AGGREGATES.search(sql))
 
 
 def test_no_view_that_fires_on_inserts_aggregates_rows_that_change():
     wrong = "{{ config(materialized='materialized_view', engine='SummingMergeTree()') }} SELECT country, 1 AS n FROM {{ source('landing', 'cdc_changes') }}"
     assert refused(wrong)
     assert refused("{{ config(materialized='materialized_view') }} SELECT country, count() AS n FROM {{ ref('stg_users') }} GROUP BY country")
+    assert refused('{{ config(materialized = "materialized_view") }} SELECT country, count() AS n FROM {{ ref("stg_users") }} GROUP BY country')
+    assert refused("{{ config(materialized='materialized_view') }} SELECT sum(amount) AS n FROM {{ source('captured', 'orders') }}")
+    assert refused("{{ config(materialized='materialized_view') }} SELECT sum(amount) AS n FROM captured.orders__1")
     assert not refused("{{ config(materialized='view') }} SELECT country, count() AS n FROM {{ ref('stg_users') }} FINAL GROUP BY country")
     assert [p.name for p in sorted((DBT / "models").rglob("*.sql")) if refused(p.read_text())] == []
 
