@@ -85,6 +85,8 @@ SQL = [
     Case("a query in brackets, in JSON", "src/Parsers/ParserQueryWithOutput.cpp", body="(SELECT 1 AS a) UNION ALL (SELECT 1) FORMAT TSVWithNames", text="a\n1\n1\n"),
     Case("a format's name in quotes", "src/Parsers/ParserQueryWithOutput.cpp: an identifier", body="SELECT 1 AS a FORMAT `TSVWithNames`", text="a\n1\n"),
     Case("WITH", "sql", body="WITH x AS (SELECT 1 AS a) SELECT a FROM x FORMAT CSV", text="1\n"),
+    Case("FROM before SELECT, by GET", "sql: SELECT, 'FROM … SELECT …'", _q("FROM numbers(3) SELECT number WHERE number > 0 FORMAT CSV"), method="GET", text="1\n2\n"),
+    Case("FROM before SELECT, in a format that goes by a file", "sql: SELECT", body="FROM numbers(2) SELECT number AS n SETTINGS max_threads = 1 FORMAT TSVWithNames", text="n\n0\n1\n"),
     Case("TOTALS", "formats", body="SELECT number AS n, count() FROM numbers(2) GROUP BY n WITH TOTALS ORDER BY n", text="0\t1\n1\t1\n\n0\t2\n"),
     Case("INTO OUTFILE", "src/Interpreters/executeQuery.cpp: the client's alone", body="SELECT 1 INTO OUTFILE '/tmp/x'", status=400, code="62"),
     Case("no table", "src/Common/ErrorCodes.cpp 60", body="SELECT * FROM d.none", status=404, code="60"),

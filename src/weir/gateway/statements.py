@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-READING = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "USE", "("})
+READING = frozenset({"SELECT", "FROM", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "USE", "("})
 
 _TOKEN = re.compile(
     rb"""(?P<space>\s+|--[^\n]*|//[^\n]*|\#[!\ ][^\n]*)
@@ -92,7 +92,7 @@ class Statement:
     @property
     def selects(self) -> bool:
         """Whether it is a query proper, whose answer the engine can give piece by piece."""
-        return self.kind in {"SELECT", "WITH", "("} and not self.writes
+        return self.kind in {"SELECT", "FROM", "WITH", "("} and not self.writes
 
 
 def refusal(sql: bytes) -> str:

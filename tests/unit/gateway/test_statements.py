@@ -21,6 +21,7 @@ from weir.gateway import statements
         ("SELECT $h$ FORMAT CSV $h$", "SELECT", ""),
         ("SELECT `FORMAT` FROM t FORMAT TSV", "SELECT", "TSV"),
         ("WITH x AS (SELECT 1 FORMAT CSV) SELECT * FROM x", "WITH", ""),
+        ("FROM t SELECT a FORMAT CSV", "FROM", "CSV"),
         ("  -- c\n  SHOW TABLES", "SHOW", ""),
         ("", "", ""),
     ],
@@ -43,6 +44,12 @@ def test_values_inside_stay_inside_and_values_outside_come_from_the_file():
     assert statements.read(b"INSERT INTO t VALUES (1, 'a')").has_values
     sql = b"INSERT INTO t VALUES"
     assert statements.from_file(sql, statements.read(sql), "/s/x") == b"INSERT INTO t FROM INFILE '/s/x' COMPRESSION 'none' FORMAT Values"
+
+
+@pytest.mark.parametrize("sql", [b"SELECT 1", b"from t select a", b"WITH 1 AS x SELECT x", b"(SELECT 1)"])
+def test_a_query_proper_comes_in_pieces_however_it_begins(sql):
+    found = statements.read(sql)
+    assert (found.reads, found.selects) == (True, True)
 
 
 def test_an_insert_from_a_select_takes_no_data():
