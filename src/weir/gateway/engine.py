@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from weir.gateway import config, layout, logs, snapshot, together, tokens
-from weir.gateway.access import USER_TAG, Guard
+from weir.gateway.access import ID_TAG, USER_TAG, Guard
 from weir.gateway.accounts import Accounts
 from weir.gateway.body import SQL_MAX_BYTES
 from weir.gateway.config import PINNED
@@ -34,9 +34,7 @@ __all__ = ["PINNED", "Counts", "Engine", "Running", "Work"]
 
 log = logging.getLogger(__name__)
 
-# The engine takes no query id from a caller. This setting is free for a caller's text (it names a client towards remote servers, of which
-# there are none) and stands in system.processes and in the query log, so the client's id goes there; log_comment stays the client's own.
-TAG = "chdb_client_name"
+TAG = ID_TAG
 POINTS = ("received", "inserted", "synced")  # of an insert: its body is whole; the engine has returned; its token is on the disk, and no answer went
 CRASH_AT, TRAIL = "WEIR_GATEWAY_CRASH_AT", "WEIR_GATEWAY_TRAIL"  # weir.telemetry.points says what they do
 _REFRESH_S = 30.0  # for a refresh that runs to notice that it is stopped

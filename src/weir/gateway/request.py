@@ -206,6 +206,8 @@ def _check(request: Request, sql: bytes, statement: statements.Statement) -> Non
     why = statements.refusal(head.rstrip(b"; \t\r\n"))
     if why:
         raise failure(62, "SYNTAX_ERROR", why)
+    if statements.gives(head, TAG.encode()):  # nothing would find it again: no KILL, and no stop of a client that went
+        raise failure(452, "SETTING_CONSTRAINT_VIOLATION", f"Setting {TAG} should not be changed: it holds the query id")
 
 
 def _with_data(sql: bytes, statement: statements.Statement, body: Body) -> tuple[bytes, statements.Statement]:

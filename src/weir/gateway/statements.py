@@ -108,6 +108,11 @@ def refusal(sql: bytes) -> str:
     return ""
 
 
+def gives(sql: bytes, setting: bytes) -> bool:
+    """Return whether a statement gives `setting` a value: in SET, or behind SETTINGS."""
+    return setting in sql and any(a.value.strip(b'`"') == setting and b.value == b"=" for a, b in itertools.pairwise(tokens(sql)))
+
+
 def _word(token: Token) -> str:
     return token.value.decode("ascii").upper() if token.kind == "word" else ""
 

@@ -52,6 +52,20 @@ def test_a_query_proper_comes_in_pieces_however_it_begins(sql):
     assert (found.reads, found.selects) == (True, True)
 
 
+@pytest.mark.parametrize(
+    ("sql", "given"),
+    [
+        ("SELECT 1 SETTINGS max_threads = 1, the_id='x'", True),
+        ("SET `the_id` /* x */ = 'y'", True),
+        ("SELECT (SELECT 1 SETTINGS \"the_id\" = 'y')", True),
+        ("SELECT Settings['the_id'] = 'x' FROM system.processes", False),
+        ("SELECT 'the_id = 1' -- the_id = 1", False),
+    ],
+)
+def test_a_setting_that_a_statement_gives_is_seen_outside_literals_and_comments(sql, given):
+    assert statements.gives(sql.encode(), b"the_id") is given
+
+
 def test_an_insert_from_a_select_takes_no_data():
     assert statements.read(b"INSERT INTO t SELECT 1").clause_at == -1
 
