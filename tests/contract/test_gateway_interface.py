@@ -284,7 +284,7 @@ def test_a_session_ends_when_it_is_idle_past_its_timeout(server):
     held = server.health()["sessions"]
     assert wait_until(lambda: server.health()["sessions"] < held)
     assert _code(server.post("SELECT 1", session_id="idle", session_check="1")) == "372"
-    assert _code(server.post("SELECT 1", session_id="idle", session_timeout="99999")) == "36"
+    assert _code(server.post("SELECT 1", session_id="idle", session_timeout="99999")) == "374"
 
 
 def test_a_session_in_use_is_locked_and_free_once_its_answer_is_whole(server):
