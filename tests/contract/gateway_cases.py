@@ -50,6 +50,8 @@ QUERY = [
     Case("/ without a query", "http: 'GET / returns Ok.'", method="GET", text="Ok.\n"),
     Case("plus and percent in the URL", "http", _q("SELECT 'a+b%&='"), method="GET", text="a+b%&=\n"),
     Case("not UTF-8 in a literal", "src/Parsers/Lexer.cpp: bytes", body=b"SELECT hex('\xff\xfe')", text="FFFE\n"),
+    Case("not UTF-8 in the URL", "src/Server/HTTP/HTMLForm.cpp: bytes", path="/?query=SELECT%20hex(%27%FF%FE%27)%2C%20hex({a:String})&param_a=%FF&log_comment=%FF", text="FFFE\tFF\n"),
+    Case("an exception that quotes what is not UTF-8", "src/Server/HTTPHandler.cpp", body=b"SELECT throwIf(1, 'x\xff')", status=500, code="395", text="x\ufffd"),
     Case("a query of 300 kB", "max_query_size holds for the statement; a client raises it", _q("", max_query_size="1000000"), "SELECT " + "1 + " * 200 + "1 -- " + "x" * 300_000, text="201\n"),
 ]
 
@@ -110,6 +112,7 @@ INSERTS = [
     Case("from a SELECT", "sql", body="INSERT INTO d.i SELECT number, 'n' FROM numbers(2)", then=("SELECT count() FROM d.i", "2\n")),
     Case("from input()", "sql: table-functions/input", _q("INSERT INTO d.i SELECT a * 2, upper(s) FROM input('a Int64, s String') FORMAT CSV"), "1,x\n2,y\n", then=("SELECT * FROM d.i ORDER BY a", "2\tX\n4\tY\n")),
     Case("from input(), all in the body", "sql: table-functions/input", body="INSERT INTO d.i SELECT a, s FROM input('a Int64, s String') WHERE a > 1 FORMAT TSV\n1\tx\n2\ty\n", then=("SELECT a FROM d.i", "2\n")),
+    Case("a row that is not UTF-8 and does not fit", "src/Common/ErrorCodes.cpp 27", _q("INSERT INTO d.i FORMAT TSV"), b"\xff\xfe\ty\n", status=400, code="27", then=("SELECT count() FROM d.i", "0\n")),
     Case("a row that does not fit", "src/Common/ErrorCodes.cpp 27", _q("INSERT INTO d.i FORMAT TSV"), "x\ty\n", status=400, code="27", then=("SELECT count() FROM d.i", "0\n")),
     Case("too few columns", "src/Processors/Formats", _q("INSERT INTO d.i FORMAT CSV"), "1\n", status=400, code="27", then=("SELECT count() FROM d.i", "0\n")),
     Case("an empty body", "src/Interpreters/executeQuery.cpp", _q("INSERT INTO d.i FORMAT TSV"), "", then=("SELECT count() FROM d.i", "0\n")),
@@ -120,6 +123,7 @@ INSERTS = [
 HEADERS = [
     Case("what every answer has", "http", _q("SELECT 1", query_id="case-{tag}"), has={"x-clickhouse-query-id": "case-{tag}", "x-clickhouse-timezone": "UTC", "content-type": T}),
     Case("the id by header", "src/Server/HTTPHandler.cpp", _q("SELECT 1"), headers={"X-ClickHouse-Query-Id": "head-{tag}"}, has={"x-clickhouse-query-id": "head-{tag}"}),
+    Case("an id that cannot stand in a header", "src/Server/HTTPHandler.cpp", _q("SELECT 1", query_id="a\r\nX-Other: {tag}"), text="1\n", has={"x-clickhouse-query-id": "a??X-Other: {tag}", "x-other": None}),
     Case("JSON's type", "src/Processors/Formats", _q("SELECT 1 FORMAT JSON"), has={"content-type": "application/json; charset=UTF-8"}),
     Case("CSV's type", "src/Processors/Formats", _q("SELECT 1 FORMAT CSV"), has={"content-type": "text/csv; charset=UTF-8; header=absent"}),
     Case("an exception's code", "http: X-ClickHouse-Exception-Code", _q("SELECT throwIf(1)"), status=500, code="395", has={"x-clickhouse-exception-code": "395"}),

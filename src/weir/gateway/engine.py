@@ -24,7 +24,7 @@ from weir.gateway.access import ID_TAG, USER_TAG, Guard
 from weir.gateway.accounts import Accounts
 from weir.gateway.body import SQL_MAX_BYTES
 from weir.gateway.config import PINNED
-from weir.gateway.failures import busy, from_engine
+from weir.gateway.failures import busy, from_engine, message
 from weir.gateway.ready import Ready, Who
 from weir.gateway.running import OURS, Counts, Running, name, quote
 from weir.gateway.sessions import TIMEOUT_S, Sessions
@@ -154,7 +154,7 @@ class Engine:
         try:
             return self._ask(f"SELECT parseQueryToJSON({quote(sql.decode('utf-8', 'surrogateescape'))}) FORMAT RawBLOB")
         except Exception as error:
-            raise from_engine(str(error)) from error
+            raise from_engine(message(error)) from error
 
     def _prepare_query_log(self) -> None:
         """Make system.query_log a view of the engine's log, under the query ids that clients chose and without our own statements."""

@@ -56,6 +56,16 @@ def no_room() -> Failure:
     return failure(243, "NOT_ENOUGH_SPACE", "There is no room on the disk for the request", 507)
 
 
+def message(error: BaseException) -> str:
+    """Return what the engine said; its binding fails to read a message that quotes bytes which are no UTF-8, and then has it as those bytes only."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UnicodeDecodeError):
+            return cause.object.decode("utf-8", "replace")
+        cause = cause.__cause__ or cause.__context__
+    return str(error)
+
+
 def from_engine(text: str, user: str = "") -> Failure:
     """Read the engine's message; without a code it is UNKNOWN_EXCEPTION. `user`: whose name stands in it, where the engine knows one user only."""
     match = _CODE.search(text)

@@ -74,7 +74,7 @@ class Plan:
 def from_scope(scope: Mapping[str, Any]) -> Request:
     """Return the request of an ASGI scope."""
     headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
-    url = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    url = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, errors="surrogateescape"))
     return Request(scope["method"], scope["path"], url, headers)
 
 
