@@ -200,8 +200,8 @@ class Decoder:
         """Return what `data` gives, whole."""
         return b"".join(self.pieces(data))
 
-    def end(self) -> bytes:
-        """Return nothing.
+    def end(self) -> None:
+        """Take the end.
 
         Raises:
             Failure: the body is cut short.
@@ -209,7 +209,6 @@ class Decoder:
         for name, step in self._steps:
             with _speaking(name):
                 step.end()
-        return b""
 
     def _through(self, data: bytes, at: int) -> Iterator[bytes]:
         if at == len(self._steps):

@@ -248,10 +248,12 @@ class Engine:
         """
         if together.replaces(wanted):
             tokens.settle(tokens.folders(self._data))
+        begun_s = time.time()
         try:
             return together.run(self._ask, wanted, since_s)
         finally:
             self.tables_changed()
+            self.sync_tokens(begun_s - 1)  # of an INSERT among them, as of any other
 
     def tables_changed(self) -> None:
         """Note that tables may have come or gone: their deduplication logs are looked for again."""

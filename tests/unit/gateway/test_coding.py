@@ -38,7 +38,9 @@ def _decoder(name):
 
 def _decode(body, name, cut=1 << 20):
     decoder = _decoder(name)
-    return b"".join(decoder.feed(body[at : at + cut]) for at in range(0, len(body), cut)) + decoder.end()
+    whole = b"".join(decoder.feed(body[at : at + cut]) for at in range(0, len(body), cut))
+    decoder.end()
+    return whole
 
 
 @pytest.mark.parametrize("name", ["gzip", "deflate", "zstd", "lz4", "xz", "bz2", "native"])
@@ -69,7 +71,7 @@ def test_however_little_says_much_it_comes_in_small_pieces(name, size):
     assert len(body) < size // 200
     decoder = _decoder(name)
     sizes = [len(piece) for at in range(0, len(body), 1 << 18) for piece in decoder.pieces(body[at : at + (1 << 18)])]
-    assert decoder.end() == b""
+    decoder.end()
     assert sum(sizes) == size
     assert max(sizes) <= 17 << 20
 
@@ -78,12 +80,13 @@ def test_a_coding_within_a_coding_comes_in_small_pieces_too():
     body = gzip.compress(_native(bytes(256 << 20)))
     decoder = coding.decoder("gzip", native_framing=True)
     assert max(len(piece) for piece in decoder.pieces(body)) <= native.FRAME_BYTES
-    assert decoder.end() == b""
+    decoder.end()
 
 
 def test_the_native_framing_lies_inside_the_content_encoding():
     decoder = coding.decoder("gzip", native_framing=True)
-    assert decoder.feed(gzip.compress(_native(ONE))) + decoder.end() == ONE
+    assert decoder.feed(gzip.compress(_native(ONE))) == ONE
+    decoder.end()
 
 
 def test_an_unknown_coding_is_refused():
