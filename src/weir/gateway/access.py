@@ -42,7 +42,10 @@ NO_CODE_IN_DATA = {"input_format_values_interpret_expressions": "0", "input_form
 # `currentUser()` and the query log find it.
 USER_TAG = "distributed_cache_client_id"
 USER_NAME = f"if(getSetting('{USER_TAG}') = '', currentUser(), getSetting('{USER_TAG}'))"  # with a user's own name in it, SQL that means currentUser()
-_LOCKED = frozenset({*NO_CODE_IN_DATA, "disk", "storage_policy", USER_TAG})
+# The engine takes no query id from a caller. This setting is free for a caller's text (it names a client towards remote servers, of which
+# there are none) and stands in system.processes and in the query log, so the client's id goes there; log_comment stays the client's own.
+ID_TAG = "chdb_client_name"
+_LOCKED = frozenset({*NO_CODE_IN_DATA, "disk", "storage_policy", USER_TAG, ID_TAG})
 
 # Statements that the parser does not show as JSON, and that hold neither functions nor settings beyond what rights cover.
 _OPAQUE = ("Show", "Exists", "Describe", "Grant", "CreateUser", "CreateRole", "CreateQuota", "CreateRowPolicy", "CreateSettingsProfile", "DropAccessEntity", "Undrop")

@@ -7,6 +7,7 @@ clients read it (clickhouse-connect, driver/buffer.py).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 from weir.gateway.failures import Failure
@@ -26,11 +27,12 @@ _CONTENT_TYPE = {
 }
 
 Headers = list[tuple[str, str]]
+_NO_HEADER = re.compile("[\x00-\x1f\x7f\udc80-\udcff]")  # of a client's query id: what would end the line, and what is no text
 
 
 def always(query_id: str) -> Headers:
     """Return the headers of every answer."""
-    own = [("X-ClickHouse-Query-Id", query_id)] if query_id else []
+    own = [("X-ClickHouse-Query-Id", _NO_HEADER.sub("?", query_id))] if query_id else []
     return [*own, ("X-ClickHouse-Timezone", "UTC"), ("X-ClickHouse-Server-Display-Name", "weir")]
 
 

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from opentelemetry.trace import SpanKind
 
@@ -35,7 +35,10 @@ from weir.telemetry import Telemetry
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
+Made = TypeVar("Made")
+
 _BATCH_BYTES = 256 << 10  # of a body, taken by a thread at a time
+_FREED_BYTES = 4 << 20  # of a file, freed at once: more takes a millisecond or longer
 _INLINE_BYTES = 64 << 10  # less is decoded at once: a thread would take longer
 _SWEEP_S = 5.0
 _KILL_EVERY_S = 0.2
@@ -163,7 +166,7 @@ class Gateway:
             inline = body.size <= _INLINE_BYTES and not asked.is_form
             self._quotas.begin(account)
             planning = (asked, body, self._spool.folder, query_id, account)
-            plan = request.plan(*planning) if inline else await asyncio.to_thread(request.plan, *planning)
+            plan = request.plan(*planning) if inline else await _in_thread(request.plan, *planning)
             if plan.statement.kind == "INSERT":
                 self._engine.reach("received")
             gone = asyncio.ensure_future(_gone(receive))
@@ -183,7 +186,7 @@ class Gateway:
             self._ids.discard(query_id)
             if not self._ids:
                 self._none_runs.set()
-            body.discard()
+            await _discard(body)
         return plan.statement.kind
 
     async def _snapshot(self, asked: Request, send: Send) -> None:
@@ -203,7 +206,7 @@ class Gateway:
             await _receive(receive, body)
             wanted = together.read(body.sql())
         finally:
-            body.discard()
+            await _discard(body)
         made = await asyncio.shield(asyncio.ensure_future(self._held_for(wanted, wait_s)))
         await self._send(send, asked, 200, [("Content-Type", "application/json")], json.dumps(made).encode() + b"\n", query_id="")
 
@@ -280,10 +283,28 @@ async def _receive(receive: Receive, body: Body) -> None:
             if size <= _INLINE_BYTES:
                 body.feed(raw)
             else:
-                await asyncio.to_thread(body.feed, raw)
+                await _in_thread(body.feed, raw)
             held.clear()
             size = 0
     body.end()
+
+
+async def _in_thread(call: Callable[..., Made], *arguments: Any) -> Made:
+    """Call in a thread; whoever is cancelled meanwhile waits for it, since the file that it writes is another body's afterwards."""
+    work = asyncio.ensure_future(asyncio.to_thread(call, *arguments))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait({work})
+        raise
+
+
+async def _discard(body: Body) -> None:
+    """Let a body's files go; in a thread where that frees many pages, or a file on the disk."""
+    if body.spilled and body.size > _FREED_BYTES:
+        await asyncio.shield(asyncio.to_thread(body.discard))
+    else:
+        body.discard()
 
 
 async def _gone(receive: Receive) -> None:

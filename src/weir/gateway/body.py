@@ -41,7 +41,8 @@ class Body:
         Raises:
             Failure: it cannot be decoded, or it is too much.
         """
-        self._take(self._decoder.feed(raw))
+        for piece in self._decoder.pieces(raw):
+            self._take(piece)
 
     def end(self) -> None:
         """Take the end.
@@ -49,7 +50,7 @@ class Body:
         Raises:
             Failure: the body is cut short.
         """
-        self._take(self._decoder.end())
+        self._decoder.end()
         if self._file is not None:
             self._file.close()
 

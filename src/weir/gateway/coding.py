@@ -1,12 +1,15 @@
-"""Content codings of requests and answers, piece by piece: gzip, deflate, br, zstd, lz4, and ClickHouse's own framing (native).
+"""Content codings of requests and answers, piece by piece: gzip, deflate, br, zstd, lz4, xz, bz2, and ClickHouse's own framing (native).
 
-In: bytes in any cut. Out: bytes. Keep: memory is that of a piece; a body that is cut short is refused, never read in part.
+In: bytes in any cut. Out: bytes. Keep: memory is that of a piece, however little a hostile body needs to say much; a body that is cut short is refused, never read in part.
 """
 
 from __future__ import annotations
 
+import bz2
+import contextlib
+import lzma
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import brotli
@@ -17,11 +20,13 @@ from weir.gateway import native
 from weir.gateway.failures import Failure, failure
 
 WORTHWHILE_BYTES = 1024
-SLICE_BYTES = 4096  # fed to a decompressor at a time: what one slice may grow to bounds the memory a hostile body takes
+SLICE_BYTES = 4096  # less is encoded at once: a thread would take longer
+PIECE_BYTES = 1 << 20  # of a decoded body at a time, where a decompressor lets itself be held to that
+_ZSTD_SLICE_BYTES = 512  # zstd's does not: a block of 4 bytes may mean 128 KiB, so that a slice is 16 MiB at most
 
 
 class Coder(Protocol):
-    """A decoder or an encoder."""
+    """An encoder."""
 
     def feed(self, data: bytes) -> bytes:
         """Return what `data` gives."""
@@ -32,25 +37,33 @@ class Coder(Protocol):
         ...
 
 
-class _Frames:
-    """Clients compress block by block, so a body may be many frames one after another."""
+class _Step(Protocol):
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """Yield what `data` gives, in pieces of bounded size."""
+        ...
 
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make, self._frame = make, make()
+    def end(self) -> bytes:
+        """Return nothing, or raise EOFError when the body is cut short."""
+        ...
+
+
+class _Frames:
+    """Clients compress block by block, so a body may be many frames one after another. `inflate`: how a decompressor of `make` is held to bounded pieces."""
+
+    def __init__(self, make: Callable[[], Any], inflate: Callable[[Any, bytes], Iterator[bytes]], slice_bytes: int = PIECE_BYTES) -> None:
+        self._make, self._inflate, self._slice_bytes, self._frame = make, inflate, slice_bytes, make()
         self._begun = False
 
-    def feed(self, data: bytes) -> bytes:
-        parts = []
-        for at in range(0, len(data), SLICE_BYTES):
-            left = data[at : at + SLICE_BYTES]
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        for at in range(0, len(data), self._slice_bytes):
+            left = data[at : at + self._slice_bytes]
             while left:
                 self._begun = True
-                parts.append(self._frame.decompress(left))
+                yield from self._inflate(self._frame, left)
                 left = b""
                 if self._frame.eof:
                     left, self._begun = self._frame.unused_data or b"", False
                     self._frame = self._make()
-        return b"".join(parts)
 
     def end(self) -> bytes:
         if self._begun:
@@ -58,12 +71,37 @@ class _Frames:
         return b""
 
 
+def _by_tail(frame: Any, data: bytes) -> Iterator[bytes]:
+    """Decompress as zlib does: input that did not fit is handed back, and output may still be held when none is left."""
+    full = True
+    while not frame.eof and (data or full):
+        made = frame.decompress(data, PIECE_BYTES)
+        full, data = len(made) == PIECE_BYTES, frame.unconsumed_tail
+        yield made
+
+
+def _by_need(frame: Any, data: bytes) -> Iterator[bytes]:
+    """Decompress as bz2, lzma and lz4 do: what did not fit is kept."""
+    yield frame.decompress(data, PIECE_BYTES)
+    while not frame.eof and not frame.needs_input:
+        yield frame.decompress(b"", PIECE_BYTES)
+
+
+def _at_once(frame: Any, data: bytes) -> Iterator[bytes]:
+    """Decompress as zstandard does: the slice alone bounds it."""
+    yield frame.decompress(data)
+
+
 class _Brotli:
     def __init__(self) -> None:
         self._frame = brotli.Decompressor()
 
-    def feed(self, data: bytes) -> bytes:
-        return b"".join(self._frame.process(data[at : at + SLICE_BYTES]) for at in range(0, len(data), SLICE_BYTES))
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        more = True
+        while more:
+            made = self._frame.process(data, output_buffer_limit=PIECE_BYTES)
+            more, data = len(made) >= PIECE_BYTES or not self._frame.can_accept_more_data(), b""
+            yield made
 
     def end(self) -> bytes:
         if not self._frame.is_finished():
@@ -107,13 +145,25 @@ def _brotli() -> _Wrapped:
     return _Wrapped(made.process, made.finish)
 
 
+def _xz() -> _Wrapped:
+    made = lzma.LZMACompressor(preset=1)
+    return _Wrapped(made.compress, made.flush)
+
+
+def _bz2() -> _Wrapped:
+    made = bz2.BZ2Compressor(1)
+    return _Wrapped(made.compress, made.flush)
+
+
 _GZIP, _ZLIB = 31, 15  # window bits (zlib.compressobj)
-_DECODERS: dict[str, Callable[[], Coder]] = {
-    "gzip": lambda: _Frames(lambda: zlib.decompressobj(_GZIP)),
-    "deflate": lambda: _Frames(zlib.decompressobj),
+_DECODERS: dict[str, Callable[[], _Step]] = {
+    "gzip": lambda: _Frames(lambda: zlib.decompressobj(_GZIP), _by_tail),
+    "deflate": lambda: _Frames(zlib.decompressobj, _by_tail),
     "br": _Brotli,
-    "zstd": lambda: _Frames(lambda: zstandard.ZstdDecompressor().decompressobj()),
-    "lz4": lambda: _Frames(lz4.frame.LZ4FrameDecompressor),
+    "zstd": lambda: _Frames(lambda: zstandard.ZstdDecompressor().decompressobj(), _at_once, _ZSTD_SLICE_BYTES),
+    "lz4": lambda: _Frames(lz4.frame.LZ4FrameDecompressor, _by_need),
+    "xz": lambda: _Frames(lzma.LZMADecompressor, _by_need),
+    "bz2": lambda: _Frames(bz2.BZ2Decompressor, _by_need),
     "native": native.Decoder,
 }
 _ENCODERS: dict[str, Callable[[], Coder]] = {
@@ -122,6 +172,8 @@ _ENCODERS: dict[str, Callable[[], Coder]] = {
     "gzip": lambda: _zlib(_GZIP),
     "deflate": lambda: _zlib(_ZLIB),
     "br": _brotli,
+    "xz": _xz,
+    "bz2": _bz2,
     "native": native.Encoder,
 }
 
@@ -140,29 +192,46 @@ class Decoder:
         self._steps = [(name, _DECODERS[name]()) for name in codings]
         self.plain = not codings
 
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """Yield what `data` gives, in pieces of bounded size."""
+        return self._through(data, 0)
+
     def feed(self, data: bytes) -> bytes:
-        """Return what `data` gives."""
-        return self._through(data, self._steps, lambda step, given: step.feed(given))
+        """Return what `data` gives, whole."""
+        return b"".join(self.pieces(data))
 
-    def end(self) -> bytes:
-        """Return what is left."""
-        data = b""
-        for at, (name, step) in enumerate(self._steps):
-            data += self._through(b"", [(name, step)], lambda given, _: given.end())
-            if data:
-                data = self._through(data, self._steps[at + 1 :], lambda given, more: given.feed(more))
-        return data
+    def end(self) -> None:
+        """Take the end.
 
-    @staticmethod
-    def _through(data: bytes, steps: list[tuple[str, Coder]], act: Callable[[Coder, bytes], bytes]) -> bytes:
-        for name, step in steps:
-            try:
-                data = act(step, data)
-            except Failure:
-                raise
-            except Exception as error:
-                raise failure(354, "CANNOT_DECOMPRESS", f"The request's body is not valid {name}: {error}", 400) from error
-        return data
+        Raises:
+            Failure: the body is cut short.
+        """
+        for name, step in self._steps:
+            with _speaking(name):
+                step.end()
+
+    def _through(self, data: bytes, at: int) -> Iterator[bytes]:
+        if at == len(self._steps):
+            yield data
+            return
+        name, step = self._steps[at]
+        made = step.pieces(data)
+        while True:
+            with _speaking(name):
+                piece = next(made, None)
+            if piece is None:
+                return
+            yield from self._through(piece, at + 1)
+
+
+@contextlib.contextmanager
+def _speaking(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Failure:
+        raise
+    except Exception as error:
+        raise failure(354, "CANNOT_DECOMPRESS", f"The request's body is not valid {name}: {error}", 400) from error
 
 
 def decoder(content_encoding: str, *, native_framing: bool = False) -> Decoder:

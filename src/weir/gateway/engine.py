@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from weir.gateway import config, layout, logs, snapshot, together, tokens
-from weir.gateway.access import USER_TAG, Guard
+from weir.gateway.access import ID_TAG, USER_TAG, Guard
 from weir.gateway.accounts import Accounts
 from weir.gateway.body import SQL_MAX_BYTES
 from weir.gateway.config import PINNED
-from weir.gateway.failures import busy, from_engine
+from weir.gateway.failures import busy, from_engine, message
 from weir.gateway.ready import Ready, Who
 from weir.gateway.running import OURS, Counts, Running, name, quote
 from weir.gateway.sessions import TIMEOUT_S, Sessions
@@ -34,9 +34,7 @@ __all__ = ["PINNED", "Counts", "Engine", "Running", "Work"]
 
 log = logging.getLogger(__name__)
 
-# The engine takes no query id from a caller. This setting is free for a caller's text (it names a client towards remote servers, of which
-# there are none) and stands in system.processes and in the query log, so the client's id goes there; log_comment stays the client's own.
-TAG = "chdb_client_name"
+TAG = ID_TAG
 POINTS = ("received", "inserted", "synced")  # of an insert: its body is whole; the engine has returned; its token is on the disk, and no answer went
 CRASH_AT, TRAIL = "WEIR_GATEWAY_CRASH_AT", "WEIR_GATEWAY_TRAIL"  # weir.telemetry.points says what they do
 _REFRESH_S = 30.0  # for a refresh that runs to notice that it is stopped
@@ -156,7 +154,7 @@ class Engine:
         try:
             return self._ask(f"SELECT parseQueryToJSON({quote(sql.decode('utf-8', 'surrogateescape'))}) FORMAT RawBLOB")
         except Exception as error:
-            raise from_engine(str(error)) from error
+            raise from_engine(message(error)) from error
 
     def _prepare_query_log(self) -> None:
         """Make system.query_log a view of the engine's log, under the query ids that clients chose and without our own statements."""
@@ -250,10 +248,12 @@ class Engine:
         """
         if together.replaces(wanted):
             tokens.settle(tokens.folders(self._data))
+        begun_s = time.time()
         try:
             return together.run(self._ask, wanted, since_s)
         finally:
             self.tables_changed()
+            self.sync_tokens(begun_s - 1)  # of an INSERT among them, as of any other
 
     def tables_changed(self) -> None:
         """Note that tables may have come or gone: their deduplication logs are looked for again."""

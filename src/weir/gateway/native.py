@@ -11,6 +11,7 @@ do better with Content-Encoding (docs/reference/clickhouse-limits.md has the cos
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import lz4.block
 import zstandard
@@ -19,7 +20,7 @@ from weir.gateway.failures import failure
 
 LZ4, ZSTD, NONE = 0x82, 0x90, 0x02
 FRAME_BYTES = 1 << 20  # of data; the server writes frames of 1 MiB too
-FRAME_MAX_BYTES = 1 << 30  # the server's own limit (DBMS_MAX_COMPRESSED_SIZE)
+FRAME_MAX_BYTES = 128 << 20  # each is held whole; the server takes 1 GiB (DBMS_MAX_COMPRESSED_SIZE), and clients write 1 to 10 MiB
 _HEAD = struct.Struct("<BII")
 _CHECKSUM = 16
 
@@ -167,8 +168,15 @@ class Decoder:
         Raises:
             ValueError: a checksum or a size is wrong, or the method is unknown.
         """
+        return b"".join(self.pieces(data))
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """Yield the data of every frame that is whole by now, one by one.
+
+        Raises:
+            ValueError: a checksum or a size is wrong, or the method is unknown.
+        """
         self._left += data
-        parts = []
         while len(self._left) >= _CHECKSUM + _HEAD.size:
             method, size, plain = _HEAD.unpack_from(self._left, _CHECKSUM)
             if not _HEAD.size <= size <= FRAME_MAX_BYTES or plain > FRAME_MAX_BYTES:
@@ -178,9 +186,8 @@ class Decoder:
             body = bytes(self._left[_CHECKSUM : _CHECKSUM + size])
             if cityhash128(body) != self._left[:_CHECKSUM]:
                 raise failure(40, "CHECKSUM_DOESNT_MATCH", "Checksum doesn't match: corrupted data", 400)
-            parts.append(self._plain(method, body[_HEAD.size :], plain))
+            yield self._plain(method, body[_HEAD.size :], plain)
             del self._left[: _CHECKSUM + size]
-        return b"".join(parts)
 
     @staticmethod
     def _plain(method: int, packed: bytes, size: int) -> bytes:

@@ -74,7 +74,7 @@ class Plan:
 def from_scope(scope: Mapping[str, Any]) -> Request:
     """Return the request of an ASGI scope."""
     headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
-    url = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    url = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, errors="surrogateescape"))
     return Request(scope["method"], scope["path"], url, headers)
 
 
@@ -147,7 +147,7 @@ def plan(request: Request, body: Body, spool: Path, query_id: str, account: Acco
     path = None
     if statement.selects and (not joined or request.on("wait_end_of_query")):
         if not output.isidentifier():
-            raise failure(73, "UNKNOWN_FORMAT", f"Unknown format {output}", 400)
+            raise failure(73, "UNKNOWN_FORMAT", f"Unknown format {output}")
         path = body.new_path()
         sql = statements.to_file(sql, statement, str(path), made)
     work = _work(request, sql, statement, query_id, made, tables, streamed=statement.selects and path is None)
@@ -159,7 +159,7 @@ def plan(request: Request, body: Body, spool: Path, query_id: str, account: Acco
 def _revision(request: Request) -> int:
     """Return the version of the protocol that the client speaks; 0, the oldest, unless it says otherwise."""
     given = request.url.get("client_protocol_version", "0")
-    if not given.isascii() or not given.isdigit():
+    if not given.isascii() or not given.isdigit() or len(given) > 20:  # noqa: PLR2004 - of a UInt64
         raise failure(72, "CANNOT_PARSE_NUMBER", f"Cannot parse client_protocol_version: '{given}'", 400)
     return int(given)
 
@@ -206,6 +206,8 @@ def _check(request: Request, sql: bytes, statement: statements.Statement) -> Non
     why = statements.refusal(head.rstrip(b"; \t\r\n"))
     if why:
         raise failure(62, "SYNTAX_ERROR", why)
+    if statements.gives(head, TAG.encode()):  # nothing would find it again: no KILL, and no stop of a client that went
+        raise failure(452, "SETTING_CONSTRAINT_VIOLATION", f"Setting {TAG} should not be changed: it holds the query id")
 
 
 def _with_data(sql: bytes, statement: statements.Statement, body: Body) -> tuple[bytes, statements.Statement]:
@@ -226,7 +228,7 @@ def _work(
     try:
         timeout_s = float(request.url.get("session_timeout", TIMEOUT_S))
     except ValueError:
-        raise failure(36, "BAD_ARGUMENTS", f"Invalid session timeout: '{request.url['session_timeout']}'", 400) from None
+        raise failure(374, "INVALID_SESSION_TIMEOUT", f"Invalid session timeout: '{request.url['session_timeout']}'") from None
     return Work(
         sql,
         query_id,

@@ -14,7 +14,7 @@ from typing import Any
 
 from weir.gateway import blocks, statements
 from weir.gateway.config import PINNED
-from weir.gateway.failures import Failure, from_engine
+from weir.gateway.failures import Failure, from_engine, message
 from weir.gateway.sessions import Session
 
 OURS = "/* gateway */ "  # marks our own statements, which the query log leaves out
@@ -22,19 +22,19 @@ _NO_TEXT = re.compile("[\udc80-\udcff]")  # how `surrogateescape` holds a byte t
 PROGRESS_MAX = 100  # events kept for the headers
 
 
+def escaped(value: str) -> str:
+    """Return `value` with each byte that is no UTF-8 as the escape that means it: the engine takes text alone."""
+    return _NO_TEXT.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02X}", value)
+
+
 def quote(value: str) -> str:
     """Return `value` as a string literal."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return escaped("'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'")
 
 
 def name(value: str) -> str:
     """Return `value` as a quoted name."""
-    return "`" + value.replace("\\", "\\\\").replace("`", "\\`") + "`"
-
-
-def _text(sql: bytes) -> str:
-    """Return a statement as text: the engine takes no other, so a byte that is no UTF-8 is written as the escape that means it in a literal or a quoted name."""
-    return _NO_TEXT.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02X}", sql.decode("utf-8", "surrogateescape"))
+    return escaped("`" + value.replace("\\", "\\\\").replace("`", "\\`") + "`")
 
 
 @dataclass(slots=True)
@@ -83,7 +83,8 @@ class Running:
                 self.connection.set_progress_callback(self._progressed)
             # the engine takes those given with a statement in place of those that were set, and then forgets both
             own = self.session.parameters if self.session else {}
-            text, given = _text(sql), {**own, **parameters} or None
+            text = escaped(sql.decode("utf-8", "surrogateescape"))  # which means the same in a literal and in a quoted name
+            given = {escaped(k): escaped(v) for k, v in {**own, **parameters}.items()} or None
             unknown = self._learn_columns(given)
             if streamed:
                 self._pieces = self.connection.send_query(text, output, params=given)
@@ -96,7 +97,7 @@ class Running:
         except Failure:
             raise
         except Exception as error:
-            raise from_engine(str(error), self.user) from error
+            raise from_engine(message(error), self.user) from error
         self._note(sql)
 
     def _learn_columns(self, given: Mapping[str, str] | None) -> Exception | None:
@@ -105,7 +106,7 @@ class Running:
             return None
         sql, form = self.describe
         try:
-            answer = self.connection.query(OURS + sql.decode("utf-8", "surrogateescape"), form, params=given)
+            answer = self.connection.query(OURS + escaped(sql.decode("utf-8", "surrogateescape")), form, params=given)
         except Exception as error:  # noqa: BLE001 - told only if the statement itself runs: else its own error is the right one
             return error
         self.revised = blocks.Revised(blocks.header(bytes(answer.bytes() or b""), form), self.revision)
@@ -197,7 +198,7 @@ class Running:
         except Exception as error:
             self._pieces = None
             self.abandon()
-            raise from_engine(str(error), self.user) from error
+            raise from_engine(message(error), self.user) from error
         if piece is None:
             self._pieces, self.ended_well = None, True
             self.abandon()

@@ -50,17 +50,17 @@ class Sessions:
         """Return the session `name` of `user`, locked; make it unless `check`.
 
         Raises:
-            Failure: 372 when it must be there and is not, 373 when another request has it, 700 when there are too many, 36 for a time-out
+            Failure: 372 when it must be there and is not, 373 when another request has it, 700 when there are too many, 374 for a time-out
                 out of range.
         """
-        if not 0 < timeout_s <= TIMEOUT_MAX_S:
-            raise failure(36, "BAD_ARGUMENTS", f"Session timeout '{timeout_s:g}' is out of range: at most {TIMEOUT_MAX_S:g} seconds")
+        if not 0 <= timeout_s <= TIMEOUT_MAX_S:
+            raise failure(374, "INVALID_SESSION_TIMEOUT", f"Invalid session timeout: '{timeout_s:g}'. Maximum session timeout: {TIMEOUT_MAX_S:g}")
         self.sweep()
         with self._lock:
             found = self._all.get((user, name))
             if found is None:
                 if check:
-                    raise failure(372, "SESSION_NOT_FOUND", f"Session {name} not found", 404)
+                    raise failure(372, "SESSION_NOT_FOUND", f"Session {name} not found")
                 if len(self._all) >= self._maximum:
                     raise failure(700, "USER_SESSION_LIMIT_EXCEEDED", f"There are {self._maximum} sessions already", 503)
                 found = self._all[user, name] = Session((user, name), self._connect(), timeout_s, self._clock())

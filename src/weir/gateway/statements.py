@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-READING = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "USE", "("})
+READING = frozenset({"SELECT", "FROM", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "USE", "("})
 
 _TOKEN = re.compile(
     rb"""(?P<space>\s+|--[^\n]*|//[^\n]*|\#[!\ ][^\n]*)
@@ -92,7 +92,7 @@ class Statement:
     @property
     def selects(self) -> bool:
         """Whether it is a query proper, whose answer the engine can give piece by piece."""
-        return self.kind in {"SELECT", "WITH", "("} and not self.writes
+        return self.kind in {"SELECT", "FROM", "WITH", "("} and not self.writes
 
 
 def refusal(sql: bytes) -> str:
@@ -106,6 +106,11 @@ def refusal(sql: bytes) -> str:
             return f"{last} {word} is not allowed: it names a file of the server's machine"
         ended, last = token.value == b";", word
     return ""
+
+
+def gives(sql: bytes, setting: bytes) -> bool:
+    """Return whether a statement gives `setting` a value: in SET, or behind SETTINGS."""
+    return setting in sql and any(a.value.strip(b'`"') == setting and b.value == b"=" for a, b in itertools.pairwise(tokens(sql)))
 
 
 def _word(token: Token) -> str:

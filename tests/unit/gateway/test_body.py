@@ -1,11 +1,15 @@
 """A request's body leaves nothing on the disk, also when the disk was full; in memory it is whole, alone in its file, and within a bound."""
+import asyncio
 import errno
+import gzip
 import hashlib
+import threading
+import tracemalloc
 import types
 
 import pytest
 
-from weir.gateway import coding, spool
+from weir.gateway import app, coding, spool
 from weir.gateway.body import MEMORY_BYTES, Body
 from weir.gateway.failures import Failure
 from weir.gateway.spool import Spool
@@ -176,3 +180,45 @@ def test_an_earlier_process_files_are_removed(tmp_path):
     (tmp_path / "left.data").write_bytes(b"x")
     Spool(tmp_path).clear()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_few_bytes_that_mean_many_do_not_fill_the_memory(tmp_path):
+    raw = gzip.compress(bytes(256 << 20))
+    made = Body(INSERT, Spool(tmp_path), coding.decoder("gzip", native_framing=False))
+    tracemalloc.start()
+    try:
+        made.feed(raw)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    made.end()
+    assert made.size == 256 << 20
+    assert most < 16 << 20
+    made.discard()
+
+
+def test_a_body_whose_request_is_cancelled_is_let_go_after_its_last_piece_is_written():
+    began, may_end, order = threading.Event(), threading.Event(), []
+
+    def write(_piece):
+        began.set()
+        may_end.wait(10)
+        order.append("written")
+
+    async def request():
+        try:
+            await app._in_thread(write, b"x")
+        finally:
+            order.append("let go")
+
+    async def run():
+        task = asyncio.create_task(request())
+        await asyncio.to_thread(began.wait, 10)
+        task.cancel()
+        await asyncio.sleep(0.05)
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    assert order == ["written", "let go"]

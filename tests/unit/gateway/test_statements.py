@@ -21,6 +21,7 @@ from weir.gateway import statements
         ("SELECT $h$ FORMAT CSV $h$", "SELECT", ""),
         ("SELECT `FORMAT` FROM t FORMAT TSV", "SELECT", "TSV"),
         ("WITH x AS (SELECT 1 FORMAT CSV) SELECT * FROM x", "WITH", ""),
+        ("FROM t SELECT a FORMAT CSV", "FROM", "CSV"),
         ("  -- c\n  SHOW TABLES", "SHOW", ""),
         ("", "", ""),
     ],
@@ -43,6 +44,26 @@ def test_values_inside_stay_inside_and_values_outside_come_from_the_file():
     assert statements.read(b"INSERT INTO t VALUES (1, 'a')").has_values
     sql = b"INSERT INTO t VALUES"
     assert statements.from_file(sql, statements.read(sql), "/s/x") == b"INSERT INTO t FROM INFILE '/s/x' COMPRESSION 'none' FORMAT Values"
+
+
+@pytest.mark.parametrize("sql", [b"SELECT 1", b"from t select a", b"WITH 1 AS x SELECT x", b"(SELECT 1)"])
+def test_a_query_proper_comes_in_pieces_however_it_begins(sql):
+    found = statements.read(sql)
+    assert (found.reads, found.selects) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("sql", "given"),
+    [
+        ("SELECT 1 SETTINGS max_threads = 1, the_id='x'", True),
+        ("SET `the_id` /* x */ = 'y'", True),
+        ("SELECT (SELECT 1 SETTINGS \"the_id\" = 'y')", True),
+        ("SELECT Settings['the_id'] = 'x' FROM system.processes", False),
+        ("SELECT 'the_id = 1' -- the_id = 1", False),
+    ],
+)
+def test_a_setting_that_a_statement_gives_is_seen_outside_literals_and_comments(sql, given):
+    assert statements.gives(sql.encode(), b"the_id") is given
 
 
 def test_an_insert_from_a_select_takes_no_data():
