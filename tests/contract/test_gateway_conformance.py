@@ -1,4 +1,5 @@
 """The interface case by case (gateway_cases.py), and every format that the engine has, out and in again."""
+import ctypes
 import uuid
 
 import httpx
@@ -17,8 +18,21 @@ def _filled(value, tag):
     return {k: str(v).replace("{tag}", tag) for k, v in value.items()}
 
 
+def keeps_what_is_no_text():
+    """Say whether this Python, asked to raise a message that is no UTF-8, has its bytes in what it raises instead."""
+    try:
+        ctypes.pythonapi.PyErr_SetString(ctypes.py_object(RuntimeError), b"\xff")
+    except UnicodeDecodeError:
+        return True
+    except RuntimeError:
+        return False
+    raise AssertionError("nothing was raised")
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_the_gateway_answers_as_a_server_does(server, case):
+    if case.name == "a row that is not UTF-8 and does not fit" and not keeps_what_is_no_text():
+        pytest.skip("this Python loses the engine's exception (docs/reference/clickhouse-limits.md)")
     tag = uuid.uuid4().hex[:8]
     if case.then:
         server.text("CREATE OR REPLACE TABLE d.i (a Int64, s String) ENGINE = MergeTree ORDER BY a")

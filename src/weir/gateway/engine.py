@@ -24,7 +24,7 @@ from weir.gateway.access import ID_TAG, USER_TAG, Guard
 from weir.gateway.accounts import Accounts
 from weir.gateway.body import SQL_MAX_BYTES
 from weir.gateway.config import PINNED
-from weir.gateway.failures import busy, from_engine, message
+from weir.gateway.failures import VERSION, busy, from_engine, message
 from weir.gateway.ready import Ready, Who
 from weir.gateway.running import OURS, Counts, Running, name, quote
 from weir.gateway.sessions import TIMEOUT_S, Sessions
@@ -190,7 +190,7 @@ class Engine:
                 self.ready.more(work.who)
             self._ended()
 
-        running = Running(connection, session, release, work.user, revision=work.revision, describe=work.describe)
+        running = Running(connection, session, release, lambda: self._logged(work.query_id), work.user, revision=work.revision, describe=work.describe)
         settings = {**work.settings} if ahead else {**work.settings, TAG: work.query_id, **({USER_TAG: work.user} if work.role else {})}
         if work.readonly and not session:  # in a session it could not be undone; there the statement's kind decides
             settings["readonly"] = "2"
@@ -201,6 +201,17 @@ class Engine:
             running.abandon()  # which releases
             raise
         return running
+
+    def _logged(self, query_id: str) -> str:
+        """Return the exception of a statement as the engine's log has it, or nothing: some Pythons (3.11.2) lose what the binding says with bytes that are no UTF-8."""
+        with contextlib.suppress(Exception):
+            self._ask("SYSTEM FLUSH LOGS")
+            found = self._ask(
+                f"SELECT hex(exception) FROM system.{config.QUERY_LOG} WHERE event_date >= today() - 1 AND exception_code != 0 AND {CLIENT_ID} = {quote(query_id)}"
+                " ORDER BY event_time_microseconds DESC LIMIT 1"
+            )
+            return bytes.fromhex(found.strip()).decode("utf-8", "replace").removesuffix(VERSION)
+        return ""
 
     def _ended(self) -> None:
         with self._idle:

@@ -29,7 +29,7 @@ STATUS = {
 UNKNOWN_EXCEPTION = 1002
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 QUERY_WAS_CANCELLED = 394
-_VERSION = " (version 26.9.2.1 (official build))"
+VERSION = " (version 26.9.2.1 (official build))"
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +43,7 @@ class Failure(Exception):
 
 def failure(code: int, name: str, message: str, status: int | None = None) -> Failure:
     """Return a failure of our own in the engine's words."""
-    return Failure(code, status or STATUS.get(code, 500), f"Code: {code}. DB::Exception: {message}. ({name}){_VERSION}")
+    return Failure(code, status or STATUS.get(code, 500), f"Code: {code}. DB::Exception: {message}. ({name}){VERSION}")
 
 
 def busy(message: str) -> Failure:
@@ -75,4 +75,4 @@ def from_engine(text: str, user: str = "") -> Failure:
     body = text[match.start() :] if match else f"Code: {code}. DB::Exception: {text}"
     if code in _NO_SQL_USERS:
         body = body.rstrip() + ". Users and roles are not made by SQL here: they stand in files (docs/reference/clickhouse-limits.md)"
-    return Failure(code, STATUS.get(code, 500), body.rstrip() + _VERSION)
+    return Failure(code, STATUS.get(code, 500), body.rstrip() + VERSION)

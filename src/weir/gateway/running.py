@@ -19,6 +19,7 @@ from weir.gateway.sessions import Session
 
 OURS = "/* gateway */ "  # marks our own statements, which the query log leaves out
 _NO_TEXT = re.compile("[\udc80-\udcff]")  # how `surrogateescape` holds a byte that is no UTF-8
+_LOST = "the statement failed, with words that quote bytes which are no text, and this Python lost them"
 PROGRESS_MAX = 100  # events kept for the headers
 
 
@@ -51,11 +52,12 @@ class Counts:
 
 @dataclass(slots=True, eq=False)
 class Running:
-    """A statement under way. `release` gives the connection back."""
+    """A statement under way. `release` gives the connection back; `logged` says what the engine's log has of an exception whose text was lost."""
 
     connection: Any
     session: Session | None
     release: Callable[[], None]
+    logged: Callable[[], str]
     user: str = ""
     counts: Counts = field(default_factory=Counts)
     progress: list[Mapping[str, int]] = field(default_factory=list)
@@ -97,8 +99,13 @@ class Running:
         except Failure:
             raise
         except Exception as error:
-            raise from_engine(message(error), self.user) from error
+            raise self._failed(error) from error
         self._note(sql)
+
+    def _failed(self, error: Exception) -> Failure:
+        text = message(error)
+        lost = not text or text.endswith(": ")
+        return from_engine((self.logged() or _LOST) if lost else text, self.user)
 
     def _learn_columns(self, given: Mapping[str, str] | None) -> Exception | None:
         """Ask for the columns where blocks of the client's protocol version need them; return what the engine had against it."""
@@ -198,7 +205,7 @@ class Running:
         except Exception as error:
             self._pieces = None
             self.abandon()
-            raise from_engine(message(error), self.user) from error
+            raise self._failed(error) from error
         if piece is None:
             self._pieces, self.ended_well = None, True
             self.abandon()
