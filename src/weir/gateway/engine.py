@@ -24,7 +24,7 @@ from weir.gateway.access import ID_TAG, USER_TAG, Guard
 from weir.gateway.accounts import Accounts
 from weir.gateway.body import SQL_MAX_BYTES
 from weir.gateway.config import PINNED
-from weir.gateway.failures import VERSION, busy, from_engine, message
+from weir.gateway.failures import busy, from_engine, message
 from weir.gateway.ready import Ready, Who
 from weir.gateway.running import OURS, Counts, Running, name, quote
 from weir.gateway.sessions import TIMEOUT_S, Sessions
@@ -210,7 +210,7 @@ class Engine:
                 f"SELECT hex(exception) FROM system.{config.QUERY_LOG} WHERE event_date >= today() - 1 AND exception_code != 0 AND {CLIENT_ID} = {quote(query_id)}"
                 " ORDER BY event_time_microseconds DESC LIMIT 1"
             )
-            return bytes.fromhex(found.strip()).decode("utf-8", "replace").removesuffix(VERSION)
+            return bytes.fromhex(found.strip()).decode("utf-8", "replace")
         return ""
 
     def _ended(self) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 _CODE = re.compile(r"Code:\s*(\d+)")
 _ONE_USER = re.compile(r"(DB::Exception: )default(: Not enough privileges)")
+_OWN_VERSION = re.compile(r"\s*\(version [^()]*(?:\([^()]*\))?\)\s*$")  # behind some of its exceptions, and all in its log
 _NO_SQL_USERS = frozenset({495, 514})  # ACCESS_STORAGE_READONLY, ACCESS_STORAGE_FOR_INSERTION_NOT_FOUND
 
 STATUS = {
@@ -29,7 +30,7 @@ STATUS = {
 UNKNOWN_EXCEPTION = 1002
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 QUERY_WAS_CANCELLED = 394
-VERSION = " (version 26.9.2.1 (official build))"
+_VERSION = " (version 26.9.2.1 (official build))"
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +44,7 @@ class Failure(Exception):
 
 def failure(code: int, name: str, message: str, status: int | None = None) -> Failure:
     """Return a failure of our own in the engine's words."""
-    return Failure(code, status or STATUS.get(code, 500), f"Code: {code}. DB::Exception: {message}. ({name}){VERSION}")
+    return Failure(code, status or STATUS.get(code, 500), f"Code: {code}. DB::Exception: {message}. ({name}){_VERSION}")
 
 
 def busy(message: str) -> Failure:
@@ -72,7 +73,7 @@ def from_engine(text: str, user: str = "") -> Failure:
     if user:
         text = _ONE_USER.sub(rf"\g<1>{user}\g<2>", text)
     code = int(match.group(1)) if match else UNKNOWN_EXCEPTION
-    body = text[match.start() :] if match else f"Code: {code}. DB::Exception: {text}"
+    body = _OWN_VERSION.sub("", text[match.start() :] if match else f"Code: {code}. DB::Exception: {text}")
     if code in _NO_SQL_USERS:
         body = body.rstrip() + ". Users and roles are not made by SQL here: they stand in files (docs/reference/clickhouse-limits.md)"
-    return Failure(code, STATUS.get(code, 500), body.rstrip() + VERSION)
+    return Failure(code, STATUS.get(code, 500), body.rstrip() + _VERSION)
