@@ -58,7 +58,8 @@ class _Pages:
 
     def cut(self) -> None:
         """End the file behind what was written: of an earlier body nothing is left. It has a new time too, which the map alone does not give it."""
-        os.ftruncate(self.number, self.size)
+        if self._there > self.size:
+            os.ftruncate(self.number, self.size)
         os.utime(self.number)
         self._there = self.size
 
