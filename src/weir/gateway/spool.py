@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import shutil
 import tempfile
@@ -27,32 +28,45 @@ _LOOK_BYTES = 64 << 20  # written to the disk between two looks at how much is f
 
 
 class _Pages:
-    """A file in memory. `taken`: bytes that its pages may take; `size`: bytes written since `again`."""
+    """A file in memory, of `most` bytes at most. `taken`: bytes that its pages may take; `size`: bytes written since `again`."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         self.number = os.memfd_create("body")
+        os.ftruncate(self.number, most)  # a map is made of what is there, and stays when it goes
+        self._map = mmap.mmap(self.number, most)  # writing through it takes a fifth of write(2): pages that are there are found at once
+        os.ftruncate(self.number, 0)
         self.size = self.taken = 0
+        self._there = 0  # its length, as far as it may be written
 
     def again(self) -> None:
-        os.lseek(self.number, 0, os.SEEK_SET)
         self.size = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> bool:
         """Write it; False: the machine has no memory for it, and `size` is as it was."""
-        left = memoryview(data)
-        try:
-            while left:
-                left = left[os.write(self.number, left) :]
-        except OSError as error:
-            if error.errno not in {errno.ENOMEM, errno.ENOSPC}:
-                raise
-            return False
-        self.size += len(data)
+        end = self.size + len(data)
+        if end > self._there:
+            try:
+                os.posix_fallocate(self.number, self._there, end - self._there)  # past the end of the file there is nothing to write to but SIGBUS
+            except OSError as error:
+                if error.errno not in {errno.ENOMEM, errno.ENOSPC}:
+                    raise
+                return False
+            self._there = end
+        self._map[self.size : end] = data
+        self.size = end
         return True
 
     def cut(self) -> None:
-        """End the file behind what was written: of an earlier body nothing is left."""
-        os.ftruncate(self.number, self.size)
+        """End the file behind what was written: of an earlier body nothing is left. It has a new time too, which the map alone does not give it."""
+        if self._there > self.size:
+            os.ftruncate(self.number, self.size)
+        os.utime(self.number)
+        self._there = self.size
+
+    def close(self) -> None:
+        """Free the pages."""
+        self._map.close()
+        os.close(self.number)
 
 
 class Spool:
@@ -88,7 +102,7 @@ class Spool:
             idle, self._resting = self._resting, []
             self.memory_bytes -= sum(pages.taken for pages in idle)
         for pages in idle:  # without the lock: freeing takes a while
-            os.close(pages.number)
+            pages.close()
 
     def clear(self) -> None:
         """Remove an earlier process's files: their bodies were never acknowledged."""
@@ -98,13 +112,13 @@ class Spool:
                 left.unlink()
 
     def _pages(self) -> _Pages | None:
-        if not hasattr(os, "memfd_create"):
+        if not self._file_bytes or not hasattr(os, "memfd_create"):
             return None
         with self._lock:
             pages = self._resting.pop() if self._resting else None  # the last that came back: likeliest to be in the processor's cache
         if pages is None:
             try:
-                return _Pages()
+                return _Pages(self._file_bytes)
             except OSError:  # a sandbox may forbid it
                 return None
         pages.again()
@@ -139,7 +153,7 @@ class Spool:
 
     def _drop(self, pages: _Pages) -> None:
         self.memory_bytes -= pages.taken
-        os.close(pages.number)
+        pages.close()
 
 
 class SpoolFile:
