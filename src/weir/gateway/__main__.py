@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from weir.gateway import accounts
 from weir.gateway.app import Gateway
@@ -38,7 +39,7 @@ class _Unfinished(logging.Filter):
 async def _serve(gateway: Gateway, host: str, port: int, tls: tuple[Path, Path] | None) -> None:
     certificate, key = tls or (None, None)
     config = uvicorn.Config(
-        gateway, host=host, port=port, log_level="warning", access_log=False, timeout_keep_alive=600, loop="uvloop", http="httptools",
+        gateway, host=host, port=port, log_level="warning", access_log=False, timeout_keep_alive=600, http="httptools",
         timeout_graceful_shutdown=int(DRAIN_S + STOP_S), limit_max_requests=None, h11_max_incomplete_event_size=1 << 20,
         ssl_certfile=certificate, ssl_keyfile=key,
     )  # fmt: skip
@@ -96,7 +97,7 @@ def main() -> None:
     telemetry = setup("clickhouse")
     gateway = Gateway(engine, arguments.path.resolve() / "spool", telemetry=telemetry, accounts=users)
     try:
-        asyncio.run(_serve(gateway, arguments.host, arguments.port, tls))
+        uvloop.run(_serve(gateway, arguments.host, arguments.port, tls))
     finally:
         closed = gateway.close(STOP_S)
         telemetry.shutdown()
