@@ -1,4 +1,4 @@
-"""Debezium on a real PostgreSQL and Kafka: a worker that is killed loses nothing, and a slot that was dropped, made anew or not, is a failed task and no gap without a word."""
+"""Debezium on a real PostgreSQL and Kafka: a worker that is killed loses nothing, and a slot that was dropped, made anew or not, or invalidated is a failed task, no gap without a word, and known to the way back."""
 import json
 import os
 import shutil
@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from weir.connect import kafka, postgres, register, worker
-from weir.contracts import cdc, names
+from weir.connect.slot import Loss, Slot, lost
+from weir.contracts import cdc, names, wayback
 from weir.contracts.endpoints import Endpoints
 from weir.demo import follow
 from weir.quality import pipeline
@@ -109,25 +110,57 @@ def test_a_worker_that_is_killed_again_and_again_loses_and_doubles_nothing(stand
     assert came() == wanted
 
 
-@pytest.mark.parametrize("anew", [(), (ANEW,)])
-def test_a_slot_that_was_dropped_is_a_failed_task_and_the_way_back_brings_what_it_lost(stand, anew):
-    user = 9000 + len(anew)
+@pytest.mark.parametrize(("anew", "loss"), [((), Loss.GONE), ((ANEW,), Loss.ANEW)])
+def test_a_slot_that_was_dropped_is_a_failed_task_and_the_way_back_brings_what_it_lost(stand, anew, loss):
+    user, slot = 9000 + len(anew), Slot(stand.endpoints)
     stand.insert(user + 200)
     follow.until(lambda: ("c", user + 200) in stand.users(), "a change by the stream", 60)  # before the first commit, within a heartbeat of a snapshot, Debezium has nothing to miss
+    assert lost(slot.look()) is None
     stand.ask("PUT", "stop")
     follow.until(lambda: not pipeline.ask_slot(stand.endpoints.postgres_dsn).active, "a slot that nobody reads", 60)
+    assert lost(slot.look()) is None, "stopped, and nothing is lost"
     stand.sql("SELECT pg_drop_replication_slot('weir')")
     stand.insert(user)
     stand.sql(*anew)
+    assert lost(slot.look()) is loss, "told before the task has failed"
     stand.insert(user + 100)
     stand.ask("PUT", "resume")
     follow.until(lambda: stand.task() == "FAILED" or ("c", user + 100) in stand.users(), "a failed task, or a change past the gap", 90)
     assert ("c", user + 100) not in stand.users(), "a gap without a word"
     told = pipeline.judge_connector(pipeline.ask_connector(stand.endpoints.connect_url))
     assert told.verdict is Verdict.NO
-    stand.ask("PUT", "stop")
-    stand.ask("DELETE", "offsets")
-    stand.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = 'weir'")
-    stand.ask("PUT", "resume")
+    assert wayback.COMMAND in told.reason
+    assert lost(slot.look()) is loss
+    _back(stand, slot)
     follow.until(lambda: ("r", user) in stand.users(), "what the slot had lost, read again", 90)
     assert stand.task() == "RUNNING"
+
+
+def _back(stand, slot):
+    """The steps of the way back, each taken twice: one that was stopped after it is gone on with."""
+    slot.let_go()
+    slot.let_go()
+    assert (slot.look().state, slot.look().wal_status, slot.look().committed_lsn) == ("STOPPED", "", None)
+    slot.resume()
+    slot.resume()
+    follow.until(lambda: slot.look().reader is not None, "a stream", 90)
+
+
+def test_a_slot_that_postgresql_invalidated_is_known_and_let_go(stand):
+    slot = Slot(stand.endpoints)
+    stand.insert(9600)
+    follow.until(lambda: ("c", 9600) in stand.users(), "a change by the stream", 60)
+    stand.ask("PUT", "stop")
+    follow.until(lambda: slot.look().reader is None, "a slot that nobody reads", 60)
+    stand.sql("ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'", "SELECT pg_reload_conf()")
+    stand.insert(9601)
+    for _ in range(6):
+        stand.sql("SELECT pg_switch_wal()", "UPDATE weir_heartbeat SET ts = now()")
+    stand.sql("CHECKPOINT")
+    follow.until(lambda: slot.look().wal_status == "lost", "an invalidated slot", 60)
+    assert lost(slot.look()) is Loss.INVALID
+    assert slot.look().reason
+    stand.sql("ALTER SYSTEM RESET max_slot_wal_keep_size", "SELECT pg_reload_conf()")
+    _back(stand, slot)
+    follow.until(lambda: ("r", 9601) in stand.users(), "what the slot had lost, read again", 90)
+    assert lost(slot.look()) is None

@@ -54,10 +54,11 @@ class TableFacts:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One reason not to capture, and the SQL that removes it."""
+    """One reason not to capture, and the SQL that removes it. `mild`: none to refuse, but to know before."""
 
     what: str
     sql: str
+    mild: bool = False
 
     def __str__(self) -> str:
         return f"{self.what}: {self.sql}"
