@@ -256,6 +256,9 @@ class WayBackRun:
             if first.outcome is Answer.YES:
                 self.report(f"{name}: {first.rows_checked:,} rows are the source's" + (f"; {first.found} differed and were repaired, {first.extra} of them deleted at the source" if first.found else ""))
                 return outcomes
+            if first.found and first.oversized == first.found:
+                self.report(f"{name}: {first.reason}")
+                return outcomes
             why = first.reason
             if first.outcome is Answer.NO and not first.repairable and not resynced:
                 self.report(f"{name}: {first.found} keys differ, too many for repairs: a resync")
