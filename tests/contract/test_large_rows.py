@@ -53,7 +53,7 @@ def test_a_row_of_a_mebibyte_lands_whole(stand):
 
 
 @pytest.mark.parametrize(("id_", "column", "value"), [
-    (10, "body", f"repeat('x', {30 * MIB})"), (11, "body", f"repeat('漢', {10 * MIB})"), (12, "body", f"repeat(chr(1), {12 * MIB})"),
+    (9, "body", f"repeat('xy漢', {8 * MIB})"), (10, "body", f"repeat('x', {30 * MIB})"), (11, "body", f"repeat('漢', {10 * MIB})"), (12, "body", f"repeat(chr(1), {12 * MIB})"),
     (13, "data", f"decode(repeat('ab', {20 * MIB}), 'hex')"), (14, "doc", f"to_jsonb(repeat('\"', {10 * MIB}))"),
 ])
 def test_a_row_too_large_for_a_record_is_parked_and_other_tables_flow(stand, id_, column, value):
@@ -72,8 +72,12 @@ def test_what_is_made_small_lands_and_what_is_deleted_goes_though_the_row_before
     assert changes[21] == [parked, ("d", "")]
 
 
-def test_the_connector_and_the_topics_have_room_for_all_that_debezium_leaves(stand):
+def test_what_is_shortened_is_never_below_what_is_parked(stand):
+    """A character of UTF-16 has three bytes at most: by this ratio no pass takes more characters than it has bytes too many."""
     config = connector.wanted(stand.endpoints, stand.home)
-    most, kafka = int(config["transforms.bounded.max.bytes"]), int(config["producer.override.max.request.size"])
-    assert most > cdc.CHANGE_BYTES
-    assert most * 6 < kafka == cdc.RECORD_BYTES
+    assert int(config["producer.override.max.request.size"]) == int(config["producer.override.buffer.memory"]) == cdc.RECORD_BYTES
+    for name in config["transforms"].split(","):
+        ratio, most = float(config[f"transforms.{name}.compression.ratio"]), int(config[f"transforms.{name}.max.bytes"])
+        assert ratio <= 1 / 3
+        assert most / ratio >= cdc.CHANGE_BYTES * 9 / 8
+        assert int(config[f"transforms.{name}.min.field.size"]) / 32 == cdc.SURE_BYTES
