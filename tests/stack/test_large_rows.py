@@ -20,7 +20,7 @@ def letters(running, no_companion):
     if "letters" in {t["name"] for t in json.loads(running.weir("table", "list", "--json").stdout)}:
         running.weir("table", "remove", "letters")
     _sql(running, "DROP TABLE IF EXISTS letters", "CREATE TABLE letters (id bigint PRIMARY KEY, body text, at timetz)", "ALTER TABLE letters REPLICA IDENTITY FULL",
-         f"INSERT INTO letters SELECT i, 'short', '10:00:00+00' FROM generate_series(1, 50) i UNION ALL SELECT 51, repeat('l', {3 * MIB}), NULL")
+         f"INSERT INTO letters SELECT i, 'short', '10:00:00+00'::timetz FROM generate_series(1, 50) i UNION ALL SELECT 51, repeat('l', {3 * MIB}), NULL")
     added = running.weir("table", "add", "letters", "--json")
     assert "letters.at of type time with time zone is not compared" in " ".join(added.stderr.split())
     assert [n["mild"] for n in json.loads(added.stdout)["notes"]] == [True]
