@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from weir.capture import keyed, resync, watch
+from weir.capture import compared, keyed, resync, watch
 from weir.capture.register import Register, turn
 from weir.capture.resync import Parts, Report
 from weir.connect import connector, preflight, publication, register
@@ -94,6 +94,8 @@ def add(endpoints: Endpoints, home: Path, source: str, report: Report, *, most_p
             raise ContractViolation(f"{source} is captured already", hint=f"./weir table resync {_name(source)} makes its copy anew")
         _refuse_taken(source, tables)
         entry, key = _prepared(parts, source)
+        for note in compared.notes(source, entry.columns):
+            report(f"{entry.name}: to know: {note}")
         entry = parts.register.write(entry)  # from now on ingest reads its topic
         report(f"{entry.name}: telling the connector")
         try:

@@ -27,7 +27,7 @@ from weir.reconcile.progress import Progress
 from weir.reconcile.repair import PREFIX
 from weir.reconcile.sink import Sink
 from weir.reconcile.source import Source
-from weir.reconcile.table import Comparer
+from weir.reconcile.table import TOO_LARGE, Comparer
 
 TRIES: Final = 5  # for keys that change all the while
 HOT_MAX: Final = 1_000  # of these; more are looked for again
@@ -167,7 +167,8 @@ def _await(parts: Parts, table: cdc.CdcTable, report: Report) -> int:
             left = len(whole.found) + (1 << 40 if whole.more else 0)
             if not left and _settled(comparer, set(whole.left), [select for _, select in _feeds(parts.sink, table.staging)]):
                 return whole.rows + len(whole.left)
-            why = f"{len(whole.found)} keys differ" if left else f"{len(whole.left)} keys change all the while"
+            parked = len({d.key for d in whole.found} & parts.sink.parked(comparer.plan).keys()) if whole.found else 0
+            why = f"{len(whole.found)} keys differ{f', {parked} of them since their row is {TOO_LARGE}' if parked else ''}" if left else f"{len(whole.left)} keys change all the while"
             if left < fewest:
                 fewest, since = left, time.monotonic()
             time.sleep(1.0)

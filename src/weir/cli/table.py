@@ -50,9 +50,9 @@ def check(
 ) -> None:
     """Say what makes tables unsafe to capture and the SQL that makes them safe; what changed in captured ones, whether it flows by itself, and what it hits.
 
-    Exits 1 when anything is unsafe.
+    What is only to know, such as a column that lands and is of a type that no comparison covers, is told too and is not unsafe. Exits 1 when anything is unsafe.
     """
-    from weir.capture import watch
+    from weir.capture import compared, watch
     from weir.connect import preflight
     from weir.contracts import cdc
 
@@ -60,12 +60,14 @@ def check(
     entries, unknown = _register(settings)
     wanted = [t if "." in t else f"public.{t}" for t in tables or [t.source for t in cdc.CDC_TABLES.values()] + [e.source for e in entries if e.owned]]
     found = preflight.examine(settings.endpoints.postgres_dsn, wanted)
+    shops = {t.source for t in cdc.CDC_TABLES.values()}  # dbt chooses the types of these
+    notes = [n for source, there in watch.look(settings.endpoints.postgres_dsn, wanted).items() if source not in shops for n in compared.notes(source, there.columns)]
     schema = watch.report(settings.endpoints.postgres_dsn, [e for e in entries if e.source in wanted], settings.home, settings.root)
     bad = bool(found) or any(not c["safe"] for t in schema for c in t["changes"]) or any(t["state"] == "paused" and t["by"] in {"schema", "loss"} for t in schema)
     if as_json:
-        sys.stdout.write(json.dumps({"safe": not bad, "findings": [asdict(f) for f in found], "schema": schema, "unknown": unknown}, indent=2) + "\n")
+        sys.stdout.write(json.dumps({"safe": not bad, "findings": [asdict(f) for f in found], "notes": [asdict(n) for n in notes], "schema": schema, "unknown": unknown}, indent=2) + "\n")
     else:
-        for line in [str(f) for f in found] + [unknown][: bool(unknown)] + watch.lines(schema):
+        for line in [str(f) for f in found] + [f"to know: {n}" for n in notes] + [unknown][: bool(unknown)] + watch.lines(schema):
             out.print(line, markup=False, soft_wrap=True)
         if not bad:
             out.print(f"safe to capture: {', '.join(wanted)}", markup=False, soft_wrap=True)
@@ -107,10 +109,11 @@ def add(source: Annotated[str, typer.Argument(metavar="SCHEMA.TABLE")], *, max_r
     The cap is of the bulk path, which copies most tables, a second's rows at a time where the key is an integer. A table with a type of which that path was not
     tested is read by Debezium's snapshot, 10,000 rows at a time, with no cap.
     """
-    from weir.capture import operate
+    from weir.capture import compared, operate
 
     settings = _settings()
-    _told(operate.add(settings.endpoints, settings.home, source, _say, most_per_s=max_rows_per_s), as_json=as_json)
+    entry = operate.add(settings.endpoints, settings.home, source, _say, most_per_s=max_rows_per_s)
+    _told(entry, as_json=as_json, more={"notes": [asdict(n) for n in compared.notes(entry.source, entry.columns)]})
 
 
 @table_app.command(epilog="Example: ./weir table pause users --why 'the shop migrates'")

@@ -13,7 +13,7 @@ from typing import Any
 
 from weir.connect import catalog, publication
 from weir.connect.publication import Publication
-from weir.contracts import cdc, source_types
+from weir.contracts import cdc, source_types, wayback
 from weir.contracts.schema import SourceColumn
 from weir.errors import ContractViolation, Unavailable
 
@@ -54,10 +54,11 @@ class TableFacts:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One reason not to capture, and the SQL that removes it."""
+    """One reason not to capture, and the SQL that removes it. `mild`: none to refuse, but to know before."""
 
     what: str
     sql: str
+    mild: bool = False
 
     def __str__(self) -> str:
         return f"{self.what}: {self.sql}"
@@ -71,7 +72,7 @@ def judge_server(f: ServerFacts) -> list[Finding]:
     if not f.slot and f.slots_free < 1:
         found.append(Finding("no replication slot is free", "ALTER SYSTEM SET max_replication_slots = 16; -- and restart PostgreSQL"))
     if f.slot == "lost":
-        found.append(Finding(f"slot {cdc.SLOT} is lost, resync needed", f"SELECT pg_drop_replication_slot('{cdc.SLOT}'); -- and take the snapshot anew"))
+        found.append(Finding(f"slot {cdc.SLOT} is lost, and what it held does not come by itself", f"-- {wayback.COMMAND}"))
     if f.keep_size == "-1":
         found.append(Finding("a slot that nobody reads may fill the disk", "ALTER SYSTEM SET max_slot_wal_keep_size = '4GB'; SELECT pg_reload_conf();"))
     if f.role_replicates is None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import psycopg
 
-from weir.contracts import cdc
+from weir.contracts import cdc, wayback
 from weir.errors import Unavailable, Undecided
 from weir.reconcile.meter import Meter
 from weir.reconcile.plan import KEYS, Bucket, Key, Rows, TablePlan
@@ -136,7 +136,7 @@ class Source:
             while True:
                 row = c.execute("SELECT confirmed_flush_lsn - '0/0'::pg_lsn, wal_status FROM pg_replication_slots WHERE slot_name = %s", (cdc.SLOT,)).fetchone()
                 if row is None or row[1] == "lost":
-                    raise Undecided(f"replication slot {cdc.SLOT} is {'gone' if row is None else 'lost'}", hint="resync needed: changes since then will not come by themselves")
+                    raise Undecided(f"replication slot {cdc.SLOT} is {'gone' if row is None else 'lost'}", hint=f"changes since then do not come by themselves: {wayback.COMMAND} brings them")
                 if row[0] is not None and int(row[0]) >= lsn:
                     return
                 if time.monotonic() > deadline:

@@ -234,6 +234,16 @@ def test_a_table_added_last_stands_in_the_connectors_list_where_the_next_command
     assert runs == ["public.orders,public.zones", "orders is built"]
 
 
+def test_an_add_names_the_columns_that_no_comparison_covers_before_the_first_row(parts, runs, tmp_path, monkeypatch):
+    told = []
+    opens = SourceColumn("opens", "time with time zone", position=3)
+    monkeypatch.setattr(operate, "_prepared", lambda *_: (replace(KILLED, columns=(*COLUMNS, opens)), ("id",)))
+    monkeypatch.setattr(operate.resync, "run", lambda *_a, **_k: told.append("first row"))
+    operate.add(parts.endpoints, tmp_path, "orders", told.append)
+    assert [t for t in told if t == "first row" or "to know" in t] == [told[0], "first row"]
+    assert "public.orders.opens of type time with time zone is not compared" in told[0]
+
+
 def test_a_table_whose_changes_are_lost_is_stopped_at_once_and_flows_again_by_a_whole_copy_only(parts, runs, source, tmp_path, monkeypatch):
     built(parts, entry("orders"))
     lost = ["public.orders is not in publication weir: ALTER PUBLICATION weir ADD TABLE public.orders;"]

@@ -26,7 +26,7 @@ def test_a_server_and_a_table_that_are_safe_have_no_finding():
 @pytest.mark.parametrize(("change", "sql"), [
     ({"wal_level": "replica"}, "wal_level = 'logical'"),
     ({"slots_free": 0}, "max_replication_slots"),
-    ({"slot": "lost"}, "pg_drop_replication_slot('weir')"),
+    ({"slot": "lost"}, "./weir connector recover"),
     ({"keep_size": "-1"}, "max_slot_wal_keep_size"),
     ({"role_replicates": None}, "CREATE ROLE weir_cdc"),
     ({"role_replicates": False}, "ALTER ROLE weir_cdc WITH REPLICATION"),

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from weir.contracts import names
+from weir.contracts import cdc, names
 from weir.contracts.catalogue import ItemCatalogueEntry
 from weir.contracts.events import MAX_EVENT_BYTES, RejectReason
 from weir.ingest.decode import AHEAD_MS, BEHIND_MS, catalogue_items, debezium, user_events
@@ -87,6 +87,18 @@ def change(value, key=KEY, topic=names.TOPIC_CDC_USERS):
 ])
 def test_a_change_that_is_none_of_debeziums_has_its_reason(value, wanted):
     assert change(value) == wanted
+
+
+LONG, SHORT = b"x" * cdc.CHANGE_BYTES, b"x" * (cdc.SURE_BYTES - 20)
+
+
+@pytest.mark.parametrize(("op", "before", "after", "wanted"), [
+    (b"c", b"", LONG, "oversized"), (b"r", b"", LONG, "oversized"), (b"u", LONG, SHORT, ""), (b"u", LONG, SHORT + b"x" * 40, "oversized"), (b"u", LONG[:-200], SHORT + b"x" * 40, "oversized"),
+    (b"c", b"", LONG[:-60], ""), (b"d", LONG, None, ""),
+])
+def test_a_change_that_debezium_may_have_shortened_is_none_unless_its_row_afterwards_is_too_small_for_that(op, before, after, wanted):
+    row = b"null" if after is None else b'{"user_id":1,"a":"%s"}' % after
+    assert change(b'{"op":"%s","before":{"a":"%s"},"after":%s}' % (op, before, row)) == wanted
 
 
 @pytest.mark.parametrize(("key", "wanted"), [
