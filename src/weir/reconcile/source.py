@@ -71,6 +71,10 @@ class Snapshot:
                 found.setdefault(tuple(key), []).append(int(row_hash) & MASK64)
         return found
 
+    def lsn_now(self) -> int:
+        """Return the insert LSN of now, which is past the snapshot's."""
+        with _told("its LSN"), self.meter.postgres():
+            return int(self.connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()[0])
 
     def copied(self, sql: str) -> Iterator[Any]:
         """Yield the rows of a COPY … TO STDOUT as they come, in bytes; it may take as long as it takes."""
