@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from weir.contracts.captured import HistoryTable
-from weir.contracts.history import Cut
-from weir.contracts.history import Rows as Made
+from weir.contracts.history import Cut, Rows
 from weir.errors import ContractViolation, Undecided
 from weir.reconcile import canonical
 from weir.reconcile.outcome import Answer, Outcome
-from weir.reconcile.plan import FIRST_BITS, KEY_BITS, Bucket, Difference, Key, Rows, TablePlan, comparable, unequal
+from weir.reconcile.plan import FIRST_BITS, KEY_BITS, Bucket, Difference, Key, TablePlan, comparable, unequal
 from weir.reconcile.progress import Progress
 from weir.reconcile.sink import Sink
 from weir.reconcile.source import MASK64, Snapshot, Source, text_of
@@ -41,12 +40,11 @@ class _Seen:
         return not self.found and not self.more
 
 
-def differences(source: Rows, sink: Rows) -> tuple[Difference, ...]:
-    """Return, a row each, what one side has more often than the other, by the row's hash. Pure."""
-    left, right = ({int(k[0]) & MASK64: len(hashes) for k, hashes in rows.items()} for rows in (source, sink))
-    found = []
-    for one in sorted(left.keys() | right.keys()):
-        more = left.get(one, 0) - right.get(one, 0)
+def differences(source: Mapping[int, int], sink: Mapping[int, int]) -> tuple[Difference, ...]:
+    """Return, a row each, what one side has more often than the other; of each row's hash how often it is there. Pure."""
+    found: list[Difference] = []
+    for one in sorted(source.keys() | sink.keys()):
+        more = source.get(one, 0) - sink.get(one, 0)
         found += [Difference((f"{one:016x}",), "missing" if more > 0 else "extra", one if more > 0 else None, one if more < 0 else None)] * abs(more)
     return tuple(found)
 
@@ -57,7 +55,7 @@ class HistoryCycle:
     def __init__(self, table: HistoryTable, source: Source, sink: Sink, progress: Progress) -> None:
         if table.rows is None:
             raise ContractViolation(f"{table.name} is no history", hint=f"./weir table resync {table.name}")
-        self._rows: Made = table.rows
+        self._rows: Rows = table.rows
         self._source, self._sink, self._progress = source, sink, progress
         columns, unchecked = comparable(source.columns(table.source)[0], self._rows.kinds(), table.staging)
         self.plan = TablePlan(table, (), columns, unchecked)
@@ -101,7 +99,7 @@ class HistoryCycle:
             right = self._buckets(until)
             bad = unequal(left, right)
             few = sum(bad.values()) <= ROWS_AT_ONCE
-            found = differences(*self._told(snapshot, until, list(bad))) if bad and few else ()
+            found = self._told(snapshot, until, list(bad)) if bad and few else ()
         return _Seen(snapshot, sum(n for n, _ in left.values()), sum(n for n, _ in right.values()), found, bool(bad) and not found)
 
     def _land(self, lsn: int) -> None:
@@ -124,10 +122,12 @@ class HistoryCycle:
         found = {int(b): (int(n), (int(came) - int(went)) & MASK64) for b, n, came, went in rows}
         return {b: bucket for b, bucket in found.items() if bucket != (0, 0)}
 
-    def _told(self, snapshot: Snapshot, until: Cut, buckets: list[int]) -> tuple[Rows, Rows]:
+    def _told(self, snapshot: Snapshot, until: Cut, buckets: list[int]) -> tuple[Difference, ...]:
+        """Return the rows of these buckets that differ; none where too many would have to be looked at."""
         inside = ", ".join(map(str, buckets))
         here = f"({self._hash[0]})::text"
         left = snapshot.rows(f"SELECT '', ARRAY[{here}], {here} FROM {self.plan.table.source} WHERE ({self._bucket[0]} >> {SHIFT}) IN ({inside})", ())
-        right = self._sink.rows(f"SELECT '', [toString(weir_hash)], toString(weir_hash) FROM (SELECT weir_hash, sum(weir_n) AS weir_n FROM {self._hashed(until)}"
-                                f" WHERE weir_bucket IN ({inside}) GROUP BY weir_hash HAVING weir_n > 0) ARRAY JOIN range(toUInt64(weir_n)) AS weir_copy", ())
-        return left, right
+        right = self._sink.query(f"SELECT toString(weir_hash), sum(weir_n) AS n FROM {self._hashed(until)} WHERE weir_bucket IN ({inside}) GROUP BY weir_hash HAVING n != 0 LIMIT {2 * ROWS_AT_ONCE}")
+        if len(right) == 2 * ROWS_AT_ONCE:
+            return ()
+        return differences({int(k[0]) & MASK64: len(hashes) for k, hashes in left.items()}, {int(h): int(n) for h, n in right})
