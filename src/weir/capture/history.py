@@ -7,7 +7,7 @@ that no change of columns touches a row; a snapshot's rows are seen once it is w
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
@@ -25,8 +25,9 @@ from weir.reconcile.history import HistoryCycle
 from weir.reconcile.outcome import Answer
 from weir.reconcile.progress import Progress
 from weir.reconcile.sink import Sink
-from weir.reconcile.source import Snapshot
+from weir.reconcile.source import Snapshot, Source
 
+SETTLE_S: Final = 60.0  # whoever writes longer than that into a table should not be waited for in silence
 TRIES: Final = 3  # for a table that is truncated while it is compared
 _OURS: Final = "weir_"  # begins the names that its views use themselves
 
@@ -124,10 +125,25 @@ def _clean(parts: Parts, beside: Captured) -> None:
         parts.sink.command(f"ALTER TABLE {beside.keyed} DELETE WHERE snapshot >= {beside.generation} SETTINGS mutations_sync = 2")
 
 
+def settle(source: Source, table: str, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Wait until the transactions have ended that have written to a table up to now, before it was published it may be: what they wrote is in a snapshot of later, and may be in no stream.
+
+    Raises:
+        Undecided: one goes on.
+    """
+    deadline, before = clock() + SETTLE_S, source.writers(table)
+    while before:
+        if clock() > deadline:
+            raise Undecided(f"transactions that have written to {table} go on: {', '.join(sorted(before))} (pg_locks.virtualtransaction)", hint="end them, then run it again")
+        sleep(0.2)
+        before &= source.writers(table)
+
+
 def _filled(parts: Parts, beside: Captured, report: Report, most_per_s: int) -> Cut:
     """Copy the table as one snapshot sees it, the next block read while the last is inserted; return where it was cut."""
     progress, client = Progress(parts.endpoints.kafka_bootstrap), ClickHouse(parts.endpoints.clickhouse_url)
     try:
+        settle(parts.source, beside.source)
         since = tuple(sorted(progress.ends(beside.topic).items()))  # before the snapshot: all that it does not see comes later
         rows, began, total = 0, time.monotonic(), parts.source.about(beside.source)
         with parts.source.snapshot() as snapshot, ThreadPoolExecutor(1) as pool:

@@ -36,7 +36,7 @@ class Cut:
         """
         _, high, running = self.visible.split(":")
         ids = ", ".join(str(int(x) % _IDS) for x in running.split(",") if x)
-        began = f"bitAnd(toInt64(tx_id) - {int(high) % _IDS}, {_IDS - 1}) < {_IDS >> 1}"
+        began = f"bitAnd(toInt64(tx_id) - {int(high)}, {_IDS - 1}) < {_IDS >> 1}"
         return f"(lsn >= {self.lsn} OR ({self.past()} AND ({f'tx_id IN ({ids}) OR ' if ids else ''}{began})))"
 
     def past(self) -> str:

@@ -70,7 +70,8 @@ def rows(sink, entry=ENTRY):
 def test_each_change_is_a_row_with_its_place_and_both_sides_and_a_replay_adds_none(sink):
     made(sink)
     changes = [change(10, "c", 110, 60, after=row(1)), change(11, "u", 120, 61, row(1), row(1, op=None, after="-2.25")), change(3, "d", 130, 62, row(2), partition=1), change(12, "t", 140, 63),
-               change(13, "c", 150, 64, after=row(9), topic="shop.public.other"), change(14, "c", 150, 64, after=row(9), reason="malformed"), change(15, "r", "NULL", "NULL", after=row(9))]
+               change(13, "c", 150, 64, after=row(9), topic="shop.public.other"), change(14, "c", 150, 64, after=row(9), reason="malformed"), change(15, "r", "NULL", "NULL", after=row(9)),
+               change(17, "d", "NULL", "NULL", row(9))]
     land(sink, *changes)
     land(sink, *changes, change(16, "c", 160, 65, after=row(1)))  # another batch that has them again
     read = "lsn, partition, tx_id, op, toUnixTimestamp64Milli(committed_at), after_lsn, after_op, after_after, before_after, `before_a ``b```"
@@ -217,7 +218,7 @@ def test_a_snapshot_that_cannot_be_verified_leaves_no_row_and_readers_what_they_
 
 def test_what_a_killed_try_left_is_gone_before_the_next(parts):
     entry = taken(parts, begun())
-    snapshot(parts.sink, replace(entry, generation=2), row(9), row(9))
+    snapshot(parts.sink, replace(entry, generation=2, cut=replace(CUT, lsn=99)), row(9), row(9))
     taken(parts, entry)
     assert parts.sink.query("SELECT count() FROM captured.odd WHERE snapshot = 2") == [("4",)]
 
@@ -244,6 +245,29 @@ def test_a_column_that_came_as_null_is_read_at_once_and_one_that_changes_rows_ta
     watch.Watcher(parts, tmp_path, tmp_path).round(100.0)
     assert (parts.register.entries["odd"].used, asked) == (ENTRY.used | {"note"}, [["public.odd"]])
     assert parts.sink.query("SELECT max(snapshot), argMax(after_note, op = 'c') FROM captured.odd") == [(snapshots, "before anybody looked")]
+
+
+class Writers:
+    """A source whose writers are these, one answer after the other."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    def writers(self, table):
+        assert table == "public.odd"
+        return self.answers.pop(0)
+
+
+def test_a_snapshot_waits_for_who_wrote_before_it_and_for_nobody_who_came_later():
+    source, now = Writers({"3/1", "4/7"}, {"4/7", "9/9"}, {"9/9", "9/10"}), iter(range(100))
+    history.settle(source, "public.odd", clock=lambda: next(now), sleep=lambda _: None)
+    assert source.answers == []
+
+
+def test_a_snapshot_is_not_taken_while_one_that_wrote_before_it_goes_on():
+    now = iter(range(0, 100_000, 10))
+    with pytest.raises(Undecided, match="4/7"):
+        history.settle(Writers(*[{"4/7"}] * 100), "public.odd", clock=lambda: next(now), sleep=lambda _: None)
 
 
 def test_a_table_whose_rows_view_would_have_the_name_of_another_is_refused():
