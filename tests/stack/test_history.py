@@ -181,7 +181,7 @@ def _is_paused_and_resumed(running):
 def _tells_a_row_that_is_not_there(running):
     """A change that is taken out of the history by hand, and one that is put into it, are told, and nothing is repaired."""
     lost = running.clickhouse(f"SELECT lsn, position FROM captured.{TABLE}__0 WHERE op = 'c' ORDER BY lsn DESC, position DESC LIMIT 1")[0]
-    running.clickhouse_command(f"INSERT INTO captured.{TABLE}__0 SELECT * REPLACE (position + 1000000 AS position) FROM captured.{TABLE}__0 WHERE (lsn, position) = {lost}")
+    running.clickhouse_command(f"INSERT INTO captured.{TABLE}__0 SELECT * REPLACE (position + 1000000 AS position) FROM (SELECT * FROM captured.{TABLE}__0 WHERE (lsn, position) = {lost})")
     checked = _reconciled(running)
     assert (checked["outcome"], checked["missing"], checked["extra"], checked["repaired"], checked["repairable"]) == ("no", 0, 1, 0, False)
     running.clickhouse_command(f"ALTER TABLE captured.{TABLE}__0 DELETE WHERE lsn = {lost[0]} SETTINGS mutations_sync = 2")
