@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from weir.capture import bulk, operate, pace
+from weir.capture.parts import Parts, Report
 from weir.capture.register import turn
-from weir.capture.resync import Parts, Report
 from weir.connect.slot import Loss, Slot, Stream, lost
 from weir.contracts import cdc, wayback
 from weir.contracts.captured import Captured, State
@@ -35,12 +35,19 @@ TRIES: Final = 4  # comparisons of a table, of which one may be a resync
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One captured table in the plan: about how many rows it has at the source, and why it cannot be proven now (empty: it will be)."""
+    """One captured table in the plan: about how many rows it has at the source, why it cannot be proven now (empty: it will be), and whether it is kept as a history."""
 
     name: str
     source: str
     rows: int
     waits: str = ""
+    history: bool = False
+
+    def line(self) -> str:
+        """Return it for reading. Pure."""
+        copy = "read anew for what was inserted and updated since, then compared key by key: what the source has no more is deleted"
+        what = "a history: the changes in between are lost to it, and a new snapshot follows what it has" if self.history else copy
+        return f"  {self.name} ({self.source}, about {self.rows:,} rows): {self.waits or what}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +69,7 @@ class Plan:
             found.append(f"  connector {cdc.CONNECTOR} is stopped and its offsets are deleted{f', slot {cdc.SLOT} is dropped' if self.drops_slot else ''}")
         if self.reads:
             found.append(f"  connector {cdc.CONNECTOR} runs with a new slot and reads every captured table anew")
-        found += [f"  {t.name} ({t.source}, about {t.rows:,} rows): " + (t.waits or "read anew for what was inserted and updated since, then compared key by key: what the source has no more is deleted")
-                  for t in self.tables]
-        return found
+        return found + [t.line() for t in self.tables]
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -133,7 +138,7 @@ def _plan(endpoints: Endpoints, stream: Stream, mark: WayBack | None, loss: Loss
     with operate.opened(endpoints) as parts:
         entries = parts.register.tables().values()
         left = [e for e in entries if loss or mark is None or mark.tables is None or e.name in mark.tables]
-        tables = tuple(Table(e.name, e.source, parts.source.about(e.source), waits(e)) for e in left)
+        tables = tuple(Table(e.name, e.source, parts.source.about(e.source), waits(e), e.history) for e in left)
     why = f"{loss}{f' ({stream.reason})' if stream.reason else ''}" if loss else ""
     return Plan(why, text_of(begun.since_lsn) if begun.since_lsn else "its last commit, which is not known", text_of(stream.now_lsn if loss else begun.until_lsn), bool(loss and stream.wal_status),
                 bool(loss) or begun.tables is None, tables)
@@ -250,6 +255,11 @@ class WayBackRun:
             if entry is None or waits(entry):
                 self.report(f"{name}: {'captured no more' if entry is None else waits(entry)}")
                 return []
+            if entry.history and not resynced:  # rows that are the same say nothing of changes in between
+                self.report(f"{name}: the changes in between are lost to this history; a new snapshot follows what it has")
+                operate.resynced(self.endpoints, self.home, name, self.report)
+                resynced = True
+                continue
             self.report(f"{name}: comparing with the source, key by key")
             outcomes = reconciler.run([entry.table()], repair=True)
             first = outcomes[0]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from weir.capture import bulk, keyed, pace
-from weir.capture.register import Register
+from weir.capture import bulk, history, keyed, pace
+from weir.capture.parts import Parts, Report
 from weir.connect import connector
 from weir.contracts import cdc, names
 from weir.contracts.captured import Captured, State, newest
@@ -32,17 +32,6 @@ from weir.reconcile.table import TOO_LARGE, Comparer
 TRIES: Final = 5  # for keys that change all the while
 HOT_MAX: Final = 1_000  # of these; more are looked for again
 STILL_S: Final = 90.0  # without a new row or a difference less: a killed Connect worker is back after 12 s, and a signal waits for its turn
-Report = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a resync touches."""
-
-    endpoints: Endpoints
-    sink: Sink
-    source: Source
-    register: Register
 
 
 def lsn_now(endpoints: Endpoints) -> int:
@@ -69,7 +58,9 @@ def sweep(sink: Sink, entry: Captured) -> None:
 
     If they read it, their view stays: an entry that is RESYNCING may have columns that its generation has not.
     """
-    if entry.owned:
+    if entry.history:
+        history.sweep(sink, entry)
+    elif entry.owned:
         if entry.generation and not sink.query(keyed.shown(entry)):
             sink.command(keyed.show(entry))
         for (table,) in sink.query(keyed.generations(entry)):
@@ -82,13 +73,17 @@ def sweep(sink: Sink, entry: Captured) -> None:
 def run(parts: Parts, entry: Captured, now: Sequence[SourceColumn], key: Sequence[str], report: Report, *, most_per_s: int = 0) -> Captured:
     """Build, verify and swap; return the entry as it stands then. `most_per_s`: rows a second that the bulk path may read (0: as fast as it goes).
 
+    A history is not built anew: it gets another snapshot, and its rows stay.
+
     Raises:
         WeirError: it could not be done or verified; the copy that was read is read still, and nothing of this try is left.
     """
     sweep(parts.sink, entry)
     used = frozenset(c.name for c in now if c.lands) if entry.owned else entry.used & {c.name for c in now}
-    safe = all(c.safe for c in changes(entry.columns, now, entry.used)) and entry.state is not State.PAUSED
     beside = replace(entry, columns=tuple(now), used=used, generation=entry.generation + 1, since_lsn=lsn_now(parts.endpoints), barrier=entry.owned)
+    safe = all(c.safe for c in changes(entry.columns, now, entry.used)) and entry.state is not State.PAUSED
+    if entry.history:
+        return _snapshot(parts, entry, beside, report, most_per_s=most_per_s, safe=safe)
     target = beside.keyed if entry.owned else f"{entry.keyed}__next"
     if entry.owned and not safe:
         parts.sink.command(f"DROP TABLE IF EXISTS {entry.keyed}_feed SYNC")  # its rows come otherwise from now on
@@ -105,13 +100,27 @@ def run(parts: Parts, entry: Captured, now: Sequence[SourceColumn], key: Sequenc
     except BaseException:
         _all(parts.sink, keyed.drop(target) if entry.owned else [])
         sweep(parts.sink, entry)
-        parts.register.write(entry if safe else entry.to(State.PAUSED, why=entry.why or "its resync did not end well", by="loss" if entry.by == "loss" else "schema"))
+        parts.register.write(_as_before(entry, safe=safe))
         raise
     if entry.owned:
         parts.sink.command(keyed.show(made))
         _all(parts.sink, keyed.drop(entry.keyed) if entry.generation else [])
     report(f"{entry.name}: {rows} rows verified, swapped; nothing is left beside")
     return made
+
+
+def _as_before(entry: Captured, *, safe: bool) -> Captured:
+    """Return what an entry is after a try that failed: as it was, where its rows land as they should."""
+    return entry if safe else entry.to(State.PAUSED, why=entry.why or "its resync did not end well", by="loss" if entry.by == "loss" else "schema")
+
+
+def _snapshot(parts: Parts, entry: Captured, beside: Captured, report: Report, *, most_per_s: int, safe: bool) -> Captured:
+    """Put a new snapshot into a history; raises as `run`."""
+    try:
+        return history.run(parts, entry, beside, report, most_per_s=most_per_s)
+    except BaseException:
+        parts.register.write(_as_before(entry, safe=safe))
+        raise
 
 
 def _quick(parts: Parts, entry: Captured, beside: Captured) -> bool:

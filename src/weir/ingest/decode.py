@@ -202,11 +202,11 @@ def _document(raw: msgspec.Raw) -> str:
 
 
 def _judge_key(record: Record) -> RejectReason | None:
-    """Return why the key names no row of the topic's table, or None. May raise what `_NO_JSON` lists."""
-    if record.key is None:
-        return RejectReason.MISSING_FIELD
-    key = _KEY.decode(record.key)
+    """Return why the key names no row of the topic's table, or None; a table that the contract does not know may have none. May raise what `_NO_JSON` lists."""
     name = _KEYS.get(record.topic)
+    if record.key is None:
+        return RejectReason.MISSING_FIELD if name else None  # the gate holds what a keyed copy cannot take
+    key = _KEY.decode(record.key)
     if not key or (name is not None and name not in key):
         return RejectReason.MISSING_FIELD
     if name is None:

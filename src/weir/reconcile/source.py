@@ -32,6 +32,11 @@ SELECT a.attname FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS k(n, o) JO
 WHERE i.indrelid = %s::regclass AND i.indisprimary AND a.attrelid = i.indrelid ORDER BY k.o
 """
 
+_WRITERS = """
+SELECT virtualtransaction FROM pg_locks WHERE relation = %s::regclass AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted
+AND mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+"""
+
 
 @contextmanager
 def _told(what: str) -> Iterator[None]:
@@ -71,6 +76,10 @@ class Snapshot:
                 found.setdefault(tuple(key), []).append(int(row_hash) & MASK64)
         return found
 
+    def lsn_now(self) -> int:
+        """Return the insert LSN of now, which is past the snapshot's."""
+        with _told("its LSN"), self.meter.postgres():
+            return int(self.connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()[0])
 
     def copied(self, sql: str) -> Iterator[Any]:
         """Yield the rows of a COPY … TO STDOUT as they come, in bytes; it may take as long as it takes."""
@@ -115,6 +124,11 @@ class Source:
         """
         with self._connect(autocommit=True) as c, _told(f"the size of {table}"), self._meter.postgres():
             return int(c.execute(f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {table}").fetchone()[0][0]["Plan"]["Plan Rows"])
+
+    def writers(self, table: str) -> set[str]:
+        """Return the virtual ids of the transactions that may have written to a table and have not ended: they hold its lock until they do."""
+        with self._connect(autocommit=True) as c, _told(f"who writes to {table}"), self._meter.postgres():
+            return {v for (v,) in c.execute(_WRITERS, (table,))}
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:

@@ -12,6 +12,7 @@ from weir.connect.slot import Loss, Stream
 from weir.contracts import wayback
 from weir.contracts.captured import Captured, State
 from weir.contracts.endpoints import Endpoints
+from weir.contracts.history import Cut
 from weir.contracts.schema import SourceColumn
 from weir.contracts.wayback import GAP, WayBack
 from weir.errors import Terminal, Undecided
@@ -138,6 +139,13 @@ def test_too_many_keys_for_repairs_are_a_resync_and_what_cannot_be_proven_leaves
         world.go.run()
     assert world.did.count("resync orders") == 2, "one a run"
     assert recover.read_mark(world.home).tables == ("orders", "users")
+
+
+def test_a_history_gets_another_snapshot_though_its_rows_are_the_sources(world):
+    world.entries["orders"] = entry("orders", history=True, cut=Cut(1, "1:1:", ()))
+    assert "lost to it" in "\n".join(recover.look(world.go.endpoints, world.home).lines())
+    world.go.run()
+    assert world.did[-3:] == ["resync orders", "compare orders", "compare users"]
 
 
 def test_a_paused_table_is_not_proven_and_flows_again_by_a_resync_only(world):

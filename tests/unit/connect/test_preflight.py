@@ -62,6 +62,21 @@ def test_each_fault_of_a_table_is_a_finding_with_its_sql(change, sqls):
     assert all(sql in f.sql for f, sql in zip(found, sqls, strict=True))
 
 
+def test_a_table_without_a_key_has_two_ways_out_and_each_is_said_with_its_sql():
+    (finding,) = judge_table(replace(TABLE, key=()), published=True)
+    assert "no primary key" in finding.what
+    assert finding.sql == ("ALTER TABLE public.orders ADD PRIMARY KEY (…); -- or ALTER TABLE public.orders REPLICA IDENTITY FULL;"
+                           " and ./weir table add public.orders --history keeps its changes instead")
+
+
+@pytest.mark.parametrize("key", [(), ("id",)])
+def test_a_history_needs_no_key_and_the_whole_row_as_it_was(key):
+    assert judge_table(replace(TABLE, key=key), published=True, history=True) == []
+    for identity in "din":
+        (finding,) = judge_table(replace(TABLE, key=key, identity=identity, toastable=False), published=True, history=True)
+        assert finding.sql == "ALTER TABLE public.orders REPLICA IDENTITY FULL;"
+
+
 def test_a_missing_publication_is_told_once_and_not_of_every_table():
     assert judge_table(replace(TABLE, published=False), published=False) == []
 

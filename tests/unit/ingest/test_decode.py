@@ -111,8 +111,8 @@ def test_a_change_of_a_row_needs_a_key_that_names_the_row(key, wanted):
     assert change(b'{"op":"t"}', key) == "", "a truncate is of the table"
 
 
-def test_of_a_table_that_the_contract_does_not_know_any_object_is_a_key():
-    assert [change(ROW + b"}", key, "shop.public.orders") for key in (b'{"a":"x","b":2}', b"{}")] == ["", "missing_field"]
+def test_of_a_table_that_the_contract_does_not_know_any_object_is_a_key_and_no_key_is_one():
+    assert [change(ROW + b"}", key, "shop.public.orders") for key in (b'{"a":"x","b":2}', b"{}", None)] == ["", "missing_field", ""]
 
 
 def item(**fields):
