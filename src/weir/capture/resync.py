@@ -132,6 +132,8 @@ def _quick(parts: Parts, entry: Captured, beside: Captured) -> bool:
 
 def _filled(parts: Parts, beside: Captured, key: Sequence[str], table: cdc.CdcTable, report: Report, *, most_per_s: int | None) -> int:
     """Fill the copy by the quicker way that is right (None: not the bulk path), and wait until it is the same as the source; return how many rows were compared."""
+    if beside.owned and beside.generation == 1:  # just published: what was written before may be in no stream
+        history.settle(parts.source, beside.source)
     if most_per_s is not None:
         try:
             bulk.Fill(parts.source, parts.sink, parts.endpoints.clickhouse_url, report, most_per_s).run(beside, key)
