@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from weir.capture import keyed, pace
 from weir.contracts.captured import Captured
+from weir.contracts.clickhouse import quoted
 from weir.contracts.schema import SourceColumn
 from weir.errors import Undecided
 from weir.ingest.clickhouse import ClickHouse
@@ -70,7 +71,7 @@ def documents(source: str, columns: Sequence[SourceColumn], inside: str = "") ->
 
 def insert(entry: Captured, key: Sequence[str], *, version: int, lsn: int) -> str:
     """Return the INSERT that takes documents, TabSeparated, into the entry's keyed table."""
-    names = ", ".join(keyed.quoted(c.name) for c in entry.read)
+    names = ", ".join(quoted(c.name) for c in entry.read)
     return (f"INSERT INTO {entry.keyed} ({names}, version, is_deleted, weir_lsn, weir_produced_at) SELECT {', '.join(keyed.reads(entry, key, 'weir_doc', 'weir_doc'))},"
             f" {version}, 0, {lsn}, now64(3, 'UTC') FROM input('weir_doc String') FORMAT TabSeparated")
 

@@ -11,16 +11,11 @@ from typing import Final
 
 from weir.contracts import names, source_types
 from weir.contracts.captured import KEYED, TRUNCATES, Captured, newest
-from weir.contracts.clickhouse import literal
+from weir.contracts.clickhouse import literal, quoted
 from weir.contracts.schema import SourceColumn
 from weir.errors import ContractViolation
 
 OURS: Final = ("version", "is_deleted", "weir_lsn", "weir_produced_at")  # columns that the keyed table adds
-
-
-def quoted(name: str) -> str:
-    """Return an identifier as ClickHouse takes it."""
-    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
 def check(source: str, columns: Sequence[SourceColumn], key: Sequence[str]) -> None:

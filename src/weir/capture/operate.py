@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from weir.capture import keyed, resync, watch
+from weir.capture import compared, history, keyed, resync, watch
+from weir.capture.parts import Parts, Report
 from weir.capture.register import Register, turn
-from weir.capture.resync import Parts, Report
 from weir.connect import connector, preflight, publication, register
 from weir.contracts import cdc, names
-from weir.contracts.captured import KEYED, Captured, State
+from weir.contracts.captured import KEYED, ROWS, Captured, State
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.schema import changes
 from weir.errors import ContractViolation, Terminal, Unavailable, UnknownName
@@ -77,12 +77,12 @@ def _name(source: str) -> str:
 
 def _refuse_taken(source: str, tables: Iterable[str]) -> None:
     name = _name(source)
-    if name in {*tables, *cdc.CDC_TABLES} or re.fullmatch(r"weir_truncates(_feed)?|.*__[0-9]+(_feed)?", name):
+    if {name, f"{name}{ROWS}"} & {*tables, *cdc.CDC_TABLES} or re.fullmatch(rf"weir_truncates(_feed)?|.*__[0-9]+(_feed)?|.*{ROWS}", name):
         raise ContractViolation(f"{source} would be read as {KEYED}.{name}, a name that is taken or kept for copies", hint=f"ALTER TABLE {source} RENAME TO …; then ./weir table add it")
 
 
-def add(endpoints: Endpoints, home: Path, source: str, report: Report, *, most_per_s: int = 0) -> Captured:
-    """Capture a table: publication, topic, connector, a keyed copy that is verified; return its entry. `most_per_s`: as for `resync.run`.
+def add(endpoints: Endpoints, home: Path, source: str, report: Report, *, most_per_s: int = 0, as_history: bool = False) -> Captured:
+    """Capture a table: publication, topic, connector, a keyed copy or a history, verified; return its entry. `most_per_s`: as for `resync.run`.
 
     Raises:
         ContractViolation: it is unsafe, captured already, or of a name that is taken; says the SQL that mends it.
@@ -93,7 +93,9 @@ def add(endpoints: Endpoints, home: Path, source: str, report: Report, *, most_p
         if any(source == e.source for e in tables.values()) or source in publication.TABLES:
             raise ContractViolation(f"{source} is captured already", hint=f"./weir table resync {_name(source)} makes its copy anew")
         _refuse_taken(source, tables)
-        entry, key = _prepared(parts, source)
+        entry, key = _prepared(parts, source, as_history=as_history)
+        for note in () if as_history else compared.notes(source, entry.columns):
+            report(f"{entry.name}: to know: {note}")
         entry = parts.register.write(entry)  # from now on ingest reads its topic
         report(f"{entry.name}: telling the connector")
         try:
@@ -104,29 +106,40 @@ def add(endpoints: Endpoints, home: Path, source: str, report: Report, *, most_p
             raise
 
 
-def _prepared(parts: Parts, source: str) -> tuple[Captured, tuple[str, ...]]:
+def _prepared(parts: Parts, source: str, *, as_history: bool) -> tuple[Captured, tuple[str, ...]]:
     """Publish the table, let Debezium read it, and make its topic; return its first entry and its key."""
     import psycopg
 
     dsn = parts.endpoints.postgres_dsn
     ours = (f"ALTER PUBLICATION {publication.NAME} ADD TABLE {source};", f"GRANT USAGE ON SCHEMA {source.split('.', maxsplit=1)[0]} TO {cdc.ROLE}; GRANT SELECT ON {source} TO {cdc.ROLE};")
-    unsafe = [f for f in preflight.examine(dsn, [source]) if f.sql not in ours]
+    histories = [source] * as_history
+    unsafe = [f for f in preflight.examine(dsn, [source], histories) if f.sql not in ours]
     if unsafe:
-        raise ContractViolation(f"{source} is not safe to capture: " + " | ".join(map(str, unsafe)), hint=f"run that SQL, then ./weir table add {source} again")
-    at = watch.look(dsn, [source])[source]
-    keyed.check(source, at.columns, at.key)
-    odd = [c for c in at.columns if c.name in at.key and c.type.split("(")[0] not in KEY_TYPES]
-    if odd:
-        raise ContractViolation(f"{source} has a key of type {odd[0].type}, by which its copy could not be verified", hint=f"keys may be {', '.join(sorted(KEY_TYPES))}")
+        raise ContractViolation(f"{source} is not safe to capture: " + " | ".join(map(str, unsafe)), hint=f"run that SQL, then ./weir table add {source}{' --history' * as_history} again")
+    at = watch.look(dsn, [source], histories)[source]
+    used = frozenset(c.name for c in at.columns if c.lands)
+    entry = Captured(_name(source), source, State.CAPTURING, at.columns, used, owned=True, history=as_history)
+    _refuse_shape(entry, at.key)
     try:
         with psycopg.connect(dsn, connect_timeout=5, autocommit=True) as c:
-            for finding in preflight.examine(dsn, [source]):
+            for finding in preflight.examine(dsn, [source], histories):
                 c.execute(finding.sql.encode())
     except psycopg.Error as error:
         raise ContractViolation(f"{source} could not be published: {str(error).strip()}", hint=f"run as its owner: {' '.join(ours)}") from error
     register.ensure_topic(parts.endpoints, f"{names.CDC_PREFIX}.{source}", PARTITIONS)
-    used = frozenset(c.name for c in at.columns if c.lands)
-    return Captured(_name(source), source, State.CAPTURING, at.columns, used, owned=True, since_lsn=resync.lsn_now(parts.endpoints)), at.key
+    return replace(entry, since_lsn=resync.lsn_now(parts.endpoints), barrier=as_history), at.key
+
+
+def _refuse_shape(entry: Captured, key: tuple[str, ...]) -> None:
+    """See that the copy can be made, and verified."""
+    if entry.history:
+        history.check(entry)
+        return
+    keyed.check(entry.source, entry.columns, key)
+    odd = [c for c in entry.columns if c.name in key and c.type.split("(")[0] not in KEY_TYPES]
+    if odd:
+        raise ContractViolation(f"{entry.source} has a key of type {odd[0].type}, by which its copy could not be verified",
+                                hint=f"keys may be {', '.join(sorted(KEY_TYPES))}; or ./weir table add {entry.source} --history keeps its changes")
 
 
 def pause(endpoints: Endpoints, home: Path, name: str, why: str) -> Captured:
@@ -146,7 +159,7 @@ def resume(endpoints: Endpoints, home: Path, root: Path, name: str, *, accept: b
     """
     with turn(home), opened(endpoints) as parts:
         entry = found(parts.register.tables(), name)
-        now = watch.look(endpoints.postgres_dsn, [entry.source])[entry.source]
+        now = watch.look(endpoints.postgres_dsn, [entry.source], _histories(entry))[entry.source]
         again = f"./weir table resync {entry.name}"
         _refuse_losses(entry, now, again if entry.owned else f"./weir table resume {entry.name} and {again}")
         if entry.owned and (entry.by == "loss" or not parts.sink.columns(f"{entry.keyed}_feed")):  # the feed goes when a resync begins that may not end well
@@ -164,6 +177,10 @@ def resume(endpoints: Endpoints, home: Path, root: Path, name: str, *, accept: b
         return parts.register.write(entry.to(State.CAPTURING))
 
 
+def _histories(entry: Captured) -> list[str]:
+    return [entry.source] * entry.history
+
+
 def _refuse_losses(entry: Captured, now: watch.Source, then: str) -> None:
     if now.losses:
         raise ContractViolation(f"changes of {entry.name} do not come whole: {' | '.join(now.losses)}", hint=f"run that SQL, then {then}")
@@ -178,13 +195,13 @@ def resynced(endpoints: Endpoints, home: Path, name: str, report: Report, *, mos
     with turn(home), opened(endpoints) as parts:
         tables = parts.register.tables()
         entry = found(tables, name)
-        now = watch.look(endpoints.postgres_dsn, [entry.source])[entry.source]
+        now = watch.look(endpoints.postgres_dsn, [entry.source], _histories(entry))[entry.source]
         _refuse_losses(entry, now, f"./weir table {'resync' if entry.owned or entry.state is not State.PAUSED else 'resume'} {entry.name}")
         if entry.owned:
             refused = preflight.judge_columns(preflight.TableFacts(entry.source, exists=True, columns=now.columns), generated=True)
             if refused:
                 raise ContractViolation(f"{entry.source} is not safe to capture: " + " | ".join(map(str, refused)), hint="run that SQL, then this again")
-            keyed.check(entry.source, now.columns, now.key)
+            _refuse_shape(replace(entry, columns=now.columns, used=frozenset(c.name for c in now.columns if c.lands)), now.key)
             resync.tell(parts, home, tables.values())  # an add that was killed had not: a copy of then would never change
         elif entry.state is State.PAUSED:
             raise ContractViolation(f"{entry.name} is paused ({entry.why}), and its copy is dbt's", hint=f"./weir table resume {entry.name} first")
@@ -216,7 +233,8 @@ def _taken_out(parts: Parts, home: Path, entry: Captured, tables: dict[str, Capt
                 c.execute(f"ALTER PUBLICATION {publication.NAME} DROP TABLE {entry.source}".encode())
     except psycopg.Error as error:
         raise ContractViolation(f"{entry.source} could not be taken out of the publication: {str(error).strip()}", hint="its owner may") from error
-    parts.sink.command(f"DROP VIEW IF EXISTS {entry.view} SYNC")
+    for statement in (*history.hide(entry), f"DROP VIEW IF EXISTS {entry.view} SYNC"):
+        parts.sink.command(statement)
     for (table,) in parts.sink.query(keyed.generations(entry)):
         for statement in keyed.drop(table):
             parts.sink.command(statement)
@@ -232,6 +250,6 @@ def plan(endpoints: Endpoints, home: Path) -> tuple[connector.Plan, dict[str, st
 
 def document(entry: Captured) -> dict[str, Any]:
     """Return an entry as JSON values for showing."""
-    return {"name": entry.name, "source": entry.source, "topic": entry.topic, "read": entry.view, "state": str(entry.state), "by": entry.by, "why": entry.why,
+    return {"name": entry.name, "source": entry.source, "topic": entry.topic, "read": entry.view, "history": entry.history, "rows": entry.rows_view if entry.history else entry.view, "state": str(entry.state), "by": entry.by, "why": entry.why,
             "columns": [{"name": c.name, "type": c.type, "nullable": c.nullable, "read": c.name in entry.used} for c in entry.columns]}
 

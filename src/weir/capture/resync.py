@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from weir.capture import bulk, keyed, pace
-from weir.capture.register import Register
+from weir.capture import bulk, history, keyed, pace
+from weir.capture.parts import Parts, Report
 from weir.connect import connector
 from weir.contracts import cdc, names
 from weir.contracts.captured import Captured, State, newest
@@ -27,22 +27,11 @@ from weir.reconcile.progress import Progress
 from weir.reconcile.repair import PREFIX
 from weir.reconcile.sink import Sink
 from weir.reconcile.source import Source
-from weir.reconcile.table import Comparer
+from weir.reconcile.table import TOO_LARGE, Comparer
 
 TRIES: Final = 5  # for keys that change all the while
 HOT_MAX: Final = 1_000  # of these; more are looked for again
 STILL_S: Final = 90.0  # without a new row or a difference less: a killed Connect worker is back after 12 s, and a signal waits for its turn
-Report = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a resync touches."""
-
-    endpoints: Endpoints
-    sink: Sink
-    source: Source
-    register: Register
 
 
 def lsn_now(endpoints: Endpoints) -> int:
@@ -69,7 +58,9 @@ def sweep(sink: Sink, entry: Captured) -> None:
 
     If they read it, their view stays: an entry that is RESYNCING may have columns that its generation has not.
     """
-    if entry.owned:
+    if entry.history:
+        history.sweep(sink, entry)
+    elif entry.owned:
         if entry.generation and not sink.query(keyed.shown(entry)):
             sink.command(keyed.show(entry))
         for (table,) in sink.query(keyed.generations(entry)):
@@ -82,13 +73,17 @@ def sweep(sink: Sink, entry: Captured) -> None:
 def run(parts: Parts, entry: Captured, now: Sequence[SourceColumn], key: Sequence[str], report: Report, *, most_per_s: int = 0) -> Captured:
     """Build, verify and swap; return the entry as it stands then. `most_per_s`: rows a second that the bulk path may read (0: as fast as it goes).
 
+    A history is not built anew: it gets another snapshot, and its rows stay.
+
     Raises:
         WeirError: it could not be done or verified; the copy that was read is read still, and nothing of this try is left.
     """
     sweep(parts.sink, entry)
     used = frozenset(c.name for c in now if c.lands) if entry.owned else entry.used & {c.name for c in now}
-    safe = all(c.safe for c in changes(entry.columns, now, entry.used)) and entry.state is not State.PAUSED
     beside = replace(entry, columns=tuple(now), used=used, generation=entry.generation + 1, since_lsn=lsn_now(parts.endpoints), barrier=entry.owned)
+    safe = all(c.safe for c in changes(entry.columns, now, entry.used)) and entry.state is not State.PAUSED
+    if entry.history:
+        return _snapshot(parts, entry, beside, report, most_per_s=most_per_s, safe=safe)
     target = beside.keyed if entry.owned else f"{entry.keyed}__next"
     if entry.owned and not safe:
         parts.sink.command(f"DROP TABLE IF EXISTS {entry.keyed}_feed SYNC")  # its rows come otherwise from now on
@@ -105,13 +100,27 @@ def run(parts: Parts, entry: Captured, now: Sequence[SourceColumn], key: Sequenc
     except BaseException:
         _all(parts.sink, keyed.drop(target) if entry.owned else [])
         sweep(parts.sink, entry)
-        parts.register.write(entry if safe else entry.to(State.PAUSED, why=entry.why or "its resync did not end well", by="loss" if entry.by == "loss" else "schema"))
+        parts.register.write(_as_before(entry, safe=safe))
         raise
     if entry.owned:
         parts.sink.command(keyed.show(made))
         _all(parts.sink, keyed.drop(entry.keyed) if entry.generation else [])
     report(f"{entry.name}: {rows} rows verified, swapped; nothing is left beside")
     return made
+
+
+def _as_before(entry: Captured, *, safe: bool) -> Captured:
+    """Return what an entry is after a try that failed: as it was, where its rows land as they should."""
+    return entry if safe else entry.to(State.PAUSED, why=entry.why or "its resync did not end well", by="loss" if entry.by == "loss" else "schema")
+
+
+def _snapshot(parts: Parts, entry: Captured, beside: Captured, report: Report, *, most_per_s: int, safe: bool) -> Captured:
+    """Put a new snapshot into a history; raises as `run`."""
+    try:
+        return history.run(parts, entry, beside, report, most_per_s=most_per_s)
+    except BaseException:
+        parts.register.write(_as_before(entry, safe=safe))
+        raise
 
 
 def _quick(parts: Parts, entry: Captured, beside: Captured) -> bool:
@@ -123,6 +132,8 @@ def _quick(parts: Parts, entry: Captured, beside: Captured) -> bool:
 
 def _filled(parts: Parts, beside: Captured, key: Sequence[str], table: cdc.CdcTable, report: Report, *, most_per_s: int | None) -> int:
     """Fill the copy by the quicker way that is right (None: not the bulk path), and wait until it is the same as the source; return how many rows were compared."""
+    if beside.owned and beside.generation == 1:  # just published: what was written before may be in no stream
+        history.settle(parts.source, beside.source)
     if most_per_s is not None:
         try:
             bulk.Fill(parts.source, parts.sink, parts.endpoints.clickhouse_url, report, most_per_s).run(beside, key)
@@ -167,7 +178,8 @@ def _await(parts: Parts, table: cdc.CdcTable, report: Report) -> int:
             left = len(whole.found) + (1 << 40 if whole.more else 0)
             if not left and _settled(comparer, set(whole.left), [select for _, select in _feeds(parts.sink, table.staging)]):
                 return whole.rows + len(whole.left)
-            why = f"{len(whole.found)} keys differ" if left else f"{len(whole.left)} keys change all the while"
+            parked = len({d.key for d in whole.found} & parts.sink.parked(comparer.plan).keys()) if whole.found else 0
+            why = f"{len(whole.found)} keys differ{f', {parked} of them since their row is {TOO_LARGE}' if parked else ''}" if left else f"{len(whole.left)} keys change all the while"
             if left < fewest:
                 fewest, since = left, time.monotonic()
             time.sleep(1.0)

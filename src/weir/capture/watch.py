@@ -7,13 +7,13 @@ table that is stopped is let go by a command only; what could not be looked at i
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from weir.capture import resync
-from weir.capture.resync import Parts
+from weir.capture import history, resync
+from weir.capture.parts import Parts
 from weir.connect import catalog, preflight
 from weir.contracts import cdc
 from weir.contracts.captured import Captured, State
@@ -36,8 +36,8 @@ class Source:
     losses: tuple[str, ...] = ()
 
 
-def look(dsn: str, tables: Sequence[str]) -> dict[str, Source]:
-    """Return what the catalogue says of tables (schema.table).
+def look(dsn: str, tables: Sequence[str], histories: Collection[str] = ()) -> dict[str, Source]:
+    """Return what the catalogue says of tables (schema.table). `histories`: those kept as one.
 
     Raises:
         Unavailable: PostgreSQL could not be asked.
@@ -46,7 +46,7 @@ def look(dsn: str, tables: Sequence[str]) -> dict[str, Source]:
 
     try:
         with psycopg.connect(dsn, connect_timeout=5, autocommit=True) as c:
-            return {t: Source(there.columns, catalog.key(c, t), tuple(map(str, found))) for t, (there, found) in preflight.losses(c, tables).items()}
+            return {t: Source(there.columns, catalog.key(c, t), tuple(map(str, found))) for t, (there, found) in preflight.losses(c, tables, histories).items()}
     except psycopg.Error as error:
         raise Unavailable(f"PostgreSQL's catalogue could not be asked: {str(error).strip()}", hint="./weir logs postgres shows why") from error
 
@@ -74,7 +74,7 @@ def report(dsn: str, entries: Sequence[Captured], home: Path, root: Path) -> lis
         manifest = impact.manifest(home, root)
     except Undecided:
         manifest = None
-    seen = look(dsn, [e.source for e in entries])
+    seen = look(dsn, [e.source for e in entries], [e.source for e in entries if e.history])
     found = []
     for entry in entries:
         told = changes(entry.columns, seen[entry.source].columns, entry.used)
@@ -116,7 +116,7 @@ class Watcher:
         """Look at every table; raises as the parts that could not be asked do."""
         tables = self.parts.register.tables()
         new = [t for t in cdc.CDC_TABLES.values() if t.name not in tables]
-        seen = look(self.parts.endpoints.postgres_dsn, [*(t.source for t in new), *(e.source for e in tables.values())])
+        seen = look(self.parts.endpoints.postgres_dsn, [*(t.source for t in new), *(e.source for e in tables.values())], [e.source for e in tables.values() if e.history])
         for table in new:
             made = baseline(self.parts.sink, table, seen[table.source].columns, 0)
             if made is not None:
@@ -140,7 +140,8 @@ class Watcher:
             log.warning("%s is paused: %s", entry.name, why)
             self.parts.register.write(entry.to(State.PAUSED, why=why, by="loss" if now.losses else "schema"))
             return
-        came = any(c.kind is Kind.ADDED and any(n.name == c.column and n.lands for n in now.columns) for c in found)
+        added = [n for n in now.columns if n.lands and n.name in {c.column for c in found if c.kind is Kind.ADDED}]
+        came = [n for n in added if not (entry.history and history.reads_alike(n))]
         unfinished = entry.owned and not entry.generation  # its add was killed, maybe before the connector knew of it
         if unfinished or entry.state is State.RESYNCING or (entry.owned and came):
             if now_s - self.failed_s.get(entry.name, -AGAIN_S) >= AGAIN_S:
@@ -150,5 +151,8 @@ class Watcher:
         elif found:
             log.info("%s: %s", entry.name, explain(entry, found, None))
             there = frozenset(self.parts.sink.columns(entry.keyed))
-            used = entry.used if entry.owned else frozenset(c.name for c in now.columns if c.name in there)
-            self.parts.register.write(replace(entry, columns=now.columns, used=used & {c.name for c in now.columns}))
+            used = entry.used | {n.name for n in added} if entry.owned else frozenset(c.name for c in now.columns if c.name in there)
+            made = replace(entry, columns=now.columns, used=used & {c.name for c in now.columns})
+            for statement in history.show(made) if entry.history else ():  # first: one that was killed before the register knows shows them again
+                self.parts.sink.command(statement)
+            self.parts.register.write(made)

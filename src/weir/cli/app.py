@@ -128,7 +128,8 @@ def status(
     bootstrap = settings.endpoints.kafka_bootstrap
     alarms = retained.ask(bootstrap, ask.kafka(bootstrap, {t.topic for t in tables or ()}))
     kept = retained.judge_retention(alarms)
-    checks = [pipeline.judge_connector(connector), pipeline.judge_slot(slot), *pipeline.judge_captured(tables), served, *kept]
+    back = pipeline.judge_way_back(about.way_back)
+    checks = [pipeline.judge_connector(connector), pipeline.judge_slot(slot), *back, *pipeline.judge_captured(tables), served, *kept]
     if as_json:
         wanted = ("postgres_dsn", "kafka_bootstrap", "connect_url", "clickhouse_url", "redis_url", "otlp_url", "api_url", "dashboard_url")
         theirs = [asdict(r) | {"state": "external", "answers": r.state == external.ANSWERS} for r in elsewhere]
@@ -144,7 +145,7 @@ def status(
             out.print(f" the services were started with another {', '.join(others)} than weir.toml names now: {running.REMEDY}", markup=False, soft_wrap=True)
         out.print(watching.services_table([*rows, *elsewhere]))
         proven = [*pipeline.verified_lines(verified, load, now_ms), *event_facts.lines(events), *terminal.recovery_lines(proofs, now_ms)]
-        for line in [*watching.trouble_lines([*rows, *elsewhere]), *watching.capture_lines(connector, slot, grown, tables), *watching.check_lines(kept), *(f" {told}" for told in proven)]:
+        for line in [*watching.trouble_lines([*rows, *elsewhere]), *watching.capture_lines(connector, slot, grown, tables), *watching.check_lines([*back, *kept]), *(f" {told}" for told in proven)]:
             out.print(line, markup=False, soft_wrap=True)
         out.print(watching.served_line(api, served), markup=False, soft_wrap=True)
         if not cause:

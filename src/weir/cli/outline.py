@@ -33,7 +33,7 @@ COMMANDS = {
     "table": "Tables of the source: check, list, add, pause, resume, resync, remove.",
     "verify": "What landed against what was sent: events.",
     "replay": "A range of a topic decoded again, verified, and put in the place of what is live: events.",
-    "connector": "The connector: plan, apply.",
+    "connector": "The connector: plan, apply, recover.",
     "backup": "Back up ClickHouse: all tables as of one moment, while the stack runs (writes are held for milliseconds) or not.",
     "chaos": "Chaos experiments against the running stack.",
 }

@@ -7,13 +7,13 @@ Sources: PostgreSQL's manual, 29 (logical replication), 52 (catalogues), 54.20 (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from weir.connect import catalog, publication
 from weir.connect.publication import Publication
-from weir.contracts import cdc, source_types
+from weir.contracts import cdc, source_types, wayback
 from weir.contracts.schema import SourceColumn
 from weir.errors import ContractViolation, Unavailable
 
@@ -54,10 +54,11 @@ class TableFacts:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One reason not to capture, and the SQL that removes it."""
+    """One reason not to capture, and the SQL that removes it. `mild`: none to refuse, but to know before."""
 
     what: str
     sql: str
+    mild: bool = False
 
     def __str__(self) -> str:
         return f"{self.what}: {self.sql}"
@@ -71,7 +72,7 @@ def judge_server(f: ServerFacts) -> list[Finding]:
     if not f.slot and f.slots_free < 1:
         found.append(Finding("no replication slot is free", "ALTER SYSTEM SET max_replication_slots = 16; -- and restart PostgreSQL"))
     if f.slot == "lost":
-        found.append(Finding(f"slot {cdc.SLOT} is lost, resync needed", f"SELECT pg_drop_replication_slot('{cdc.SLOT}'); -- and take the snapshot anew"))
+        found.append(Finding(f"slot {cdc.SLOT} is lost, and what it held does not come by itself", f"-- {wayback.COMMAND}"))
     if f.keep_size == "-1":
         found.append(Finding("a slot that nobody reads may fill the disk", "ALTER SYSTEM SET max_slot_wal_keep_size = '4GB'; SELECT pg_reload_conf();"))
     if f.role_replicates is None:
@@ -117,11 +118,12 @@ def judge_columns(f: TableFacts, *, generated: bool | None) -> list[Finding]:
     return found
 
 
-def judge_changes(f: TableFacts, *, published: bool) -> list[Finding]:
-    """Return why changes of a table that there is would be lost, or come without their long values. Pure. `published`: as `judge_table` says."""
+def judge_changes(f: TableFacts, *, published: bool, history: bool = False) -> list[Finding]:
+    """Return why changes of a table that there is would be lost, or come without their long values. Pure. `published`, `history`: as `judge_table` says."""
     found = []
-    if f.identity == "n" or (f.identity != "f" and (f.toastable or not f.key)):
-        why = "no replica identity" if f.identity == "n" else "a replica identity without its long columns, which then arrive as placeholders"
+    if f.identity == "n" or (f.identity != "f" and (history or f.toastable or not f.key)):
+        hollow = "the row as it was, which a history keeps" if history else "its long columns, which then arrive as placeholders"
+        why = "no replica identity" if f.identity == "n" else f"a replica identity without {hollow}"
         found.append(Finding(f"{f.name} has {why}", f"ALTER TABLE {f.name} REPLICA IDENTITY FULL;"))
     if published and not f.published:
         found.append(Finding(f"{f.name} is not in publication {publication.NAME}", f"ALTER PUBLICATION {publication.NAME} ADD TABLE {f.name};"))
@@ -130,8 +132,8 @@ def judge_changes(f: TableFacts, *, published: bool) -> list[Finding]:
     return found
 
 
-def judge_table(f: TableFacts, *, published: bool, generated: bool | None = True) -> list[Finding]:
-    """Return what is unsafe about one table. Pure. `published`: there is a publication to be in; `generated`: as `judge_columns` says."""
+def judge_table(f: TableFacts, *, published: bool, generated: bool | None = True, history: bool = False) -> list[Finding]:
+    """Return what is unsafe about one table. Pure. `published`: there is a publication to be in; `generated`: as `judge_columns` says; `history`: it needs no key then."""
     if not f.exists:
         return [Finding(f"{f.name} does not exist", f"-- create {f.name} first, or is its name spelt otherwise?")]
     if f.kind not in {"r", "p"}:
@@ -141,9 +143,10 @@ def judge_table(f: TableFacts, *, published: bool, generated: bool | None = True
     if not f.logged:
         return [Finding(f"{f.name} is unlogged, so its changes are in no WAL", f"ALTER TABLE {f.name} SET LOGGED;")]
     found = []
-    if not f.key:
-        found.append(Finding(f"{f.name} has no primary key, so its rows cannot be kept by key", f"ALTER TABLE {f.name} ADD PRIMARY KEY (…);"))
-    found += judge_changes(replace(f, narrowed=f.narrowed and f.name not in publication.TABLES), published=published)  # of the shop's it is told with the server
+    if not f.key and not history:
+        other = f"ALTER TABLE {f.name} REPLICA IDENTITY FULL; and ./weir table add {f.name} --history keeps its changes instead"
+        found.append(Finding(f"{f.name} has no primary key, so its rows cannot be kept by key", f"ALTER TABLE {f.name} ADD PRIMARY KEY (…); -- or {other}"))
+    found += judge_changes(replace(f, narrowed=f.narrowed and f.name not in publication.TABLES), published=published, history=history)  # of the shop's it is told with the server
     if not f.readable:
         schema = f.name.split(".", maxsplit=1)[0]
         found.append(Finding(f"{cdc.ROLE} may not read {f.name}", f"GRANT USAGE ON SCHEMA {schema} TO {cdc.ROLE}; GRANT SELECT ON {f.name} TO {cdc.ROLE};"))
@@ -192,19 +195,19 @@ def facts(connection: Any, name: str, published: Publication | None) -> TableFac
     )
 
 
-def losses(connection: Any, tables: Sequence[str]) -> dict[str, tuple[TableFacts, list[Finding]]]:
-    """Return of each captured table what it is, and why its changes are lost or hollow now; none of a table that is gone."""
+def losses(connection: Any, tables: Sequence[str], histories: Collection[str] = ()) -> dict[str, tuple[TableFacts, list[Finding]]]:
+    """Return of each captured table what it is, and why its changes are lost or hollow now; none of a table that is gone. `histories`: those kept as one."""
     published = publication.read(connection)
     shared = judge_publication(published)
     found = {}
     for name in tables:
         there = facts(connection, name, published)
-        found[name] = there, [*shared, *judge_changes(there, published=published is not None)] if there.exists else []
+        found[name] = there, [*shared, *judge_changes(there, published=published is not None, history=name in histories)] if there.exists else []
     return found
 
 
-def examine(dsn: str, tables: Sequence[str] = ()) -> list[Finding]:
-    """Return what makes these tables (schema.table; the captured ones when none are named) unsafe to capture.
+def examine(dsn: str, tables: Sequence[str] = (), histories: Collection[str] = ()) -> list[Finding]:
+    """Return what makes these tables (schema.table; the captured ones when none are named) unsafe to capture. `histories`: those to be kept as one.
 
     Raises:
         Unavailable: PostgreSQL could not be asked.
@@ -220,7 +223,7 @@ def examine(dsn: str, tables: Sequence[str] = ()) -> list[Finding]:
             generated = None if server.published is None else server.published.generated
             for name in tables or [t.source for t in cdc.CDC_TABLES.values()]:
                 there = facts(c, name if "." in name else f"public.{name}", server.published)
-                found += judge_table(there, published=server.published is not None, generated=generated)
+                found += judge_table(there, published=server.published is not None, generated=generated, history=there.name in histories)
             for table, privileges in ((cdc.SIGNAL_TABLE, ["SELECT", "INSERT", "UPDATE"]), (cdc.HEARTBEAT_TABLE, ["SELECT", "UPDATE"])):
                 written = c.execute(_WRITES, {"table": table, "privileges": privileges, "role": cdc.ROLE}).fetchone()
                 if not written or not written[0]:

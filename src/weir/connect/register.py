@@ -7,8 +7,9 @@ seen although its connector says RUNNING.
 from __future__ import annotations
 
 import json
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -28,6 +29,8 @@ ROLE = "weir_cdc"  # Debezium's, in connect/connectors/shop.json
 WEEK_MS = 7 * 86_400_000
 CONNECTOR_WAIT_S = 60
 LIST = "table.include.list"
+SIZE = "max.message.bytes"  # of a topic
+log = logging.getLogger("weir.connect")
 
 
 def ensure_topics(endpoints: Endpoints) -> None:
@@ -51,7 +54,7 @@ def _ensure_topics(endpoints: Endpoints, partitions: Mapping[str, int]) -> None:
 
     admin = AdminClient(client_settings(endpoints.kafka_bootstrap))
     wanted = [
-        NewTopic(topic, num_partitions=count, replication_factor=-1, config={"retention.ms": str(WEEK_MS), "max.message.bytes": "1048576"})
+        NewTopic(topic, num_partitions=count, replication_factor=-1, config={"retention.ms": str(WEEK_MS), SIZE: str(cdc.RECORD_BYTES if _of_changes(topic) else 1 << 20)})
         for topic, count in partitions.items()
     ]
     for topic, future in admin.create_topics(wanted, request_timeout=20).items():
@@ -61,12 +64,40 @@ def _ensure_topics(endpoints: Endpoints, partitions: Mapping[str, int]) -> None:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise Unavailable(f"topic {topic} could not be created: {error}", hint="is Kafka ready? ./weir logs kafka") from error
     found = admin.list_topics(timeout=20).topics
-    for topic, count in ((t, n) for t, n in partitions.items() if t not in {names.TOPIC_USER_EVENTS, names.TOPIC_ITEM_CATALOGUE}):
+    for topic, count in ((t, n) for t, n in partitions.items() if _of_changes(t)):
         if topic in found and len(found[topic].partitions) != count:
             raise ContractViolation(
                 f"topic {topic} has {len(found[topic].partitions)} partitions, and the version of a change rests on {count}",
                 hint="make the topic anew and raise the topic epoch (docs/decisions/0003)", topic=topic,
             )
+    _ensure_room(admin, [t for t in partitions if _of_changes(t)])
+
+
+def _of_changes(topic: str) -> bool:
+    return topic not in {names.TOPIC_USER_EVENTS, names.TOPIC_ITEM_CATALOGUE}
+
+
+def _ensure_room(admin: Any, topics: Sequence[str]) -> None:
+    """Let topics that were made before take records as large as Debezium may send: one that is refused would end its task, and with it every table's changes."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+    narrow = []
+    for resource, future in (admin.describe_configs([ConfigResource(ResourceType.TOPIC, t) for t in topics], request_timeout=20) if topics else {}).items():
+        try:
+            if int(future.result()[SIZE].value) < cdc.RECORD_BYTES:
+                narrow.append(resource.name)
+        except KafkaException as error:
+            log.warning("the brokers do not tell the settings of topic %s: a change of more than its %s would end Debezium's task: %s", resource.name, SIZE, error)
+    wider = [ConfigEntry(SIZE, str(cdc.RECORD_BYTES), incremental_operation=AlterConfigOpType.SET)]
+    for resource, future in (admin.incremental_alter_configs([ConfigResource(ResourceType.TOPIC, t, incremental_configs=wider) for t in narrow], request_timeout=20) if narrow else {}).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            raise ContractViolation(
+                f"topic {resource.name} takes no record of {cdc.RECORD_BYTES:,} bytes, and a change of that size would end Debezium's task: {error}",
+                hint=f"as its owner set {SIZE} of it to {cdc.RECORD_BYTES}", topic=resource.name,
+            ) from error
 
 
 def ensure_database(endpoints: Endpoints, home: Path) -> None:

@@ -12,14 +12,16 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from weir.contracts import cdc, names, source_types
+from weir.contracts import cdc, history, names, source_types
 from weir.contracts.clickhouse import literal
+from weir.contracts.history import Cut, Rows
 from weir.contracts.schema import SourceColumn
 from weir.errors import ContractViolation
 
 TABLE: Final = f"{names.DB_OPS}.captured_tables"
 HOLDS: Final = f"{names.DB_OPS}.captured_holds"
 TRUNCATES: Final = f"{names.DB_CAPTURED}.weir_truncates"  # of the tables added by command; those of the shop's are dbt's
+ROWS: Final = "__rows"  # ends the name of the view of a history's rows
 KEYED: Final = names.DB_CAPTURED  # database of the keyed tables that were added by command; those of dbt are in `staging`
 SELECT: Final = f"SELECT document FROM {TABLE} FINAL ORDER BY name FORMAT TabSeparatedRaw"
 
@@ -53,6 +55,8 @@ class Captured:
     generation: int = 0
     at_us: int = 0
     barrier: bool = False
+    history: bool = False
+    cut: Cut | None = None
 
     @property
     def topic(self) -> str:
@@ -61,7 +65,9 @@ class Captured:
 
     @property
     def keyed(self) -> str:
-        """Return its keyed table, a ReplacingMergeTree(version, is_deleted)."""
+        """Return its keyed table, a ReplacingMergeTree(version, is_deleted), or the one of its history, which every snapshot goes into."""
+        if self.history:
+            return f"{KEYED}.{self.name}__0"
         return f"{KEYED}.{self.name}__{self.generation}" if self.owned else cdc.CDC_TABLES[self.name].staging
 
     @property
@@ -74,14 +80,38 @@ class Captured:
         """Return what its readers read: rows as they stand."""
         return f"{KEYED}.{self.name}" if self.owned else self.keyed
 
+    @property
+    def rows_view(self) -> str:
+        """Return the view of a history's rows as they stand, each as often as the source has it."""
+        return f"{KEYED}.{self.name}{ROWS}"
+
+    def rows(self) -> Rows:
+        """Return what a history's rows are made of.
+
+        Raises:
+            ContractViolation: it has no snapshot yet.
+        """
+        if self.cut is None:
+            raise ContractViolation(f"{self.name} is a history without a snapshot", hint=f"./weir table resync {self.name}")
+        return Rows(self.keyed, self.read, self.generation, self.cut)
+
     def table(self) -> cdc.CdcTable:
         """Return it as the contract's table."""
+        if self.history:
+            return HistoryTable(self.name, self.source, self.topic, self.keyed, self.rows_view, rows=self.rows())
         known = cdc.CDC_TABLES.get(self.name)
         return known if known is not None and not self.owned else cdc.CdcTable(self.name, self.source, self.topic, self.keyed, newest(self.keyed, self.topic if self.barrier else ""))
 
     def to(self, state: State, *, why: str = "", by: str = "") -> Captured:
         """Return it in another state."""
         return replace(self, state=state, why=why, by=by)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryTable(cdc.CdcTable):
+    """A table that is kept as a history. `rows`: how its rows are made."""
+
+    rows: Rows | None = None
 
 
 def told(entries: Iterable[Captured]) -> list[dict[str, str]]:
@@ -121,7 +151,7 @@ def parse(text: str) -> Captured:
     try:
         found: dict[str, Any] = json.loads(text)
         columns = tuple(SourceColumn(**c) for c in found.pop("columns"))
-        return Captured(**{**found, "state": State(found["state"]), "columns": columns, "used": frozenset(found["used"])})
+        return Captured(**{**found, "state": State(found["state"]), "columns": columns, "used": frozenset(found["used"]), "cut": history.parse(found.get("cut"))})
     except (ValueError, TypeError, KeyError) as error:
         raise ContractViolation(f"an entry of {TABLE} is not readable: {text[:120]}", hint="was it written by another version?") from error
 

@@ -57,6 +57,11 @@ def parse(url: str) -> Server:
     return Server(interface, parts.hostname or "127.0.0.1", port, unquote(parts.username or ""), unquote(parts.password or ""))
 
 
+def quoted(name: str) -> str:
+    """Return an identifier as ClickHouse takes it."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
 def fires(create: str) -> bool:
     """Say whether the materialized view of a `create_table_query` is fed by inserts, and not computed anew each time. Pure."""
     return _REFRESHED.match(create) is None

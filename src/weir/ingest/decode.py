@@ -202,11 +202,11 @@ def _document(raw: msgspec.Raw) -> str:
 
 
 def _judge_key(record: Record) -> RejectReason | None:
-    """Return why the key names no row of the topic's table, or None. May raise what `_NO_JSON` lists."""
-    if record.key is None:
-        return RejectReason.MISSING_FIELD
-    key = _KEY.decode(record.key)
+    """Return why the key names no row of the topic's table, or None; a table that the contract does not know may have none. May raise what `_NO_JSON` lists."""
     name = _KEYS.get(record.topic)
+    if record.key is None:
+        return RejectReason.MISSING_FIELD if name else None  # the gate holds what a keyed copy cannot take
+    key = _KEY.decode(record.key)
     if not key or (name is not None and name not in key):
         return RejectReason.MISSING_FIELD
     if name is None:
@@ -235,9 +235,16 @@ def _one_change(record: Record) -> tuple[_Row, str]:
         change = _CHANGE.decode(record.value)
         row = _Row(change.op, _document(change.before), _document(change.after), change.source or _Source())
         reason = _judge_change(record, row)
+        if reason is None and _shortened(record.value, row):
+            return _Row(row.op), str(RejectReason.OVERSIZED)  # reconciliation asks by what it came
     except _NO_JSON:
         reason = RejectReason.MALFORMED
     return (row, "") if reason is None else (_Row(), str(reason))
+
+
+def _shortened(value: bytes, row: _Row) -> bool:
+    """Say whether Debezium may have shortened the row as it is after its change; of a delete only the key counts."""
+    return len(value) >= cdc.CHANGE_BYTES and row.op in _WITH_AFTER and len(row.after) > cdc.SURE_BYTES
 
 
 def debezium(records: Sequence[Record], batch: str) -> pa.Table:

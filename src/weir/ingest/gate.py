@@ -48,6 +48,8 @@ class _Row(msgspec.Struct):
 
 
 _ROW = msgspec.json.Decoder(_Row)
+_BEFORE = msgspec.json.Decoder(dict[str, Any] | None)
+_OF_A_ROW: Final = frozenset("crud")
 
 
 def judge(entry: Captured, record: Record) -> str:
@@ -64,6 +66,10 @@ def judge(entry: Captured, record: Record) -> str:
         return ""
     if row.op == "t" and entry.owned and not entry.barrier:
         return "it was truncated: ./weir table resync makes its copy anew"  # an earlier version's copy has no LSN, by which alone a truncate has an order
+    if row.op in _OF_A_ROW and record.key is None and entry.owned and not entry.history:
+        return f"its records have no key any more: ALTER TABLE {entry.source} ADD PRIMARY KEY (…); then ./weir table resync {entry.name}"
+    if row.op in {"u", "d"} and entry.history and (why := _without_before(entry, row)):
+        return why
     if row.op not in {"c", "u", "r"} or row.after is None:
         return ""
     return _hollow(entry, row) or misfit(entry.read, row.after)
@@ -75,6 +81,14 @@ def _hollow(entry: Captured, row: _Row) -> str:
         return ""
     names = [c.name for c in entry.read if row.after.get(c.name) in _HOLLOW]
     return f"{names[0]} came without its value: ALTER TABLE {entry.source} REPLICA IDENTITY FULL; then ./weir table resync {entry.name}" if names else ""
+
+
+def _without_before(entry: Captured, row: _Row) -> str:
+    """Return why the row as it was is not there whole, which a history takes out of the table, or an empty text."""
+    before = _BEFORE.decode(row.before)
+    if before is None:
+        return f"a change came without the row as it was: ALTER TABLE {entry.source} REPLICA IDENTITY FULL; then ./weir table resync {entry.name}"
+    return misfit(entry.read, before)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from weir.errors import ContractViolation
 from weir.ingest.batch import Batch
 from weir.ingest.record import Record
 
-CODE_VERSION = 4  # of the decoders and the insert's settings: a batch is replayed only by the code that declared it
+CODE_VERSION = 5  # of the decoders and the insert's settings: a batch is replayed only by the code that declared it
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -29,7 +29,8 @@ def ask_pipeline(endpoints: Endpoints, home: Path) -> pipeline.Pipeline:
         slot, connector = pool.submit(pipeline.ask_slot, endpoints.postgres_dsn), pool.submit(pipeline.ask_connector, endpoints.connect_url)
         verified, tables = pool.submit(pipeline.ask_verified, endpoints.clickhouse_url), pool.submit(pipeline.ask_captured, endpoints.clickhouse_url)
         api, events = pool.submit(pipeline.ask_api, endpoints.api_url), pool.submit(event_facts.ask, endpoints.clickhouse_url)
-        return pipeline.Pipeline(slot.result(), connector.result(), verified.result(), recovery.proofs(home), tables.result(), api.result(), events.result())
+        return pipeline.Pipeline(slot.result(), connector.result(), verified.result(), recovery.proofs(home), tables.result(), api.result(), events.result(),
+                                 pipeline.ask_way_back(home))
 
 
 def verdict(endpoints: Endpoints, home: Path, *, now_ms: int | None = None, about: pipeline.Pipeline | None = None) -> Report:

@@ -1,7 +1,7 @@
 """What the counts do not show: the connector's task, whether the slot holds what is owed, what reconciliation verified, when recovery was proven.
 
 In: PostgreSQL, Connect's REST interface, the newest rows of ops.reconcile_cycles, the experiments' evidence. Out: values and a `Check` each. Keep: read-only; a task that
-failed is a failure though its connector says RUNNING; a slot that is gone or lost says *resync needed*, since what it held will not come by itself.
+failed is a failure though its connector says RUNNING; a slot that is gone or lost names the way back, since what it held will not come by itself.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import httpx
 
-from weir.contracts import captured, cdc, tls
+from weir.contracts import captured, cdc, tls, wayback
 from weir.contracts.captured import Captured, State
+from weir.contracts.wayback import WayBack
+from weir.errors import ContractViolation
 from weir.quality import recovery
 from weir.quality.ask import TIMEOUT_S, query
 from weir.quality.event_facts import EventFacts
 from weir.quality.judge import Check, Verdict
 
-RESYNC = "resync needed"
+RESYNC = f"what it held does not come by itself: {wayback.COMMAND} brings it"
 OLD_MS = 3_600_000  # continuous reconciliation comes round in minutes
 LOAD_MINUTES = 10
 TRACE = 240  # characters of a trace that are shown
@@ -95,6 +98,7 @@ class Pipeline:
     captured: tuple[Captured, ...] | None = ()
     api: Api | None = None
     events: EventFacts | None = None
+    way_back: WayBack | None = None  # one that is under way, or was stopped
 
 
 _SLOT = """
@@ -243,13 +247,32 @@ def judge_slot(slot: Slot | None) -> Check:
     return Check(name, Verdict.YES)
 
 
+def ask_way_back(home: Path) -> WayBack | None:
+    """Return the way back from a lost slot that is not at its end; None: there is none."""
+    try:
+        return wayback.parse(wayback.path(home).read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ContractViolation):
+        return WayBack("its mark cannot be read", 0, 0, 0)
+
+
+def judge_way_back(mark: WayBack | None) -> list[Check]:
+    """Judge it: until its end rows that the source deleted may stand. Pure."""
+    if mark is None:
+        return []
+    at = "the connector is to be started anew" if not mark.reading else "every table is read anew" if mark.tables is None else f"to be proven still: {', '.join(mark.tables) or 'nothing'}"
+    return [Check(f"way back of slot {cdc.SLOT}", Verdict.UNKNOWN, f"under way, or stopped: {at}; {wayback.COMMAND} goes on with it")]
+
+
 def judge_connector(connector: Connector | None) -> Check:
     """Judge the connector by its task. Pure."""
     name = f"connector {cdc.CONNECTOR}"
     if connector is None:
         return Check(name, Verdict.UNKNOWN, "Kafka Connect could not be asked")
     if "FAILED" in {connector.state, connector.task}:
-        return Check(name, Verdict.NO, f"its task is {connector.task}, the connector says {connector.state}: {connector.trace or 'no trace'}")
+        back = f"; {wayback.COMMAND} brings back what the slot does not have" if wayback.GAP in connector.trace else ""
+        return Check(name, Verdict.NO, f"its task is {connector.task}, the connector says {connector.state}: {connector.trace or 'no trace'}{back}")
     if (connector.state, connector.task) != ("RUNNING", "RUNNING"):
         return Check(name, Verdict.UNKNOWN, f"its task is {connector.task}, the connector {connector.state}")
     return Check(name, Verdict.YES)
@@ -265,6 +288,6 @@ def judge_verified(verified: Sequence[Verified] | None) -> list[Check]:
 def checks(pipeline: Pipeline) -> list[Check]:
     """Return all of its checks."""
     return [
-        judge_connector(pipeline.connector), judge_slot(pipeline.slot), *judge_verified(pipeline.verified), *judge_captured(pipeline.captured),
+        judge_connector(pipeline.connector), judge_slot(pipeline.slot), *judge_way_back(pipeline.way_back), *judge_verified(pipeline.verified), *judge_captured(pipeline.captured),
         *recovery.judge_recovery(pipeline.recovery),
     ]

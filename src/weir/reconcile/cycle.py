@@ -15,10 +15,12 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from weir.contracts import cdc, names
+from weir.contracts.captured import HistoryTable
 from weir.contracts.endpoints import Endpoints
 from weir.contracts.features import FeatureViewContract
 from weir.errors import SettingsError, WeirError
 from weir.reconcile import marts, online, sink
+from weir.reconcile.history import HistoryCycle
 from weir.reconcile.outcome import Answer, Outcome
 from weir.reconcile.plan import Difference
 from weir.reconcile.progress import Progress
@@ -68,12 +70,14 @@ class Reconciler:
                 to.prepare()
                 self._prepared = True
             progress = Progress(self._endpoints.kafka_bootstrap)
-            run = TableCycle(Comparer(table, self._source, to, progress), to, Repairer(self._endpoints.kafka_bootstrap, self._source))
+            run = whole(table, self._endpoints, self._source, to, progress)
             made = checked(run, to, cycle, repair=repair)
             made.seconds = round(time.monotonic() - began, 3)
             told.of(made)
-            on = On(self._endpoints, to, run, made, cycle, self._rebuild if repair else None)
-            found = [*(told.of(self._whole(MartWork(on, v))) for v in views), *(told.of(self._whole(ViewWork(on, v))) for v in views)]
+            found = []
+            if isinstance(run, TableCycle):  # nothing stands on a history
+                on = On(self._endpoints, to, run, made, cycle, self._rebuild if repair else None)
+                found = [*(told.of(self._whole(MartWork(on, v))) for v in views), *(told.of(self._whole(ViewWork(on, v))) for v in views)]
         except WeirError as error:
             made.outcome, made.reason, made.verified_lsn, made.seconds = Answer.UNKNOWN, str(error), 0, round(time.monotonic() - began, 3)
             found = unlooked(table, views)
@@ -124,7 +128,14 @@ def unlooked(table: cdc.CdcTable, views: Sequence[FeatureViewContract]) -> list[
     return [*(Outcome("mart", f"{names.DB_MARTS}.{v.mart}", reason=reason) for v in views), *(Outcome("view", v.name, reason=reason) for v in views)]
 
 
-def checked(run: TableCycle, to: sink.Sink, cycle: str, *, repair: bool, landing: bool = True) -> Outcome:
+def whole(table: cdc.CdcTable, endpoints: Endpoints, source: Source, to: sink.Sink, progress: Progress) -> TableCycle | HistoryCycle:
+    """Return the cycle of a whole table, of its kind; raises as they do when they are made."""
+    if isinstance(table, HistoryTable):
+        return HistoryCycle(table, source, to, progress)
+    return TableCycle(Comparer(table, source, to, progress), to, Repairer(endpoints.kafka_bootstrap, source))
+
+
+def checked(run: TableCycle | HistoryCycle, to: sink.Sink, cycle: str, *, repair: bool, landing: bool = True) -> Outcome:
     """Compare a table or its slice, keep what was found, and repair it when asked to; raises as the check does."""
     made = run.check(landing=landing)
     _keep_findings(to, cycle, run, "found")
@@ -224,7 +235,7 @@ class ViewWork:
         self._cycle.close()
 
 
-def _keep_findings(to: sink.Sink, cycle: str, run: TableCycle, state: str) -> None:
+def _keep_findings(to: sink.Sink, cycle: str, run: TableCycle | HistoryCycle, state: str) -> None:
     name = run.plan.table.name
     rows = [(" ".join(d.key), d.kind, d.source_hash, d.sink_hash) for d in run.found.values()]
     repaired = {" ".join(k) for k in run.repaired}

@@ -37,6 +37,7 @@ class Outcome:
     stale: int = 0
     repaired: int = 0
     left: int = 0
+    oversized: int = 0  # of those that stand: their row is larger than a record may be
     seconds: float = 0.0
     cost_s: float = 0.0  # of one core, see weir.reconcile.meter
     unchecked: tuple[str, ...] = field(default_factory=tuple)
@@ -55,7 +56,7 @@ class Outcome:
         self.verified_lsn = other.verified_lsn if first else min(self.verified_lsn, other.verified_lsn)
         self.verified_at_ms = other.verified_at_ms if first else min(self.verified_at_ms, other.verified_at_ms)
         self.unchecked = other.unchecked or self.unchecked
-        for name in ("rows_checked", "missing", "extra", "doubled", "different", "stale", "repaired", "left", "cost_s"):
+        for name in ("rows_checked", "missing", "extra", "doubled", "different", "stale", "repaired", "left", "oversized", "cost_s"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         told = [r for r in (self.repairable, other.repairable) if r is not None]
         self.repairable = all(told) if told else None

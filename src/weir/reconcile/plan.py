@@ -123,6 +123,24 @@ class TablePlan:
         return f"({names}) IN ({', '.join('(' + ', '.join(r) + ')' for r in rows)})"
 
 
+def comparable(source: Sequence[tuple[str, str, bool]], sink: dict[str, str], where: str) -> tuple[tuple[Column, ...], tuple[str, ...]]:
+    """Return the columns that compare, and of each other why it does not; as for `make`. `where`: the sink's table, for the reasons."""
+    columns: list[Column] = []
+    unchecked = []
+    for name, kind, nullable in source:
+        if name not in sink:
+            unchecked.append(f"{name}: not in {where}")
+            continue
+        column = Column(name, kind, sink[name], nullable)
+        try:
+            canonical.expressions(column)
+        except ContractViolation as error:
+            unchecked.append(error.message.removeprefix("column "))
+        else:
+            columns.append(column)
+    return tuple(columns), tuple(unchecked)
+
+
 def make(table: CdcTable, source: Sequence[tuple[str, str, bool]], key: Sequence[str], sink: dict[str, str]) -> TablePlan:
     """Return the plan of a table.
 
@@ -135,24 +153,13 @@ def make(table: CdcTable, source: Sequence[tuple[str, str, bool]], key: Sequence
     Raises:
         ContractViolation: there is no key, or its type's text is not a literal, or a part of the key did not land.
     """
-    columns, unchecked = [], []
-    for name, kind, nullable in source:
-        if name not in sink:
-            unchecked.append(f"{name}: not in {table.staging}")
-            continue
-        column = Column(name, kind, sink[name], nullable)
-        try:
-            canonical.expressions(column)
-        except ContractViolation as error:
-            unchecked.append(error.message.removeprefix("column "))
-        else:
-            columns.append(column)
+    columns, unchecked = comparable(source, sink, table.staging)
     keyed = tuple(c for k in key for c in columns if c.name == k)
     if not key or len(keyed) != len(key) or any(c.source_type.split("(")[0] not in KEY_TYPES for c in keyed):
         raise ContractViolation(
             f"{table.source} has no primary key of types {', '.join(sorted(KEY_TYPES))} in {table.staging}", hint="give it one, or leave the table out", table=table.name
         )
-    return TablePlan(table, keyed, tuple(columns), tuple(unchecked))
+    return TablePlan(table, keyed, columns, unchecked)
 
 
 def visible(xid: int, snapshot: str) -> bool:

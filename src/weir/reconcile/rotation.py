@@ -17,7 +17,8 @@ from weir.contracts import cdc
 from weir.contracts.endpoints import Endpoints
 from weir.errors import NotYet, WeirError
 from weir.reconcile import online
-from weir.reconcile.cycle import MartWork, On, ViewWork, Work, checked, keep_cycle, unlooked
+from weir.reconcile.cycle import MartWork, On, ViewWork, Work, checked, keep_cycle, unlooked, whole
+from weir.reconcile.history import HistoryCycle
 from weir.reconcile.meter import Meter
 from weir.reconcile.outcome import Answer, Outcome
 from weir.reconcile.plan import Between
@@ -25,7 +26,7 @@ from weir.reconcile.progress import Progress
 from weir.reconcile.repair import Repairer
 from weir.reconcile.sink import Sink
 from weir.reconcile.source import Source
-from weir.reconcile.table import Comparer, TableCycle
+from weir.reconcile.table import TableCycle
 
 ROWS_A_SLICE: Final = 50_000  # about 0.3 s of PostgreSQL and 0.1 s of ClickHouse
 SHARE: Final = 0.015  # of one core; two percent is what it may take, and Kafka's and Connect's part of a step is not measured here
@@ -97,14 +98,16 @@ class Rotation:
         cycle, made, views = uuid.uuid4().hex, Outcome("table", table.name), online.views_of(table.name)
         spent = parts.meter.total_s
         try:
-            whole = TableCycle(Comparer(table, parts.source, parts.sink, parts.progress), parts.sink, Repairer(self._endpoints.kafka_bootstrap, parts.source))
-            for run in self._slices(parts, whole):
-                made.add(self._slice(parts, run, cycle))
+            run = whole(table, self._endpoints, parts.source, parts.sink, parts.progress)
+            for one in self._slices(parts, run):
+                made.add(self._slice(parts, one, cycle))
                 yield
             made.cost_s = parts.meter.total_s - spent
             self._tell(parts, cycle, made)
-            whole.lsn = made.verified_lsn
-            on = On(self._endpoints, parts.sink, whole, made, cycle, self._anew)
+            if isinstance(run, HistoryCycle):  # nothing stands on a history
+                return
+            run.lsn = made.verified_lsn
+            on = On(self._endpoints, parts.sink, run, made, cycle, self._anew)
         except WeirError as error:
             self._unknown(parts, cycle, [made, *unlooked(table, views)], error)
             yield
@@ -113,18 +116,21 @@ class Rotation:
             yield from self._work(parts, MartWork(on, view), cycle)
             yield from self._work(parts, ViewWork(on, view), cycle)
 
-    def _slices(self, parts: Parts, whole: TableCycle) -> Iterator[TableCycle]:
+    def _slices(self, parts: Parts, run: TableCycle | HistoryCycle) -> Iterator[TableCycle | HistoryCycle]:
+        if isinstance(run, HistoryCycle):  # its rows have no order that both sides know
+            yield run
+            return
         low: int | None = None
         while True:
-            high = whole.comparer.bound(low, ROWS_A_SLICE)
+            high = run.comparer.bound(low, ROWS_A_SLICE)
             between: Between = (low, high)
-            yield TableCycle(whole.comparer.within(between), parts.sink, Repairer(self._endpoints.kafka_bootstrap, parts.source))
+            yield TableCycle(run.comparer.within(between), parts.sink, Repairer(self._endpoints.kafka_bootstrap, parts.source))
             if high is None:
                 return
             low = high
 
     @staticmethod
-    def _slice(parts: Parts, run: TableCycle, cycle: str) -> Outcome:
+    def _slice(parts: Parts, run: TableCycle | HistoryCycle, cycle: str) -> Outcome:
         began = time.monotonic()
         made = checked(run, parts.sink, cycle, repair=True, landing=run.plan.between[1] is None)
         made.seconds = round(time.monotonic() - began, 3)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from weir.contracts import names
 from weir.contracts.clickhouse import literal, parse, statements
+from weir.contracts.events import RejectReason
 from weir.errors import Unavailable
 from weir.reconcile.meter import Meter
 from weir.reconcile.plan import KEYS, Bucket, Key, Rows, TablePlan, visible
@@ -105,6 +106,14 @@ class Sink:
         places = " OR ".join(f"(partition = {p} AND offset >= {o})" for p, o in since.items())
         rows = self.query(f"SELECT DISTINCT key FROM {names.LANDING_CDC} WHERE topic = {{t:String}} AND ({places or '0'}) AND op = 'r' AND reject_reason = ''", t=plan.table.topic)
         return {self._key(plan, r[0]) for r in rows}
+
+    def parked(self, plan: TablePlan) -> dict[Key, str]:
+        """Return the keys whose newest landed record was parked since it was too large, each with its operation: one that a snapshot read (`r`) would be parked again."""
+        parked = f"SELECT key FROM {names.LANDING_CDC} WHERE topic = {{t:String}} AND reject_reason = '{RejectReason.OVERSIZED}'"
+        rows = self.query(
+            f"SELECT key, argMax(op, version) FROM {names.LANDING_CDC} WHERE topic = {{t:String}} AND op != 'tombstone' AND key IN ({parked}) GROUP BY key"
+            f" HAVING argMax(reject_reason, version) = '{RejectReason.OVERSIZED}' LIMIT {CHANGED_MAX}", t=plan.table.topic)
+        return {self._key(plan, text): str(op) for text, op in rows}
 
     def stored_twice(self, plan: TablePlan) -> list[Key]:
         """Return keys of which the keyed table stores one version more than once: a reader without FINAL sees two rows."""

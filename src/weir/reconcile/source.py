@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import psycopg
 
-from weir.contracts import cdc
+from weir.contracts import cdc, wayback
 from weir.errors import Unavailable, Undecided
 from weir.reconcile.meter import Meter
 from weir.reconcile.plan import KEYS, Bucket, Key, Rows, TablePlan
@@ -30,6 +30,11 @@ WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY
 _KEY = """
 SELECT a.attname FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS k(n, o) JOIN pg_attribute a ON a.attnum = k.n
 WHERE i.indrelid = %s::regclass AND i.indisprimary AND a.attrelid = i.indrelid ORDER BY k.o
+"""
+
+_WRITERS = """
+SELECT virtualtransaction FROM pg_locks WHERE relation = %s::regclass AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted
+AND mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
 """
 
 
@@ -71,6 +76,10 @@ class Snapshot:
                 found.setdefault(tuple(key), []).append(int(row_hash) & MASK64)
         return found
 
+    def lsn_now(self) -> int:
+        """Return the insert LSN of now, which is past the snapshot's."""
+        with _told("its LSN"), self.meter.postgres():
+            return int(self.connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()[0])
 
     def copied(self, sql: str) -> Iterator[Any]:
         """Yield the rows of a COPY … TO STDOUT as they come, in bytes; it may take as long as it takes."""
@@ -116,6 +125,11 @@ class Source:
         with self._connect(autocommit=True) as c, _told(f"the size of {table}"), self._meter.postgres():
             return int(c.execute(f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {table}").fetchone()[0][0]["Plan"]["Plan Rows"])
 
+    def writers(self, table: str) -> set[str]:
+        """Return the virtual ids of the transactions that may have written to a table and have not ended: they hold its lock until they do."""
+        with self._connect(autocommit=True) as c, _told(f"who writes to {table}"), self._meter.postgres():
+            return {v for (v,) in c.execute(_WRITERS, (table,))}
+
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """Open a snapshot. The insert LSN is read after it: a commit may be seen before its record is written out."""
@@ -136,7 +150,7 @@ class Source:
             while True:
                 row = c.execute("SELECT confirmed_flush_lsn - '0/0'::pg_lsn, wal_status FROM pg_replication_slots WHERE slot_name = %s", (cdc.SLOT,)).fetchone()
                 if row is None or row[1] == "lost":
-                    raise Undecided(f"replication slot {cdc.SLOT} is {'gone' if row is None else 'lost'}", hint="resync needed: changes since then will not come by themselves")
+                    raise Undecided(f"replication slot {cdc.SLOT} is {'gone' if row is None else 'lost'}", hint=f"changes since then do not come by themselves: {wayback.COMMAND} brings them")
                 if row[0] is not None and int(row[0]) >= lsn:
                     return
                 if time.monotonic() > deadline:

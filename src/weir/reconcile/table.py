@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from weir.contracts import cdc
 from weir.contracts.cdc import CdcTable
 from weir.errors import NotYet, Undecided
 from weir.reconcile.outcome import Answer, Outcome
@@ -37,6 +38,7 @@ WAIT_S: Final = 45.0  # the heartbeat moves the slot every 2 s; a killed Connect
 ROWS_AT_ONCE: Final = 5_000  # rows of both sides fetched one by one in a step
 TRIES: Final = 3  # for keys that change all the while
 REPAIR_S: Final = 40.0
+TOO_LARGE: Final = f"larger than {cdc.CHANGE_BYTES >> 20} MiB and is parked (docs/reference/large-rows.md)"
 MERGE_ROWS_MAX: Final = 5_000_000  # above it a whole merge is no repair but a load
 
 
@@ -165,6 +167,7 @@ class TableCycle:
         self.comparer, self.plan, self._sink, self._repairer = comparer, comparer.plan, sink, repairer
         self.found: dict[Key, Difference] = {}
         self.repaired: set[Key] = set()
+        self.parked: dict[Key, str] = {}
         self.lsn = 0
         self._whole: Comparison
         self._landed_twice = 0
@@ -180,6 +183,7 @@ class TableCycle:
         self.lsn, outcome.rows_checked = whole.snapshot.lsn, whole.rows
         found, left = self._settle({d.key for d in whole.found} | whole.left)
         self.found = {d.key: d for d in found}
+        self.parked = self._sink.parked(self.plan) if found else {}
         twice = [k for k in self._sink.stored_twice(self.plan) if k not in self.found]
         self.found |= {k: Difference(k, "doubled", None, None) for k in twice}
         for kind in ("missing", "extra", "doubled", "different"):
@@ -211,9 +215,10 @@ class TableCycle:
         return left
 
     def _judge(self, outcome: Outcome) -> None:
-        standing, reasons = len(self.found) - len(self.repaired), []
+        standing, reasons = self.found.keys() - self.repaired, []
+        outcome.oversized = len(standing & self.parked.keys())
         if standing:
-            reasons.append(f"{standing} keys differ")
+            reasons.append(f"{len(standing)} keys differ" + (f", {outcome.oversized} of them since a change of theirs is {TOO_LARGE}" if outcome.oversized else ""))
         if self._whole.more:
             reasons.append("more buckets differ than one cycle looks at: many cycles, or a resync")
         if self._landed_twice:
@@ -237,6 +242,8 @@ class TableCycle:
         """Repair what was found, KEYS_MAX keys at most; return the keys that are the same on both sides afterwards."""
         chosen = dict(list(self.found.items())[:KEYS_MAX])
         by = {kind: [k for k, d in chosen.items() if d.kind == kind] for kind in ("missing", "extra", "doubled", "different")}
+        for kind in ("missing", "different"):
+            by[kind] = [k for k in by[kind] if self.parked.get(k) != "r"]  # read again already, and parked
         since = self.comparer.ends()
         if by["doubled"]:
             self._merge()

@@ -113,7 +113,7 @@ def done(monkeypatch):
 def source(monkeypatch):
     """The columns of every table at the source."""
     columns = [COLUMNS]
-    monkeypatch.setattr(watch, "look", lambda _, tables: {t: watch.Source(columns[0], ("id",)) for t in tables})
+    monkeypatch.setattr(watch, "look", lambda _, tables, *_more: {t: watch.Source(columns[0], ("id",)) for t in tables})
     monkeypatch.setattr(resync, "lsn_now", lambda _: 7)
     return columns
 
@@ -167,7 +167,7 @@ def test_a_removed_table_takes_its_own_copies_with_it_and_no_others(parts, done,
 @pytest.mark.parametrize("name", ["sales.orders", "public.weir_truncates", "public.weir_truncates_feed", "weir.truncates", "public.orders__1", "orders__12_feed", "sales.orders__2"])
 def test_a_table_whose_copy_would_have_the_name_of_something_else_is_refused_before_anything_is_done(parts, done, source, tmp_path, monkeypatch, name):
     prepared = []
-    monkeypatch.setattr(operate, "_prepared", lambda _, source: prepared.append(source) or (entry("new"), ("id",)))
+    monkeypatch.setattr(operate, "_prepared", lambda _, source, **__: prepared.append(source) or (entry("new"), ("id",)))
     built(parts, entry("sales_orders"))
     before = dict(parts.register.entries)
     with pytest.raises(ContractViolation):
@@ -228,16 +228,26 @@ def test_a_resync_tells_the_connector_first_or_no_change_would_ever_come_of_a_ta
 
 
 def test_a_table_added_last_stands_in_the_connectors_list_where_the_next_command_puts_it(parts, runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(operate, "_prepared", lambda *_: (KILLED, ("id",)))
+    monkeypatch.setattr(operate, "_prepared", lambda *_, **__: (KILLED, ("id",)))
     parts.register.write(entry("zones"))
     operate.add(parts.endpoints, tmp_path, "orders", lambda _: None)
     assert runs == ["public.orders,public.zones", "orders is built"]
 
 
+def test_an_add_names_the_columns_that_no_comparison_covers_before_the_first_row(parts, runs, tmp_path, monkeypatch):
+    told = []
+    opens = SourceColumn("opens", "time with time zone", position=3)
+    monkeypatch.setattr(operate, "_prepared", lambda *_, as_history: (replace(KILLED, columns=(*COLUMNS, opens)), ("id",)))
+    monkeypatch.setattr(operate.resync, "run", lambda *_a, **_k: told.append("first row"))
+    operate.add(parts.endpoints, tmp_path, "orders", told.append)
+    assert [t for t in told if t == "first row" or "to know" in t] == [told[0], "first row"]
+    assert "public.orders.opens of type time with time zone is not compared" in told[0]
+
+
 def test_a_table_whose_changes_are_lost_is_stopped_at_once_and_flows_again_by_a_whole_copy_only(parts, runs, source, tmp_path, monkeypatch):
     built(parts, entry("orders"))
     lost = ["public.orders is not in publication weir: ALTER PUBLICATION weir ADD TABLE public.orders;"]
-    monkeypatch.setattr(watch, "look", lambda _, tables: {t: watch.Source(COLUMNS, ("id",), tuple(lost)) for t in tables})
+    monkeypatch.setattr(watch, "look", lambda _, tables, *_more: {t: watch.Source(COLUMNS, ("id",), tuple(lost)) for t in tables})
     watched(parts, tmp_path)
     stopped = parts.register.entries["orders"]
     assert (stopped.state, stopped.by, lost[0] in stopped.why) == (State.PAUSED, "loss", True)

@@ -68,8 +68,18 @@ def test_what_the_bulk_path_brought_and_could_not_be_verified_is_read_again_by_d
     monkeypatch.setattr(bulk.Fill, "run", lambda *_: done.append("bulk"))
     monkeypatch.setattr(resync, "_signal", lambda *_: done.append("signal"))
     monkeypatch.setattr(resync, "_await", waited)
-    assert resync._filled(PARTS, ENTRY, ("id",), cdc.CDC_TABLES["users"], lambda _: None, most_per_s=0 if quick else None) == 5
+    monkeypatch.setattr(resync.history, "settle", lambda *_: done.append("settle"))
+    assert resync._filled(PARTS, replace(ENTRY, generation=2), ("id",), cdc.CDC_TABLES["users"], lambda _: None, most_per_s=0 if quick else None) == 5
     assert done == wanted
+
+
+def test_who_wrote_before_a_table_was_published_is_waited_for_before_its_first_row_is_read(monkeypatch):
+    done = []
+    monkeypatch.setattr(resync.history, "settle", lambda *_: done.append("settle"))
+    monkeypatch.setattr(resync, "_signal", lambda *_: done.append("signal"))
+    monkeypatch.setattr(resync, "_await", lambda *_: 5)
+    resync._filled(PARTS, ENTRY, ("id",), cdc.CDC_TABLES["users"], lambda _: None, most_per_s=None)
+    assert done == ["settle", "signal"]
 
 
 class Hot:

@@ -26,7 +26,7 @@ def test_a_server_and_a_table_that_are_safe_have_no_finding():
 @pytest.mark.parametrize(("change", "sql"), [
     ({"wal_level": "replica"}, "wal_level = 'logical'"),
     ({"slots_free": 0}, "max_replication_slots"),
-    ({"slot": "lost"}, "pg_drop_replication_slot('weir')"),
+    ({"slot": "lost"}, "./weir connector recover"),
     ({"keep_size": "-1"}, "max_slot_wal_keep_size"),
     ({"role_replicates": None}, "CREATE ROLE weir_cdc"),
     ({"role_replicates": False}, "ALTER ROLE weir_cdc WITH REPLICATION"),
@@ -60,6 +60,21 @@ def test_each_fault_of_a_table_is_a_finding_with_its_sql(change, sqls):
     found = judge_table(replace(TABLE, **change), published=True)
     assert len(found) == len(sqls)
     assert all(sql in f.sql for f, sql in zip(found, sqls, strict=True))
+
+
+def test_a_table_without_a_key_has_two_ways_out_and_each_is_said_with_its_sql():
+    (finding,) = judge_table(replace(TABLE, key=()), published=True)
+    assert "no primary key" in finding.what
+    assert finding.sql == ("ALTER TABLE public.orders ADD PRIMARY KEY (…); -- or ALTER TABLE public.orders REPLICA IDENTITY FULL;"
+                           " and ./weir table add public.orders --history keeps its changes instead")
+
+
+@pytest.mark.parametrize("key", [(), ("id",)])
+def test_a_history_needs_no_key_and_the_whole_row_as_it_was(key):
+    assert judge_table(replace(TABLE, key=key), published=True, history=True) == []
+    for identity in "din":
+        (finding,) = judge_table(replace(TABLE, key=key, identity=identity, toastable=False), published=True, history=True)
+        assert finding.sql == "ALTER TABLE public.orders REPLICA IDENTITY FULL;"
 
 
 def test_a_missing_publication_is_told_once_and_not_of_every_table():

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from weir.contracts import names
+from weir.contracts import cdc, names
 from weir.contracts.catalogue import ItemCatalogueEntry
 from weir.contracts.events import MAX_EVENT_BYTES, RejectReason
 from weir.ingest.decode import AHEAD_MS, BEHIND_MS, catalogue_items, debezium, user_events
@@ -89,6 +89,18 @@ def test_a_change_that_is_none_of_debeziums_has_its_reason(value, wanted):
     assert change(value) == wanted
 
 
+LONG, SHORT = b"x" * cdc.CHANGE_BYTES, b"x" * (cdc.SURE_BYTES - 20)
+
+
+@pytest.mark.parametrize(("op", "before", "after", "wanted"), [
+    (b"c", b"", LONG, "oversized"), (b"r", b"", LONG, "oversized"), (b"u", LONG, SHORT, ""), (b"u", LONG, SHORT + b"x" * 40, "oversized"), (b"u", LONG[:-200], SHORT + b"x" * 40, "oversized"),
+    (b"c", b"", LONG[:-60], ""), (b"d", LONG, None, ""),
+])
+def test_a_change_that_debezium_may_have_shortened_is_none_unless_its_row_afterwards_is_too_small_for_that(op, before, after, wanted):
+    row = b"null" if after is None else b'{"user_id":1,"a":"%s"}' % after
+    assert change(b'{"op":"%s","before":{"a":"%s"},"after":%s}' % (op, before, row)) == wanted
+
+
 @pytest.mark.parametrize(("key", "wanted"), [
     (None, "missing_field"), (b"", "malformed"), (b"null", "malformed"), (b"7", "malformed"), (b"\xff", "malformed"), (b"{}", "missing_field"), (b"[" * 9000, "malformed"),
     (b'{"item_id":1}', "missing_field"), (b'{"user_id":null}', "malformed"), (b'{"user_id":"1"}', "malformed"), (b'{"user_id":true}', "malformed"),
@@ -99,8 +111,8 @@ def test_a_change_of_a_row_needs_a_key_that_names_the_row(key, wanted):
     assert change(b'{"op":"t"}', key) == "", "a truncate is of the table"
 
 
-def test_of_a_table_that_the_contract_does_not_know_any_object_is_a_key():
-    assert [change(ROW + b"}", key, "shop.public.orders") for key in (b'{"a":"x","b":2}', b"{}")] == ["", "missing_field"]
+def test_of_a_table_that_the_contract_does_not_know_any_object_is_a_key_and_no_key_is_one():
+    assert [change(ROW + b"}", key, "shop.public.orders") for key in (b'{"a":"x","b":2}', b"{}", None)] == ["", "missing_field", ""]
 
 
 def item(**fields):

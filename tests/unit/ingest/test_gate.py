@@ -128,3 +128,31 @@ def test_an_update_that_came_without_a_long_value_is_held_and_the_sql_said(row, 
     whole = structs.replace(record, value=record.value.replace(b'"op"', b'"before": {"id": 1}, "op"'))
     inserted = structs.replace(record, value=record.value.replace(b'"u"', b'"c"'))
     assert [judge(TEXTS, r) for r in (whole, inserted)] == ["", ""], "somebody who types the placeholder stops no table"
+
+
+ADDED = replace(USERS, name="log", source="public.log", owned=True, generation=1, barrier=True)
+HISTORY = replace(ADDED, history=True)
+ROW_1 = {"id": 1, "age": 5}
+
+
+def without_key(op, before=None, after=None, key=None):
+    return Record(ADDED.topic, 0, 0, 0, key, json.dumps({"op": op, "before": before, "after": after}).encode(), "")
+
+
+@pytest.mark.parametrize("record", [without_key("c", after=ROW_1), without_key("u", ROW_1, ROW_1), without_key("d", ROW_1), without_key("r", after=ROW_1)])
+def test_a_change_without_a_key_is_held_before_a_keyed_copy_and_taken_into_a_history(record):
+    assert "no key any more" in judge(ADDED, record)
+    assert judge(HISTORY, record) == ""
+    assert judge(ADDED, structs.replace(record, key=b'{"id":1}')) == ""
+
+
+def test_a_truncate_and_a_tombstone_need_no_key():
+    for record in (without_key("t"), structs.replace(without_key("d"), value=None)):
+        assert [judge(e, record) for e in (ADDED, HISTORY)] == ["", ""]
+
+
+@pytest.mark.parametrize(("before", "why"), [(None, "ALTER TABLE public.log REPLICA IDENTITY FULL"), ({"id": 1}, "age is in its records no more"), ({"id": 1, "age": None}, "age is null")])
+def test_a_history_holds_a_change_that_came_without_the_row_as_it_was(before, why):
+    for record in (without_key("u", before, ROW_1), without_key("d", before)):
+        assert why in judge(HISTORY, record)
+    assert judge(ADDED, without_key("d", before, key=b'{"id":1}')) == ""

@@ -3,19 +3,23 @@ from dataclasses import replace
 
 import pytest
 
+from weir.contracts import wayback
 from weir.quality import pipeline
 from weir.quality.judge import Verdict, judge
 from weir.quality.pipeline import (
     OLD_MS,
+    RESYNC,
     Connector,
     Pipeline,
     Slot,
     Verified,
     aged,
+    ask_way_back,
     checks,
     judge_connector,
     judge_slot,
     judge_verified,
+    judge_way_back,
     verified_lines,
 )
 from weir.quality.recovery import Proof
@@ -32,9 +36,9 @@ def test_a_failed_task_is_a_no_although_its_connector_runs():
 
 
 @pytest.mark.parametrize(("status", "verdict"), [("reserved", "yes"), ("extended", "yes"), ("unreserved", "unknown"), ("lost", "no"), ("missing", "no")])
-def test_a_slot_that_lost_what_is_owed_needs_a_resync(status, verdict):
+def test_a_slot_that_lost_what_is_owed_names_the_way_back(status, verdict):
     found = judge_slot(replace(SLOT, wal_status=status))
-    assert (found.verdict, "resync needed" in found.reason) == (verdict, verdict == "no")
+    assert (found.verdict, "./weir connector recover" in found.reason) == (verdict, verdict == "no")
 
 
 @pytest.mark.parametrize("connector", [Connector("RUNNING", "NONE"), Connector("PAUSED", "PAUSED"), Connector("UNREGISTERED", "NONE")])
@@ -44,6 +48,24 @@ def test_a_connector_that_does_nothing_is_not_a_yes(connector):
 
 def test_what_could_not_be_asked_is_unknown():
     assert [c.verdict for c in checks(Pipeline())] == [Verdict.UNKNOWN] * 4
+
+
+def test_a_task_that_fails_for_a_gap_names_the_way_back_and_one_that_fails_otherwise_does_not():
+    gap = "Cannot read at LSN{0/1}, but this is no longer available on the server. Reconfigure the connector"
+    assert [wayback.COMMAND in judge_connector(Connector("RUNNING", "FAILED", trace)).reason for trace in (gap, "heap is full")] == [True, False]
+
+
+def test_a_way_back_that_was_stopped_is_no_yes_until_its_end(tmp_path):
+    assert judge_way_back(ask_way_back(tmp_path)) == []
+    mark = wayback.WayBack("there is none", 5, 9, 1, reading=True, tables=("users",))
+    wayback.path(tmp_path).parent.mkdir()
+    for text in (wayback.document(mark), "{"):
+        wayback.path(tmp_path).write_text(text)
+        (check,) = judge_way_back(ask_way_back(tmp_path))
+        assert check.verdict is Verdict.UNKNOWN
+        assert wayback.COMMAND in check.reason
+    assert check in checks(Pipeline(way_back=ask_way_back(tmp_path)))
+    assert wayback.parse(wayback.document(mark)) == mark
 
 
 def test_the_last_cycle_counts_and_none_yet_is_no_check():
@@ -72,7 +94,7 @@ def test_they_decide_the_verdict_like_any_check():
     failed = Proof("kill-kafka-broker", Verdict.NO, 1, failed_at_ms=1, failed_reason="staging lost 2", judged=Verdict.NO)
     assert report(recovery=(failed,)).verdict is Verdict.NO
     assert "recovery of kill-kafka-broker: staging lost 2" in report(recovery=(failed,)).reasons
-    assert "replication slot weir: lost: resync needed" in report(slot=replace(SLOT, wal_status="lost")).reasons
+    assert f"replication slot weir: lost: {RESYNC}" in report(slot=replace(SLOT, wal_status="lost")).reasons
 
 
 def test_the_worst_task_is_told(monkeypatch):
