@@ -20,7 +20,7 @@ from weir.chaos.oracle import TABLES, Count, Verdict, compare, count
 from weir.contracts import names
 from weir.contracts.endpoints import Endpoints
 from weir.errors import Undecided
-from weir.stack import services, settings, supervision, watch
+from weir.stack import services, settings, supervision, usual, watch
 
 SETTLE_S = 180  # a bound, not an aim: a JVM may start for 150 s (weir.stack.services), then the group's session time-out (10 s) and a replay
 NOW_S = 4  # a service that is up answers within one probe's time-out (2 s)
@@ -57,8 +57,8 @@ def _until(what: str, met: Callable[[], bool], seconds: float, every_s: float = 
 
 def _far(done: int, total: int, seconds: float) -> str:
     """Return how far a wait of some seconds has come, how fast, and what that makes of the rest. Pure."""
-    to_go = f", {done / seconds:,.0f} a second, about {(total - done) * seconds / done:.0f} s to go" if done else ""
-    return f": {done:,} of {total:,}{to_go}"
+    to_go = usual.counted(done, total, seconds)
+    return f": {done:,} of {total:,}{to_go and f', {to_go}'}"
 
 
 def start_load(rate: int = 500, limit: int = 250_000) -> str:

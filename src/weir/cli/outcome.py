@@ -14,7 +14,6 @@ import re
 import signal
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -87,15 +86,7 @@ def verdict() -> Iterator[None]:
 
 def teller(line: Callable[[Any], str]) -> Callable[[Any], None]:
     """Return what prints a line of progress on standard error, at most every REPORT_S seconds."""
-    told = time.monotonic()
-
-    def tell_of(at: Any) -> None:
-        nonlocal told
-        if time.monotonic() - told > REPORT_S:
-            told = time.monotonic()
-            err.print(f"  {line(at)}", markup=False)
-
-    return tell_of
+    return usual.sparing(lambda at: err.print(f"  {line(at)}", markup=False), REPORT_S)
 
 
 def still(what: str, every_s: float = STILL_S) -> AbstractContextManager[None]:

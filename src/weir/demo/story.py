@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -68,24 +68,13 @@ class _Stage:
     def dbt_build(self, name: str, *without: str) -> None:
         """Build dbt's project, without these types of resources, as a step that tells the nodes done."""
         with self.step(name) as status:
-            nodes = Steadily()
-            run = partial(self.dbt.run, report=lambda done, total: status.update(f"{name}: {done} of {total} nodes{nodes.to_go(total - done)}"))
+            nodes = usual.Lessening()
+            run = partial(self.dbt.run, report=lambda done, total: status.update(f"{name}: {done} of {total} nodes{_dotted(nodes.to_go(total - done))}"))
             build.build(self.environment, ("--exclude-resource-type", *without), dbt=run)
 
 
-class Steadily:
-    """Tells how fast what is left grows less since it was first told, and how long that goes on."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._first: tuple[float, int] | None = None
-
-    def to_go(self, left: int) -> str:
-        """Return rate and time to go; nothing while none is left, or before any has gone."""
-        now = self._clock()
-        began, first = self._first = self._first or (now, left)
-        told = usual.counted(first - left, first, now - began) if 0 < left < first else ""
-        return told and f" · {told}"
+def _dotted(told: str) -> str:
+    return told and f" · {told}"
 
 
 def line_of_progress(p: Progress) -> str:
@@ -151,8 +140,8 @@ def _load(stage: _Stage) -> tuple[journal.Journal, Counts]:
             e, stage.client, stage.home, lambda p: status.update(line_of_progress(p)), lambda c: status.update(line_of_counts(c))
         )
     with stage.step("source against sink") as status:
-        rows = Steadily()
-        counts = reconcile.wait(e, stage.client, lambda c: status.update(f"{line_of_counts(c)}{rows.to_go(c.missing())}"))
+        rows = usual.Lessening()
+        counts = reconcile.wait(e, stage.client, lambda c: status.update(f"{line_of_counts(c)}{_dotted(rows.to_go(c.missing()))}"))
         reconcile.check_journal(stage.client, found)
     stage.screen.print(f"    {line_of_counts(counts)}")
     stage.screen.print("    (each rating with views and clicks before it; seven bad records on purpose: ./weir quarantine list)")

@@ -1,6 +1,6 @@
-"""How long a phase took the last time it ended well, so that the next one can tell its time to go.
+"""Lines of progress: how far, how fast, and the time to go, by a count where there is one and else by how long a phase took the last time it ended well.
 
-In: phases by name, their seconds. Out: a line now and then; WEIR_HOME/run/usual.json. Keep: a record that cannot be read or written is no trouble of the phase's; a first one tells its seconds alone.
+In: counts; phases by name, their seconds. Out: a line now and then; WEIR_HOME/run/usual.json. Keep: a record that cannot be read or written is no trouble of the phase's; a first one tells its seconds alone.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 FILE: Final = "usual.json"
 EVERY_S: Final = 5.0
+
+Told = TypeVar("Told")
 
 
 @dataclass
@@ -64,6 +66,33 @@ def counted(done: int, total: int, seconds: float) -> str:
         return ""
     rate = done / seconds
     return f"{f'{rate:,.1f}/s' if rate >= 1 else f'{60 * rate:.0f} a minute'}, about {max(0, total - done) / rate:.0f} s to go"
+
+
+class Lessening:
+    """Tells how fast what is left grows less since it was first told, and how long that goes on."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: tuple[float, int] | None = None
+
+    def to_go(self, left: int) -> str:
+        """Return rate and time to go; nothing while none is left, or before any has gone."""
+        now = self._clock()
+        began, first = self._first = self._first or (now, left)
+        return counted(first - left, first, now - began) if 0 < left < first else ""
+
+
+def sparing(say: Callable[[Told], None], every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic) -> Callable[[Told], None]:
+    """Return what hands on to `say` at most each `every_s` seconds, the first time after so long."""
+    told = clock()
+
+    def hand_on(at: Told) -> None:
+        nonlocal told
+        if (now := clock()) - told > every_s:
+            told = now
+            say(at)
+
+    return hand_on
 
 
 @contextmanager

@@ -211,7 +211,7 @@ def test_a_wait_tells_how_much_is_there_how_fast_and_the_time_to_go(monkeypatch)
     monkeypatch.setattr(actions, "say", [lines.append])
     assert actions._until("the events in t", lambda: next(met), 60, 0.01, lambda seconds: actions._far(0, 400, seconds))
     assert lines[0].startswith("    waiting for the events in t: 0 of 400, at most ")
-    assert actions._far(100, 400, 5.0) == ": 100 of 400, 20 a second, about 15 s to go"
+    assert actions._far(100, 400, 5.0) == ": 100 of 400, 20.0/s, about 15 s to go"
 
 
 def test_a_wait_for_the_services_names_those_that_do_not_answer_yet(monkeypatch):

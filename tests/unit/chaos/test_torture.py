@@ -12,16 +12,15 @@ import pytest
 from weir.chaos.torture import controls, plan, run
 from weir.chaos.torture.plan import Made
 from weir.ingest import points
+from weir.stack import usual
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_what_the_workers_have_yet_to_finish_is_told_with_rate_and_time_to_go():
-    said, times = [], iter([0.0, 1.0, 6.0, 10.0, 12.0])
-    tell = run._telling(said.append, lambda: next(times))
-    for left in (600, 600, 100, 300):
-        tell(left)
-    assert said == ["600 offsets are not committed yet, 6 s so far", "300 offsets are not committed yet, 25.0/s, about 12 s to go"]
+    times = iter([0.0, 12.0])
+    left = usual.Lessening(lambda: next(times))
+    assert [run._unfinished(offsets, left) for offsets in (600, 300)] == ["600 offsets are not committed yet", "300 offsets are not committed yet, 25.0/s, about 12 s to go"]
 
 
 def test_verifying_is_told_with_rate_and_time_to_go():

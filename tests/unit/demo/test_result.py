@@ -43,11 +43,8 @@ def test_a_lost_a_doubled_and_a_missing_row_are_not_reconciled():
     assert not Counts({"users": 2}, {"users": 1}, 10, 7, 3).reconciled()
 
 
-def test_what_is_missing_is_told_with_the_rate_at_which_it_comes_and_the_time_to_go():
+def test_what_is_missing_of_the_source_and_of_the_topic_is_counted_together():
     assert [Counts({"users": 9, "items": 4}, {"users": 2}, 10, 5, 3).missing(), COUNTS.missing(), Counts({}, {}, 10, 20, 0).missing()] == [13, 0, 0]
-    times = iter([0.0, 4.0, 8.0, 9.0])
-    rows = story.Steadily(lambda: next(times))
-    assert [rows.to_go(left) for left in (100, 80, 100, 0)] == ["", " · 5.0/s, about 16 s to go", "", ""]
 
 
 def test_a_step_keeps_its_seconds_for_the_next_story_and_a_build_tells_its_nodes(tmp_path, monkeypatch):

@@ -18,6 +18,20 @@ def test_a_rate_is_told_once_there_is_one():
     assert [usual.counted(0, 12, 12.0), usual.counted(3, 12, 0.0)] == ["", ""]
 
 
+def test_what_is_left_is_told_with_the_rate_at_which_it_grows_less_and_the_time_to_go():
+    times = iter([0.0, 4.0, 8.0, 9.0])
+    rows = usual.Lessening(lambda: next(times))
+    assert [rows.to_go(left) for left in (100, 80, 100, 0)] == ["", "5.0/s, about 16 s to go", "", ""]
+
+
+def test_a_line_is_handed_on_now_and_then_and_not_at_once():
+    times, said = iter([0.0, 1.0, 6.0, 10.0, 12.0]), []
+    tell = usual.sparing(said.append, 5.0, lambda: next(times))
+    for line in "abcd":
+        tell(line)
+    assert said == ["b", "d"]
+
+
 def test_what_a_phase_took_is_kept_when_it_ended_well(tmp_path):
     with usual.phase(tmp_path, "a", lambda _: None) as now:
         assert now.last_s is None

@@ -116,7 +116,7 @@ def _drain(cell: Cell, workers: int, report: Callable[[str], None]) -> None:
         Undecided: the topic's end was not committed in time.
     """
     report("the kills are over: workers finish the backlog")
-    tell = _telling(report)
+    left, told = usual.Lessening(), usual.sparing(report, TOLD_S)
     finishing = [cell.worker(n, {}) for n in range(workers)]
     reader = Reader(cell.settings.endpoints.kafka_bootstrap, names.ingest_group(names.LANDING_EVENTS))
     try:
@@ -127,7 +127,7 @@ def _drain(cell: Cell, workers: int, report: Callable[[str], None]) -> None:
             behind = {p: (at, e) for p, e in ends.items() if (at := found.get(p, (0, ""))[0]) < e}
             if not behind:
                 break
-            tell(sum(e - at for at, e in behind.values()))
+            told(_unfinished(sum(e - at for at, e in behind.values()), left))
             if time.monotonic() > deadline:
                 raise Undecided(f"workers did not finish the backlog in {DRAIN_S:.0f} s: {behind}", hint=f"their logs are under {cell.settings.home}/logs")
             time.sleep(0.3)
@@ -137,32 +137,16 @@ def _drain(cell: Cell, workers: int, report: Callable[[str], None]) -> None:
             end(process)
 
 
-def _telling(report: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Callable[[int], None]:
-    """Return what tells now and then how many offsets are left, how fast they grow fewer, and for how long yet."""
-    began = told = clock()
-    first = 0
-
-    def tell(left: int) -> None:
-        nonlocal told, first
-        first, now = max(first, left), clock()
-        if now - told > TOLD_S:
-            told = now
-            report(f"{left:,} offsets are not committed yet, {usual.counted(first - left, first, now - began) or usual.so_far(now - began, None)}")
-
-    return tell
+def _unfinished(offsets: int, left: usual.Lessening) -> str:
+    to_go = left.to_go(offsets)
+    return f"{offsets:,} offsets are not committed yet{to_go and f', {to_go}'}"
 
 
 def _judged(wanted: Wanted, settings: StackSettings, made: Sequence[plan.Made], failures: list[str], journals: Sequence[Journal], seconds: float,
             report: Callable[[str], None]) -> dict[str, Any]:
     e = settings.endpoints
 
-    told = 0.0
-
-    def reading(at: Progress) -> None:
-        nonlocal told
-        if time.monotonic() - told > TOLD_S:
-            told = time.monotonic()
-            report(f"verify events: {at}")
+    reading: Callable[[Progress], None] = usual.sparing(lambda at: report(f"verify events: {at}"), TOLD_S)
 
     def verified() -> Outcome:
         return verify(e.kafka_bootstrap, e.clickhouse_url, settings.home / "verify", reading)
