@@ -86,7 +86,7 @@ def verdict() -> Iterator[None]:
 
 def teller(line: Callable[[Any], str]) -> Callable[[Any], None]:
     """Return what prints a line of progress on standard error, at most every REPORT_S seconds."""
-    return usual.sparing(lambda at: err.print(f"  {line(at)}", markup=False), REPORT_S)
+    return usual.sparing(lambda at: err.print(f"  {line(at)}", markup=False, soft_wrap=True), REPORT_S)
 
 
 def still(what: str, every_s: float = STILL_S) -> AbstractContextManager[None]:

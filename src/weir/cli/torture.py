@@ -39,7 +39,7 @@ def torture(
     document: dict[str, object] = {"torture": "ingest", "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine()}
     try:
         with outcome.verdict():
-            document |= torturing.run(torturing.Wanted(kills, seed, workers, rate, minutes * 60), mine, lambda line: err.print(f"  {line}", markup=False))
+            document |= torturing.run(torturing.Wanted(kills, seed, workers, rate, minutes * 60), mine, lambda line: err.print(f"  {line}", markup=False, soft_wrap=True))
     finally:
         if not keep:
             torturing.clear(mine.home)

@@ -4,12 +4,16 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
+import types
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from weir.chaos.torture import controls, plan, run
+from weir.chaos.torture.cell import Cell
 from weir.chaos.torture.plan import Made
 from weir.ingest import points
 from weir.stack import usual
@@ -21,6 +25,24 @@ def test_what_the_workers_have_yet_to_finish_is_told_with_rate_and_time_to_go():
     times = iter([0.0, 12.0])
     left = usual.Lessening(lambda: next(times))
     assert [run._unfinished(offsets, left) for offsets in (600, 300)] == ["600 offsets are not committed yet", "300 offsets are not committed yet, 25.0/s, about 12 s to go"]
+
+
+def test_the_gateway_lives_on_when_the_slot_that_started_it_again_has_ended(tmp_path):
+    cell, made, log = Cell(types.SimpleNamespace(home=tmp_path)), [], tmp_path / "logs" / "gateway.log"
+
+    def slot():
+        made.append(cell._spawn("gateway", [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"], {}, None))
+        while made[0].poll() is None and not log.read_bytes():
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=slot)
+    thread.start()
+    thread.join()
+    with pytest.raises(subprocess.TimeoutExpired):
+        made[0].wait(0.5)
+    made[0].kill()
+    made[0].wait(10)
+    cell.down()
 
 
 def test_verifying_is_told_with_rate_and_time_to_go():

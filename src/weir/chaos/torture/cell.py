@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -42,6 +43,7 @@ class Cell:
     running: dict[str, Process] = field(default_factory=dict)
     workers: list[Process] = field(default_factory=list)
     _gateway: threading.Lock = field(default_factory=threading.Lock)
+    _starter: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "starter"))  # a child's death signal comes when the thread that started it ends (prctl(2))
 
     def up(self) -> None:
         """Start Kafka and the gateway, and make topics, tables and views.
@@ -80,8 +82,12 @@ class Cell:
         log = services.log_path(self.settings.home, name)
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-I", str(Path(child.__file__)), "-", "SIGKILL", "--", *argv]
-        with log.open("ab") as file:
-            return subprocess.Popen(command, env={**os.environ, **env}, stdout=file, stderr=file, stdin=subprocess.DEVNULL, cwd=cwd, start_new_session=True)
+
+        def start() -> Process:
+            with log.open("ab") as file:
+                return subprocess.Popen(command, env={**os.environ, **env}, stdout=file, stderr=file, stdin=subprocess.DEVNULL, cwd=cwd, start_new_session=True)
+
+        return self._starter.submit(start).result()
 
     def worker(self, slot: int, more: Mapping[str, str]) -> Process:
         """Start an ingest worker; `more` is its hooks' environment."""
@@ -104,6 +110,7 @@ class Cell:
         """End everything, the newest first; workers politely, so that they leave the group."""
         for process in [*reversed(self.workers), *reversed(self.running.values())]:
             end(process)
+        self._starter.shutdown()
 
 
 def end(process: Process) -> None:
