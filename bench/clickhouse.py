@@ -23,6 +23,7 @@ from gateway_fsync import start
 from startup import pss_mib
 from under_test import beside
 from under_test.gateway import InProcess, OverHttp
+from under_test.sender import sender
 
 from weir.stack.examine import machine
 
@@ -55,6 +56,13 @@ def paired(first: Call, second: Call, turn: int) -> tuple[float, float]:
         (first, second)[at]()
         taken[at] = time.perf_counter() - began
     return taken[0], taken[1]
+
+
+def timed(call: Call) -> float:
+    """Return the seconds that a call took."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
 
 
 def quantile(values: list[float], share: float) -> float:
@@ -131,7 +139,7 @@ class Bench:
         return found
 
     def streams(self, rounds: int, rows: int) -> dict[str, Any]:
-        """Read long answers to their end."""
+        """Read long answers to their end; beside each, as many plain bytes from a process that makes nothing."""
         for ask in (self.http.ask, self.inside.ask):
             stored(ask, rows)
         found = {}
@@ -143,7 +151,10 @@ class Bench:
             used = {"gateway_and_client_cpu_ms": 0.0, "in_process_cpu_ms": 0.0}
             over, inside = (self._counted(used, side, read, sql, rounds) for side, read in zip(used, (self.http.stream, self.inside.stream), strict=True))
             pairs += [paired(over, inside, turn) for turn in range(rounds)]
-            found[name] = {"rows": rows, "bytes": size, "rounds": rounds, **told(pairs), **{side: round(ms, 1) for side, ms in used.items()}}
+            with sender() as plain:
+                alone = [timed(lambda plain=plain, size=size: plain.read(size)) for _ in range(rounds)]
+            found[name] = {"rows": rows, "bytes": size, "rounds": rounds, **told(pairs), "socket_alone_ms_p50": round(statistics.median(alone) * 1000, 3),
+                           **{side: round(ms, 1) for side, ms in used.items()}}  # fmt: skip
         return found
 
     def _counted(self, used: dict[str, float], side: str, read: Callable[[str], object], sql: str, rounds: int) -> Call:

@@ -11,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+PAUSE_S = 0.003  # after a request ended: until its answer has gone, which would share a core and the interpreter with this
 SIZE = 16  # of each user, as many as the short lane has slots: 0.13 MiB each; requests beyond open their own
 
 
@@ -30,10 +32,13 @@ _Work = tuple[Who, Any | None]
 
 
 class Ready:
-    """The connections ahead. `connect`: opens one of a user under a role; `tell`: gives one a query id; any thread may call them."""
+    """The connections ahead. `connect`: opens one of a user under a role; `tell`: gives one a query id; any thread may call them.
 
-    def __init__(self, connect: Callable[[Who], Any], tell: Callable[[Any, str], None], size: int = SIZE) -> None:
-        self._connect, self._tell, self._size = connect, tell, size
+    `pause_s`: for how long an answer has the machine to itself before the next request's connection is made.
+    """
+
+    def __init__(self, connect: Callable[[Who], Any], tell: Callable[[Any, str], None], size: int = SIZE, pause_s: float = PAUSE_S) -> None:
+        self._connect, self._tell, self._size, self._pause_s = connect, tell, size, pause_s
         self._waiting: dict[Who, deque[tuple[str, Any]]] = {}
         self._reserved: dict[str, Any] = {}
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
@@ -64,7 +69,7 @@ class Ready:
         self._work.put((who, left))
 
     def _prepare(self) -> None:
-        while (work := self._work.get()) is not None:
+        while (work := self._next()) is not None:
             who, connection = work
             with self._lock:
                 enough = len(self._waiting.setdefault(who, deque())) >= self._size
@@ -80,6 +85,16 @@ class Ready:
                 continue
             with self._lock:
                 self._waiting[who].append((query_id, connection))
+
+    def _next(self) -> _Work | None:
+        """Return what is to be done next; when nothing waited, a pause after it came."""
+        try:
+            return self._work.get_nowait()
+        except queue.Empty:
+            work = self._work.get()
+            if work is not None:
+                time.sleep(self._pause_s)
+            return work
 
     def close(self) -> None:
         """Close them all; no more are made."""

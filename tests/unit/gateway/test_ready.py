@@ -1,4 +1,6 @@
 """Connections ahead: each serves once, under the id, user and role it was made for, and none is left open."""
+import threading
+
 import pytest
 
 from weir.gateway.ready import Ready, Who
@@ -65,6 +67,15 @@ def test_what_nobody_took_what_is_too_much_and_what_failed_is_closed(ready, made
     ready.close()
     assert all(connection.closed for connection in kept + made)
     assert ready.reserve(A) not in kept[1].ids
+
+
+def test_the_answer_goes_before_the_next_connection_is_made(made):
+    told = threading.Event()
+    ready = Ready(Connection, lambda connection, query_id: told.set(), pause_s=0.3)
+    ready.more(A, Connection(A))
+    assert not told.wait(0.1)
+    assert told.wait(10)
+    ready.close()
 
 
 def test_one_that_cannot_be_told_its_id_is_closed_and_not_given(made):
