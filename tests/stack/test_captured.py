@@ -42,7 +42,7 @@ def orders(running):
     if TABLE in _tables(running):
         running.weir("table", "remove", TABLE)
     _sql(running, f"DROP TABLE IF EXISTS {TABLE}",
-         f"CREATE TABLE {TABLE} (id bigint PRIMARY KEY, user_id bigint NOT NULL, amount numeric(12,2) NOT NULL, note text, tags text[], placed_at timestamptz NOT NULL DEFAULT now())",
+         f"CREATE TABLE {TABLE} (id bigint PRIMARY KEY, user_id bigint NOT NULL, amount numeric(12,2) NOT NULL, note text DEFAULT 'none', tags text[], placed_at timestamptz NOT NULL DEFAULT now())",
          f"ALTER TABLE {TABLE} REPLICA IDENTITY FULL",
          f"INSERT INTO {TABLE} SELECT i, i % 100, i * 1.25, CASE WHEN i % 3 = 0 THEN NULL ELSE 'n' || i END, ARRAY['a', NULL], now() FROM generate_series(1, 3000) i")
     running.weir("table", "add", f"public.{TABLE}")
@@ -71,7 +71,8 @@ def _told(running):
 def _lives(running):
     assert _told(running)[0] == []
     assert _same(running, "SELECT id, user_id, note", f"SELECT id, user_id, note FROM {TABLE} ORDER BY id")
-    _sql(running, f"UPDATE {TABLE} SET note = 'changed' WHERE id % 7 = 0", f"DELETE FROM {TABLE} WHERE id % 11 = 0", f"UPDATE {TABLE} SET id = id + 100000 WHERE id % 13 = 0")
+    _sql(running, f"UPDATE {TABLE} SET note = 'changed' WHERE id % 7 = 0", f"DELETE FROM {TABLE} WHERE id % 11 = 0", f"UPDATE {TABLE} SET id = id + 100000 WHERE id % 13 = 0",
+         f"UPDATE {TABLE} SET note = NULL WHERE id % 17 = 0")  # which is no default
     _until(lambda: _same(running, "SELECT id, user_id, note", f"SELECT id, user_id, note FROM {TABLE} ORDER BY id"))
     assert len(_debris(running)) == 3
     plan = running.weir("connector", "plan", "--json", check=False)
@@ -79,9 +80,10 @@ def _lives(running):
 
 
 def _takes_a_new_column_by_itself(running):
-    _sql(running, f"ALTER TABLE {TABLE} ADD COLUMN channel text NOT NULL DEFAULT 'shop', ADD COLUMN token uuid DEFAULT gen_random_uuid()", f"UPDATE {TABLE} SET channel = 'web' WHERE id % 2 = 0")
+    _sql(running, f"ALTER TABLE {TABLE} ADD COLUMN channel text NOT NULL DEFAULT 'shop', ADD COLUMN token uuid DEFAULT gen_random_uuid(), ADD COLUMN seen_at timestamptz DEFAULT now()",
+         f"UPDATE {TABLE} SET channel = 'web', seen_at = NULL WHERE id % 2 = 0")
     _until(lambda: any(c["name"] == "channel" and c["read"] for c in _tables(running)[TABLE]["columns"]) and _tables(running)[TABLE]["state"] == "capturing")
-    _until(lambda: _same(running, "SELECT id, channel, toString(token)", f"SELECT id, channel, token::text FROM {TABLE} ORDER BY id"))
+    _until(lambda: _same(running, "SELECT id, channel, toString(token), isNull(seen_at)", f"SELECT id, channel, token::text, (seen_at IS NULL)::int FROM {TABLE} ORDER BY id"))
     assert {r[0] for r in running.clickhouse(f"SELECT DISTINCT channel FROM captured.{TABLE}")} == {"shop", "web"}
 
 

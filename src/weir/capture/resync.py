@@ -31,6 +31,8 @@ from weir.reconcile.table import TOO_LARGE, Comparer
 
 TRIES: Final = 5  # for keys that change all the while
 HOT_MAX: Final = 1_000  # of these; more are looked for again
+LOOK_S: Final = 5.0  # a copy that still grows is compared no sooner after the last time, nor than
+LOOKS: Final = 5  # times what that took: a source that is written all the while lets it grow for ever
 STILL_S: Final = 90.0  # without a new row or a difference less: a killed Connect worker is back after 12 s, and a signal waits for its turn
 
 
@@ -158,7 +160,7 @@ def _await(parts: Parts, table: cdc.CdcTable, report: Report) -> int:
     """Wait until the copy is the same as the source, key by key; return how many rows were compared."""
     progress = Progress(parts.endpoints.kafka_bootstrap)
     began = since = time.monotonic()
-    most, fewest, why = -1, 1 << 62, ""
+    most, fewest, why, far, looked, cost = -1, 1 << 62, "", True, began, 0.0  # far: nobody has seen yet that little is left
     try:
         comparer, total = Comparer(table, parts.source, parts.sink, progress), parts.source.about(table.source)
         while time.monotonic() - since < STILL_S:
@@ -166,15 +168,20 @@ def _await(parts: Parts, table: cdc.CdcTable, report: Report) -> int:
             if rows > most:
                 if most >= 0:
                     report(pace.line(table.name, rows, total, time.monotonic() - began))
-                most, since = rows, time.monotonic()
+                most, since = rows, time.monotonic() if far else since
                 time.sleep(1.0)
-                if rows and int(parts.sink.query(f"SELECT count() FROM {table.staging}")[0][0]) > rows:
+                grows = int(parts.sink.query(f"SELECT count() FROM {table.staging}")[0][0]) > rows
+                if rows and grows and time.monotonic() - looked < max(LOOK_S, LOOKS * cost):
                     continue  # it is being filled: comparing it whole would only cost
+            looked = time.monotonic()
             try:
                 whole = comparer.whole()
             except Undecided as error:
                 why = str(error)
                 continue
+            finally:
+                looked, cost = time.monotonic(), time.monotonic() - looked
+            far = whole.more
             left = len(whole.found) + (1 << 40 if whole.more else 0)
             if not left and _settled(comparer, set(whole.left), [select for _, select in _feeds(parts.sink, table.staging)]):
                 return whole.rows + len(whole.left)

@@ -1,4 +1,5 @@
 """Which way a copy is filled, without a stack: by the bulk path where that is right, else by Debezium's snapshot, and by it too when the first way could not be verified."""
+import types
 from dataclasses import replace
 
 import pytest
@@ -107,3 +108,43 @@ def test_many_rows_that_change_all_the_while_are_looked_for_again():
     hot = Hot(set(), came=True)
     assert not resync._settled(hot, {(str(n),) for n in range(resync.HOT_MAX + 1)}, ["feed"])
     assert hot.asked == []
+
+
+class Busy:
+    """A copy of a table that is written all the while: its rows grow with each look, the clock by what each step takes."""
+
+    def __init__(self, monkeypatch, comparisons):
+        self.now, self.rows, self.looks, self._comparisons = 0.0, 0, 0, comparisons
+        monkeypatch.setattr(resync, "time", types.SimpleNamespace(monotonic=lambda: self.now, sleep=self._sleep))
+        monkeypatch.setattr(resync, "Progress", lambda _: types.SimpleNamespace(close=lambda: None))
+        monkeypatch.setattr(resync, "Comparer", lambda *_: types.SimpleNamespace(whole=self._whole, plan=None))
+        source = types.SimpleNamespace(about=lambda _: 0, forget_signals=lambda _: None)
+        self.parts = resync.Parts(Endpoints.local(), types.SimpleNamespace(query=self._count, parked=lambda _: {}), source, None)
+
+    def _sleep(self, seconds):
+        self.now += seconds
+        assert self.now < 3600, "it never ends"
+
+    def _count(self, _sql):
+        self.rows += 7
+        return [(self.rows,)]
+
+    def _whole(self):
+        self.looks += 1
+        self.now += 2.0
+        found, more = self._comparisons(self.looks)
+        return Comparison(None, 50, found, frozenset(), more)
+
+
+def test_a_copy_of_a_table_that_is_written_all_the_while_is_compared_and_done(monkeypatch):
+    busy = Busy(monkeypatch, lambda look: ((types.SimpleNamespace(key=("1",)),), True) if look == 1 else ((), False))
+    monkeypatch.setattr(resync, "_feeds", lambda *_: [])
+    assert resync._await(busy.parts, cdc.CDC_TABLES["users"], lambda _: None) == 50
+    assert (busy.looks, busy.now < 60) == (2, True)
+
+
+def test_a_copy_that_stays_different_is_given_up_though_its_table_is_written_all_the_while(monkeypatch):
+    busy = Busy(monkeypatch, lambda _: ((types.SimpleNamespace(key=("1",)),), False))
+    with pytest.raises(Undecided, match="1 keys differ"):
+        resync._await(busy.parts, cdc.CDC_TABLES["users"], lambda _: None)
+    assert busy.now < 3 * resync.STILL_S
