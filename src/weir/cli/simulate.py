@@ -31,7 +31,7 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="The first seed; with --seeds 1 it replays that one.")] = 0,
     mutant: Annotated[str, typer.Option(help="Run with this rule of the protocol taken away; 'list' names them. Then exit 0 means caught.")] = "",
     processes: Annotated[int, typer.Option(min=0, help="How many processes share the seeds; 0: one a core.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document: seeds, time, and how often each point and fault was met.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, once all seeds held: their number, the time, and how often each point and fault was met.")] = False,
 ) -> None:
     """Drive the real ingest worker through faults in virtual time, and hold every table to the producer's journal."""
     from weir.ingest.simulation import mutants, run
@@ -57,7 +57,7 @@ def simulate(
     spent = time.monotonic() - began
     if as_json:
         sys.stdout.write(json.dumps({"simulation": "ingest", "first": seed, "seeds": seeds, "seconds": round(spent, 1), "seeds_per_s": round(seeds / spent, 1), "processes": at_once,
-                                     "machine": machine(), "faults": [], "passed": dict(sorted(passed.items()))}, indent=1) + "\n")
+                                     "machine": machine(), "passed": dict(sorted(passed.items()))}, indent=1) + "\n")
     err.print(f"{seeds} seeds from {seed}: every record once in every table; {spent:.1f} s, {seeds / spent:.0f} seeds/s", markup=False)
 
 
