@@ -1,4 +1,5 @@
 """`KafkaLog` through the real client library against the broker that librdkafka itself brings (`test.mock.num.brokers`): no JVM, no stack."""
+import socket
 import time
 from pathlib import Path
 
@@ -181,7 +182,10 @@ def test_trouble_is_told_while_no_broker_is_left_and_ends_when_one_answers(broke
     log.join(lambda partitions: dict.fromkeys(partitions, 0), lambda: None)
     assert log.trouble == ""
     host.close()
-    until(lambda: "brokers are down" in log.trouble, lambda: log.fetch(5, 0.1))
+    with socket.socket() as taken:  # so that no other test's broker gets the port, and answers
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", int(own.rsplit(":", 1)[1])))
+        until(lambda: "brokers are down" in log.trouble, lambda: log.fetch(5, 0.1))
     for n in range(9):
         log._heard(KafkaError(KafkaError._TRANSPORT, f"refused after {n} ms"))
     assert caplog.text.count("refused") <= 1, "each kind of trouble is told once"
