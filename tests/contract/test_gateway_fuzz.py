@@ -117,6 +117,7 @@ def test_the_scanner_agrees_with_the_engines_parser(parse):
         "SELECT 1 FORMAT JSON SETTINGS max_threads = 1", "SELECT 1 SETTINGS max_threads = 1 FORMAT JSON", "SELECT 1 /* FORMAT CSV */ FORMAT TSV -- FORMAT JSON",
         "SELECT $h$ ' FORMAT CSV $h$", "SELECT * FROM (SELECT 1 AS format) WHERE format = 1", "SELECT 'it''s' AS `FORMAT` FORMAT TSV", "SELECT 1 INTO OUTFILE 'x' FORMAT CSV",
         "INSERT INTO t FROM INFILE 'x' FORMAT CSV", "INSERT INTO t SELECT a FROM input('a Int64') FORMAT TSV", "WITH 1 AS x SELECT x FORMAT CSV", "(SELECT 1) FORMAT CSV", "SELECT 1 FORMAT `CSV`",
+        "SELECT FORMAT CSV", "SELECT 1 SELECT FORMAT TSV", "SELECT 1 UNION ALL SELECT FORMAT CSV", "SELECT DISTINCT FORMAT CSV", "SELECT FORMAT FORMAT CSV",
     ],
 )
 def test_known_oddities_are_read_as_the_engine_reads_them(parse, sql):

@@ -145,16 +145,18 @@ def read(sql: bytes) -> Statement:
         return _read_insert(sql, stream)
     depth, name, expecting, format_at, end = int(kind == "("), "", False, -1, first.end
     words: set[str] = {kind}
+    before: tuple[str | None, str] = (None, kind)
     for token in stream:
         if token.value in {b"(", b"["}:
             depth += 1
         elif token.value in {b")", b"]"}:
             depth -= 1
-        word = _word(token)
+        word, behind = _word(token), before
+        before = (behind[1], word)
         words.add(word)
         if expecting and (named := _name(token)):
             name, expecting = named, False
-        elif word == "FORMAT" and depth == 0:
+        elif word == "FORMAT" and depth == 0 and not _begins(*behind):
             expecting, format_at = True, token.start
         elif word == "SETTINGS" and name:
             break
@@ -165,6 +167,11 @@ def read(sql: bytes) -> Statement:
         end = end if token.value == b";" else token.end
     writes = kind in {"WITH", "("} and "INSERT" in words
     return Statement(kind, name, -1, -1, False, format_at if name else end, writes, "TOTALS" in words)
+
+
+def _begins(before: str | None, word: str) -> bool:
+    """Say whether an expression begins behind these two words (None: the start), so that FORMAT is a column's name there; `1 SELECT` is an alias."""
+    return (word == "SELECT" and before in {None, "UNION", "ALL", "DISTINCT", "EXCEPT", "INTERSECT", "EXPLAIN"}) or (before, word) == ("SELECT", "DISTINCT")
 
 
 def _read_insert(sql: bytes, stream: Iterator[Token]) -> Statement:  # noqa: C901 - a flat scanner: one branch a keyword
